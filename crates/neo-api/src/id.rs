@@ -19,7 +19,10 @@ pub struct ParseIdError {
 
 impl ParseIdError {
     pub(crate) fn new(text: &str, expected: &'static str) -> Self {
-        Self { text: text.to_owned(), expected }
+        Self {
+            text: text.to_owned(),
+            expected,
+        }
     }
 }
 
@@ -194,7 +197,11 @@ impl Partitioning {
     /// `np` partitions, or `None` unless `1 <= np <= 65535`.
     #[must_use]
     pub const fn new(np: u32) -> Option<Self> {
-        if np == 0 || np > Self::MAX { None } else { Some(Self { np }) }
+        if np == 0 || np > Self::MAX {
+            None
+        } else {
+            Some(Self { np })
+        }
     }
 
     /// How many partitions there are.
@@ -292,14 +299,22 @@ impl FromStr for NodeId {
     type Err = ParseIdError;
 
     fn from_str(s: &str) -> Result<Self, ParseIdError> {
-        let error = || ParseIdError::new(s, "a node id (a letter S, M, C or A and a number, as S1)");
+        let error =
+            || ParseIdError::new(s, "a node id (a letter S, M, C or A and a number, as S1)");
         let mut chars = s.chars();
-        let node_type = chars.next().and_then(NodeType::from_letter).ok_or_else(error)?;
+        let node_type = chars
+            .next()
+            .and_then(NodeType::from_letter)
+            .ok_or_else(error)?;
         let digits = chars.as_str();
         if !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(error());
         }
-        digits.parse().ok().and_then(|n| Self::new(node_type, n)).ok_or_else(error)
+        digits
+            .parse()
+            .ok()
+            .and_then(|n| Self::new(node_type, n))
+            .ok_or_else(error)
     }
 }
 
@@ -384,7 +399,10 @@ mod tests {
     #[test]
     fn the_final_tid_lives_where_its_ttid_did() {
         let p = Partitioning::new(12).unwrap();
-        assert_eq!(p.of_tid(Tid(0x040d_2bd6_91f0_e299)), p.of_tid(Tid(0x040d_2bd6_91f0_e299 + 24)));
+        assert_eq!(
+            p.of_tid(Tid(0x040d_2bd6_91f0_e299)),
+            p.of_tid(Tid(0x040d_2bd6_91f0_e299 + 24))
+        );
         assert_eq!(p.of_oid(Oid(25)), Partition(1));
         assert!(Partitioning::new(0).is_none());
         assert!(Partitioning::new(65_536).is_none());

@@ -80,7 +80,11 @@ impl Record {
     /// A record of bytes that are compressed already, its checksum computed.
     #[must_use]
     pub fn new(compression: Compression, data: Bytes) -> Self {
-        Self { compression, checksum: Checksum::of(&data), data }
+        Self {
+            compression,
+            checksum: Checksum::of(&data),
+            data,
+        }
     }
 
     /// Whether the bytes are those that the checksum was made of.

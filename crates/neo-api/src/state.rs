@@ -187,7 +187,12 @@ mod tests {
         }
         assert_eq!("running".parse(), Ok(NodeState::Running));
         let error = "STOPED".parse::<ClusterState>().unwrap_err();
-        assert!(error.to_string().contains("\"STOPED\" is not a cluster state"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("\"STOPED\" is not a cluster state"),
+            "{error}"
+        );
         assert!(CellState::try_from(5).is_err());
     }
 

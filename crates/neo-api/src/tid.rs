@@ -28,11 +28,21 @@ pub struct TimeStamp {
 impl fmt::Display for TimeStamp {
     /// `2026-11-21 21:45:50.123456`, UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { year, month, day, hour, minute, second } = *self;
+        let Self {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+        } = *self;
         // Rounding up to 60 would print a second that no clock shows.
         let micros = ((second * 1e6).round() as u64).min(59_999_999);
         let (whole, fraction) = (micros / 1_000_000, micros % 1_000_000);
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{whole:02}.{fraction:06}")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{whole:02}.{fraction:06}"
+        )
     }
 }
 
@@ -74,7 +84,9 @@ impl Tid {
             return Self::ZERO;
         }
         let high = (((year - 1900) * 12 + month - 1) * 31 + day - 1) * 1440 + minute_of_day;
-        let Ok(high) = u32::try_from(high) else { return Self::MAX };
+        let Ok(high) = u32::try_from(high) else {
+            return Self::MAX;
+        };
         let low = (micros << 32) / MINUTE_MICROS as u64;
         Self((u64::from(high) << 32) | low).min(Self::MAX)
     }
@@ -112,7 +124,9 @@ impl Tid {
         let np = u64::from(np);
         let from = last.0.checked_add(1)?.max(at_least.0);
         let behind = (ttid.0 % np + np - from % np) % np;
-        from.checked_add(behind).filter(|tid| *tid <= Self::MAX.0).map(Self)
+        from.checked_add(behind)
+            .filter(|tid| *tid <= Self::MAX.0)
+            .map(Self)
     }
 }
 
@@ -154,7 +168,10 @@ mod tests {
         assert_eq!((t.year, t.month), (2026, 11));
         // ZODB: TimeStamp(2026, 11, 21, 21, 45, 30).raw()
         let half = Tid::from_unix(UnixMicros(1_795_297_530_000_000));
-        assert_eq!(half.to_timestamp().to_string(), "2026-11-21 21:45:30.000000");
+        assert_eq!(
+            half.to_timestamp().to_string(),
+            "2026-11-21 21:45:30.000000"
+        );
         assert_eq!(half.0 as u32, 0x8000_0000);
     }
 
@@ -181,7 +198,10 @@ mod tests {
         assert_eq!(Tid::from_unix(UnixMicros(i64::MAX)), Tid::MAX);
         assert_eq!(Tid::next(Tid::MAX, UnixMicros(0)), None);
         assert_eq!(Tid::next(Tid(u64::MAX), UnixMicros(0)), None);
-        assert_eq!(Tid::next_congruent(Tid(Tid::MAX.0 - 1), Tid::ZERO, Tid(0), 100), None);
+        assert_eq!(
+            Tid::next_congruent(Tid(Tid::MAX.0 - 1), Tid::ZERO, Tid(0), 100),
+            None
+        );
     }
 
     proptest! {

@@ -1,0 +1,207 @@
+//! Writes: atomic batches of operations.
+
+use bytes::Bytes;
+
+use crate::id::{DataId, Oid, Partition, Tid, TxnId};
+use crate::object::{Record, RevisionId};
+use crate::partition_table::{CellChange, PartitionTable, TableVersion};
+use crate::transaction::{TransactionMeta, TransactionRecord};
+
+/// What must be true when a batch is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// It is visible; a crash may lose it, with everything after it.
+    Buffered,
+    /// It, and all before it, survives a loss of power.
+    Synced,
+}
+
+/// Where the value of a revision is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectData {
+    /// There is none: the object is deleted, or its creation undone.
+    Deleted,
+    /// A value written by [`WriteOp::PutData`], before or in the same batch.
+    Value(DataId),
+    /// The value of the object's revision of exactly this tid, which becomes the `data_serial`.
+    SameAs(Tid),
+}
+
+/// One object of a transaction that has voted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PendingObject {
+    /// Which object.
+    pub oid: Oid,
+    /// What it becomes.
+    pub data: ObjectData,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteOp {
+    /// Sets a configuration key; `None` removes it. Keys are ASCII, at most 64 bytes; values at
+    /// most 1 MiB.
+    SetConfig {
+        /// Name.
+        key: String,
+        /// Value.
+        value: Option<Bytes>,
+    },
+    /// Replaces the partition table.
+    SetPartitionTable(PartitionTable),
+    /// Changes cells of the stored partition table, which becomes `version`.
+    ChangeCells {
+        /// The table's version after the change.
+        version: TableVersion,
+        /// Wanted replicas.
+        replicas: u32,
+        /// The cells.
+        changes: Vec<CellChange>,
+    },
+    /// Writes a value under an id that was never used.
+    ///
+    /// With an owner, the value is *loose* until a [`WriteOp::PutObject`] claims it.
+    PutData {
+        /// Under which id.
+        id: DataId,
+        /// For which unfinished transaction.
+        owner: Option<TxnId>,
+        /// The value.
+        record: Record,
+    },
+    /// Removes values that no revision has.
+    DeleteData {
+        /// Which.
+        ids: Vec<DataId>,
+    },
+    /// Adds objects to an unfinished transaction, which is created if need be.
+    ///
+    /// An oid given twice keeps the last.
+    PutUnfinishedObjects {
+        /// Its name.
+        txn: TxnId,
+        /// At most 10,000.
+        objects: Vec<PendingObject>,
+    },
+    /// Sets the metadata of an unfinished transaction, which is created if need be.
+    PutUnfinished {
+        /// Its name.
+        txn: TxnId,
+        /// Metadata and oids, on a node that keeps metadata.
+        record: Option<(TransactionMeta, Vec<Oid>)>,
+    },
+    /// Notes the final tid of an unfinished transaction; nothing when there is none of that name.
+    LockUnfinished {
+        /// Its name.
+        txn: TxnId,
+        /// Its tid.
+        tid: Tid,
+    },
+    /// Forgets an unfinished transaction: what it pends, and that its values were loose. The
+    /// values stay.
+    DropUnfinished {
+        /// Its name.
+        txn: TxnId,
+    },
+    /// Writes a committed revision; one of the same (oid, tid) is replaced.
+    ///
+    /// Claims the value: it is not loose any more. Fails with `Missing` when the value is
+    /// [`ObjectData::SameAs`] a revision that is not there.
+    PutObject {
+        /// The object's partition.
+        partition: Partition,
+        /// Which revision.
+        id: RevisionId,
+        /// Its value.
+        data: ObjectData,
+    },
+    /// Removes a committed revision, and its value unless another revision of the object has the
+    /// same; nothing when there is none.
+    DeleteObject {
+        /// The object's partition.
+        partition: Partition,
+        /// Which revision.
+        id: RevisionId,
+    },
+    /// Writes a committed transaction's metadata; one of the same tid is replaced.
+    PutTransaction {
+        /// The partition of its tid.
+        partition: Partition,
+        /// The transaction.
+        record: TransactionRecord,
+    },
+    /// Removes a committed transaction's metadata; nothing when there is none.
+    DeleteTransaction {
+        /// The partition of its tid.
+        partition: Partition,
+        /// Which.
+        tid: Tid,
+    },
+}
+
+impl WriteOp {
+    /// About how many bytes the operation writes; for bounds on memory, not for accounts.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const ROW: usize = 64;
+        ROW + match self {
+            Self::SetConfig { value, .. } => value.as_ref().map_or(0, Bytes::len),
+            Self::SetPartitionTable(table) => table.rows.iter().map(|r| 16 + 24 * r.len()).sum(),
+            Self::ChangeCells { changes, .. } => changes.len() * 32,
+            Self::PutData { record, .. } => record.data.len(),
+            Self::DeleteData { ids } => ids.len() * 8,
+            Self::PutUnfinishedObjects { objects, .. } => objects.len() * 32,
+            Self::PutUnfinished { record, .. } => record.as_ref().map_or(0, meta_weight),
+            Self::PutTransaction { record, .. } => {
+                record.oids.len() * 8
+                    + record.meta.user.len()
+                    + record.meta.description.len()
+                    + record.meta.extension.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
+fn meta_weight((meta, oids): &(TransactionMeta, Vec<Oid>)) -> usize {
+    oids.len() * 8 + meta.user.len() + meta.description.len() + meta.extension.len()
+}
+
+/// Writes that take effect together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// In the order in which they take effect.
+    pub ops: Vec<WriteOp>,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ops: Vec::new() }
+    }
+
+    /// Adds a write.
+    pub fn push(&mut self, op: WriteOp) {
+        self.ops.push(op);
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// About how many bytes it writes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.ops.iter().map(WriteOp::weight).sum()
+    }
+}
+
+impl From<Vec<WriteOp>> for WriteBatch {
+    fn from(ops: Vec<WriteOp>) -> Self {
+        Self { ops }
+    }
+}

@@ -1,0 +1,118 @@
+//! The short way: an ordered key-value engine.
+
+use std::fmt::Debug;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::batch::Durability;
+use super::error::BackendResult;
+
+/// A key space of its own; engines with named trees or tables use one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Space {
+    /// Configuration and the partition table.
+    Config = 0,
+    /// Revisions by (partition, oid, tid).
+    Objects = 1,
+    /// Revisions by (partition, tid, oid).
+    History = 2,
+    /// Transactions by (partition, tid).
+    Transactions = 3,
+    /// Values by data id.
+    Data = 4,
+    /// Unfinished transactions by name.
+    Unfinished = 5,
+    /// Objects of unfinished transactions by (name, oid).
+    Pending = 6,
+    /// Loose values by (name, data id).
+    Loose = 7,
+}
+
+impl Space {
+    /// Every space.
+    pub const ALL: [Self; 8] = [
+        Self::Config,
+        Self::Objects,
+        Self::History,
+        Self::Transactions,
+        Self::Data,
+        Self::Unfinished,
+        Self::Pending,
+        Self::Loose,
+    ];
+
+    /// A name for a tree or table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Objects => "objects",
+            Self::History => "history",
+            Self::Transactions => "transactions",
+            Self::Data => "data",
+            Self::Unfinished => "unfinished",
+            Self::Pending => "pending",
+            Self::Loose => "loose",
+        }
+    }
+}
+
+/// Bounds of a scan, in the order of bytes.
+pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Direction of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// From the least key.
+    Ascending,
+    /// From the greatest key.
+    Descending,
+}
+
+/// One write of a [`KvBatch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KvOp {
+    /// Sets a key.
+    Put(Space, Vec<u8>, Bytes),
+    /// Removes a key, if it is there.
+    Delete(Space, Vec<u8>),
+}
+
+/// Writes that take effect together or not at all; a later one of the same key wins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KvBatch {
+    /// In order.
+    pub ops: Vec<KvOp>,
+}
+
+/// An ordered key-value store with atomic, durable batches: all that `KvBackend` needs.
+///
+/// Calls are synchronous; they run on threads of a `neo_backends::Worker`, so an engine may block.
+/// Keys are at most 64 bytes; values at most [`OBJECT_BYTES_MAX`](crate::OBJECT_BYTES_MAX) and
+/// some.
+///
+/// # To ensure correctness
+/// - `apply` **must** be atomic, to readers and across a crash.
+/// - One thread at a time calls `apply`; others call `get` and `scan` meanwhile, and each call
+///   **must** see a state between two batches.
+/// - After `apply` with [`Durability::Synced`], that batch and all before it **must** survive a
+///   loss of power; after a crash a prefix of the batches **must** remain.
+/// - An error of `apply` means that it had no effect.
+pub trait KvEngine: Debug + Send + Sync + 'static {
+    /// The value of a key.
+    fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>>;
+
+    /// At most `limit` keys of a range with their values, in the order asked.
+    fn scan(
+        &self,
+        space: Space,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BackendResult<Vec<(Bytes, Bytes)>>;
+
+    /// Applies a batch.
+    fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()>;
+}

@@ -1,0 +1,230 @@
+//! What a storage node needs from its database.
+//!
+//! Two ways in: implement [`StorageBackend`] for a database that has a language or a planner of
+//! its own, or just [`KvEngine`] for an ordered key-value store, and let `neo_backends::KvBackend`
+//! do the rest. `neo-testkit` has a conformance suite for each.
+
+mod batch;
+mod error;
+mod kv;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use batch::{Durability, ObjectData, PendingObject, WriteBatch, WriteOp};
+pub use error::{BackendError, BackendResult};
+pub use kv::{KeyRange, KvBatch, KvEngine, KvOp, Order, Space};
+
+use crate::id::{DataId, Oid, Partition, Tid, TxnId};
+use crate::object::{At, Loaded, Record, RevisionId};
+use crate::partition_table::PartitionTable;
+use crate::transaction::{TransactionMeta, TransactionRecord};
+
+/// Facts about a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackendInfo {
+    /// Name of the engine, as given to `--adapter`.
+    pub name: &'static str,
+    /// Whether anything survives the end of the process.
+    pub persistent: bool,
+    /// Most bytes that one value can have.
+    pub object_bytes_max: usize,
+    /// Where the data is, from the coarsest: host name, then disk. Replicas of a partition are
+    /// spread over different ones.
+    pub topology: Vec<String>,
+}
+
+impl BackendInfo {
+    /// Facts of an engine without limits below those of neo.
+    #[must_use]
+    pub const fn new(name: &'static str, persistent: bool) -> Self {
+        Self {
+            name,
+            persistent,
+            object_bytes_max: crate::object::OBJECT_BYTES_MAX,
+            topology: Vec::new(),
+        }
+    }
+}
+
+/// A transaction that has voted and is not unlocked yet, without its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedTransaction {
+    /// Its name.
+    pub txn: TxnId,
+    /// Its final tid, once locked.
+    pub tid: Option<Tid>,
+    /// Its metadata and oids, on the nodes that keep metadata.
+    pub record: Option<(TransactionMeta, Vec<Oid>)>,
+}
+
+/// Least and greatest ids in one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastIds {
+    /// The least tid of a committed transaction or revision.
+    pub first_tid: Option<Tid>,
+    /// The greatest tid of a committed transaction or revision.
+    pub last_tid: Option<Tid>,
+    /// The greatest oid that has a committed revision.
+    pub last_oid: Option<Oid>,
+}
+
+/// A committed revision, for replication, iteration and export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedRevision {
+    /// Which one.
+    pub id: RevisionId,
+    /// Its value; `None` when it is a deletion.
+    pub record: Option<Record>,
+    /// When it repeats an earlier revision (an undo): the tid of that revision.
+    pub data_serial: Option<Tid>,
+}
+
+/// How much one page of a listing may hold; a page has one entry at least, unless nothing is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Most entries.
+    pub entries: usize,
+    /// The page ends with the entry that reaches this many bytes of values.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// At most so many entries, of any size.
+    #[must_use]
+    pub const fn entries(entries: usize) -> Self {
+        Self {
+            entries,
+            bytes: usize::MAX,
+        }
+    }
+}
+
+/// All that a storage node persists.
+///
+/// A node has one backend and is its only user. Reads may run beside each other and beside a
+/// write, from any thread; a read sees all of a batch or nothing of it.
+///
+/// # To ensure correctness
+/// 1. [`apply`](Self::apply) **must** be atomic, also across a crash: all of a batch or nothing.
+/// 2. Batches take effect in the order in which `apply` was called (the future need not have been
+///    polled between), and a batch is visible to every read that starts after it returned,
+///    whatever its durability.
+/// 3. When `apply` with [`Durability::Synced`] returns, that batch and all before it **must**
+///    survive a loss of power. After a crash, a prefix of the batches remains, which holds every
+///    acknowledged `Synced` batch.
+/// 4. An error from `apply` means that the batch had no effect. When that can't be known (a failed
+///    sync), the backend **must** refuse every later call with [`BackendError::Closed`] until it is
+///    opened again.
+/// 5. A future of `apply` that is dropped **must not** stop its batch half-way.
+/// 6. Two nodes **must not** open one database at the same time: opening fails with
+///    [`BackendError::InUse`].
+/// 7. Bytes come back as they were given. A backend **must not** recompress or interpret them.
+#[async_trait]
+pub trait StorageBackend: Debug + Send + Sync + 'static {
+    /// Facts, without I/O.
+    fn info(&self) -> BackendInfo;
+
+    /// The value of a configuration key.
+    async fn config(&self, key: &str) -> BackendResult<Option<Bytes>>;
+
+    /// The partition table that was stored last, if any.
+    async fn partition_table(&self) -> BackendResult<Option<PartitionTable>>;
+
+    /// A revision of an object.
+    ///
+    /// `next_serial` is that of the next committed revision, deletions included. `partition` is
+    /// that of `oid`.
+    async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded>;
+
+    /// The serial of the newest revision of each object, deletions included; `None` for an object
+    /// that has no revision. In the order asked; at most 10,000 at once.
+    async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>>;
+
+    /// A committed transaction.
+    async fn transaction(
+        &self,
+        partition: Partition,
+        tid: Tid,
+    ) -> BackendResult<Option<TransactionRecord>>;
+
+    /// Committed transactions of a partition with `min <= tid <= max`, in order of tid.
+    async fn transactions(
+        &self,
+        partition: Partition,
+        min: Tid,
+        max: Tid,
+        limit: PageLimit,
+    ) -> BackendResult<Vec<TransactionRecord>>;
+
+    /// Committed revisions of a partition with `min <= id` and `id.tid <= max`, in order of
+    /// (tid, oid), without their values.
+    async fn revisions(
+        &self,
+        partition: Partition,
+        min: RevisionId,
+        max: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<RevisionId>>;
+
+    /// As [`revisions`](Self::revisions), with their values.
+    async fn fetch(
+        &self,
+        partition: Partition,
+        min: RevisionId,
+        max: Tid,
+        limit: PageLimit,
+    ) -> BackendResult<Vec<FetchedRevision>>;
+
+    /// The tid of a transaction that is committed here, by its name; `None` when it is not, or
+    /// when it is unfinished. `partition` is that of its ttid.
+    async fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>>;
+
+    /// Unfinished transactions with a name greater than `after`, in order of name.
+    async fn unfinished(
+        &self,
+        after: Option<TxnId>,
+        limit: usize,
+    ) -> BackendResult<Vec<UnfinishedTransaction>>;
+
+    /// Objects of an unfinished transaction with an oid greater than `after`, in order of oid.
+    async fn unfinished_objects(
+        &self,
+        txn: TxnId,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> BackendResult<Vec<PendingObject>>;
+
+    /// Values that were written for a transaction ([`WriteOp::PutData`] with an owner) and are not
+    /// claimed by a revision: what a crash leaves of transactions that did not end.
+    /// In order of (name, data id), those greater than `after`.
+    async fn loose_data(
+        &self,
+        after: Option<(TxnId, DataId)>,
+        limit: usize,
+    ) -> BackendResult<Vec<(TxnId, DataId)>>;
+
+    /// A data id greater than any in use.
+    async fn next_data_id(&self) -> BackendResult<DataId>;
+
+    /// Least and greatest ids of a partition.
+    async fn last_ids(&self, partition: Partition) -> BackendResult<LastIds>;
+
+    /// Applies a batch of writes.
+    ///
+    /// Operations take effect in their order: a later one sees what an earlier one of the same
+    /// batch did.
+    ///
+    /// # Errors
+    /// See the rules of the trait; [`BackendError::Full`] when there is no space, and reads go on.
+    async fn apply(&self, batch: WriteBatch, durability: Durability) -> BackendResult<()>;
+
+    /// Ends: waits for what was applied, makes it durable and frees the database for others.
+    ///
+    /// Calls after it fail with [`BackendError::Closed`]. Dropping a backend without closing it is
+    /// as a crash of the process.
+    async fn close(&self) -> BackendResult<()>;
+}

@@ -1,0 +1,60 @@
+//! The application's merge of concurrent changes.
+
+use std::fmt::Debug;
+
+use bytes::Bytes;
+
+use crate::id::{Oid, Tid};
+
+/// Two changes of one object: what somebody else committed, and what this transaction stores.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConflictingChange {
+    /// The object.
+    pub oid: Oid,
+    /// Revision that this transaction started from.
+    pub base_serial: Tid,
+    /// Its data; `None` when it is deleted.
+    pub base: Option<Bytes>,
+    /// Revision that was committed meanwhile.
+    pub committed_serial: Tid,
+    /// Its data; `None` when it is deleted.
+    pub committed: Option<Bytes>,
+    /// What this transaction wants to store.
+    pub new: Bytes,
+}
+
+impl ConflictingChange {
+    /// A conflict.
+    #[must_use]
+    pub fn new(
+        oid: Oid,
+        base: (Tid, Option<Bytes>),
+        committed: (Tid, Option<Bytes>),
+        new: Bytes,
+    ) -> Self {
+        Self {
+            oid,
+            base_serial: base.0,
+            base: base.1,
+            committed_serial: committed.0,
+            committed: committed.1,
+            new,
+        }
+    }
+}
+
+/// Merges two changes of one object, as ZODB's `_p_resolveConflict` does.
+///
+/// The client calls it on the task of the transaction that meets the conflict, holding no lock:
+/// it may take its time, but other commits go on, and may conflict again meanwhile.
+///
+/// # To ensure correctness
+/// - The result **must not** depend on anything but the change: it may be asked for the same
+///   conflict more than once.
+/// - It **must** contain both changes. Where that can't be, answer `None`: the transaction then
+///   fails with a conflict, and the application redoes it.
+pub trait ConflictResolver: Debug + Send + Sync + 'static {
+    /// The merged data, or `None` when the changes can't be merged.
+    fn resolve(&self, change: &ConflictingChange) -> Option<Bytes>;
+}
