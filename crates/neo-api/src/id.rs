@@ -156,11 +156,24 @@ counter! {
 
 /// Name of a transaction before it has a tid: ttids alone can repeat after a fail-over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(Reign, Tid)", into = "(Reign, Tid)")]
 pub struct TxnId {
     /// The reign in which it began.
     pub reign: Reign,
     /// Temporary tid; the final tid has the same remainder modulo the number of partitions.
     pub ttid: Tid,
+}
+
+impl From<(Reign, Tid)> for TxnId {
+    fn from((reign, ttid): (Reign, Tid)) -> Self {
+        Self { reign, ttid }
+    }
+}
+
+impl From<TxnId> for (Reign, Tid) {
+    fn from(txn: TxnId) -> Self {
+        (txn.reign, txn.ttid)
+    }
 }
 
 impl fmt::Display for TxnId {

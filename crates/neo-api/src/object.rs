@@ -139,11 +139,24 @@ pub struct Revision {
 
 /// Name of one revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(Tid, Oid)", into = "(Tid, Oid)")]
 pub struct RevisionId {
     /// Tid of the transaction that wrote it. First, so that the order is that of replication.
     pub tid: Tid,
     /// The object.
     pub oid: Oid,
+}
+
+impl From<(Tid, Oid)> for RevisionId {
+    fn from((tid, oid): (Tid, Oid)) -> Self {
+        Self { tid, oid }
+    }
+}
+
+impl From<RevisionId> for (Tid, Oid) {
+    fn from(id: RevisionId) -> Self {
+        (id.tid, id.oid)
+    }
 }
 
 #[cfg(test)]

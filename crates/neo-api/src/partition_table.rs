@@ -12,11 +12,24 @@ use crate::state::CellState;
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
+#[serde(from = "(Reign, Ptid)", into = "(Reign, Ptid)")]
 pub struct TableVersion {
     /// Reign of the primary that last verified or changed it.
     pub reign: Reign,
     /// Number of the change.
     pub ptid: Ptid,
+}
+
+impl From<(Reign, Ptid)> for TableVersion {
+    fn from((reign, ptid): (Reign, Ptid)) -> Self {
+        Self { reign, ptid }
+    }
+}
+
+impl From<TableVersion> for (Reign, Ptid) {
+    fn from(version: TableVersion) -> Self {
+        (version.reign, version.ptid)
+    }
 }
 
 impl fmt::Display for TableVersion {
@@ -27,6 +40,7 @@ impl fmt::Display for TableVersion {
 
 /// One partition on one storage node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "WireCell", into = "WireCell")]
 pub struct Cell {
     /// The storage node.
     pub nid: NodeId,
@@ -35,6 +49,21 @@ pub struct Cell {
     /// Version of the table that assigned the partition to the node: messages about an earlier
     /// assignment are dropped.
     pub assigned: TableVersion,
+}
+
+/// A cell as it travels: without the names of its fields, since there are thousands.
+type WireCell = (NodeId, CellState, TableVersion);
+
+impl From<WireCell> for Cell {
+    fn from((nid, state, assigned): WireCell) -> Self {
+        Self { nid, state, assigned }
+    }
+}
+
+impl From<Cell> for WireCell {
+    fn from(cell: Cell) -> Self {
+        (cell.nid, cell.state, cell.assigned)
+    }
 }
 
 /// A change of one cell.
