@@ -1,0 +1,3 @@
+//! Where a storage node keeps its data, and the files of ZODB that it comes from or goes to.
+
+pub mod filestorage;
