@@ -1,0 +1,2 @@
+//! The programs of **neo**.
+pub mod config;
