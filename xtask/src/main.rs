@@ -1,0 +1,66 @@
+//! The tasks of this repository: `cargo xtask help`.
+
+mod conformance;
+mod fix;
+mod shell;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use shell::Workspace;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [STEP...]        Everything that CI checks; with STEPs, only these, in this order.
+                        Installs what is missing into target/xtask (strace and python3-venv by
+                        apt-get), writes nowhere else, stops at the first step that fails.
+";
+
+const HELP_REST: &str = "
+  fix                   Format, and apply what clippy can mend by itself.
+  tidy                  The rules that no compiler checks: long files, words that a core must not
+                        use, leftovers, manifests, links and commands in the documents.
+  map [CRATE...]        Each source file of the crates with its line of purpose.
+  conformance BACKEND   The conformance suite of one backend: memory, sqlite, ...
+  help                  This text.
+
+In tests, NEO_PYTHON names a Python that has ZODB.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let (command, rest) = arguments
+        .split_first()
+        .map_or(("help", &[][..]), |(c, r)| (c, r));
+    match (command, rest) {
+        ("test", steps) => test::run(&workspace, steps),
+        ("fix", []) => fix::run(&workspace),
+        ("tidy", []) => tidy::run(&workspace),
+        ("map", crates) => tidy::map(&workspace, crates),
+        ("conformance", [backend]) => conformance::run(&workspace, backend),
+        ("help" | "--help" | "-h", _) => {
+            print!("{HELP}{}{HELP_REST}", test::help());
+            Ok(())
+        }
+        _ => anyhow::bail!(
+            "no such command: {}; see `cargo xtask help`",
+            arguments.join(" ")
+        ),
+    }
+}

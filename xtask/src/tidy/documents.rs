@@ -1,0 +1,184 @@
+//! The documents: links lead somewhere, commands are run by a test, every crate is on the map.
+
+use std::collections::BTreeMap;
+
+use super::files::has_word;
+use super::source::Source;
+use super::{Findings, Tree};
+
+pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings) {
+    let documents: BTreeMap<&str, Document> = tree
+        .with_extension("md")
+        .map(|(path, text)| (path, Document::parse(text)))
+        .collect();
+    for (path, document) in &documents {
+        for (number, link) in &document.links {
+            if let Some(complaint) = broken(path, link, tree, &documents) {
+                findings.error(format_args!("{path}:{number}"), complaint);
+            }
+        }
+        for (number, test) in &document.run_by_test {
+            let defined = format!("fn {test}");
+            let known = sources.iter().any(|source| {
+                source
+                    .lines
+                    .iter()
+                    .any(|line| has_word(&line.code, &defined))
+            });
+            if !known {
+                findings.error(
+                    format_args!("{path}:{number}"),
+                    format_args!("no test {test:?}"),
+                );
+            }
+        }
+    }
+    let map = tree.texts.get("ARCHITECTURE.md").map_or("", String::as_str);
+    for path in tree.texts.keys() {
+        let name = path
+            .strip_prefix("crates/")
+            .and_then(|rest| rest.strip_suffix("/Cargo.toml"));
+        if let Some(name) = name.filter(|name| !has_word(map, name)) {
+            findings.error("ARCHITECTURE.md", format_args!("its code map lacks {name}"));
+        }
+    }
+}
+
+/// What a Markdown file has that can go stale; numbers are those of lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Document {
+    anchors: Vec<String>,
+    links: Vec<(usize, String)>,
+    /// Names of the tests of blocks that start "```sh run-by-test=NAME".
+    run_by_test: Vec<(usize, String)>,
+}
+
+impl Document {
+    fn parse(text: &str) -> Self {
+        let mut document = Self::default();
+        let mut in_block = false;
+        for (number, line) in (1..).zip(text.lines()) {
+            if let Some(info) = line.trim_start().strip_prefix("```") {
+                in_block = !in_block;
+                let test = info
+                    .split(' ')
+                    .find_map(|word| word.strip_prefix("run-by-test="));
+                document
+                    .run_by_test
+                    .extend(test.map(|test| (number, test.to_owned())));
+            } else if !in_block {
+                if line.starts_with('#') {
+                    document.anchors.push(slug(line.trim_start_matches('#')));
+                }
+                document
+                    .links
+                    .extend(links(line).into_iter().map(|link| (number, link)));
+            }
+        }
+        document
+    }
+}
+
+// The targets of `[text](target)` and of `[label]: target`.
+fn links(line: &str) -> Vec<String> {
+    // What stands in back quotes is code; an empty pair stays, so that a label may be code.
+    let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("``");
+    let inline = text.match_indices("](").filter_map(|(start, _)| {
+        let target = &text[start + 2..];
+        target.find(')').map(|end| &target[..end])
+    });
+    let reference = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]: "))
+        .map(|(_, target)| target);
+    inline
+        .chain(reference)
+        .filter_map(|target| target.split_whitespace().next())
+        .map(|target| target.trim_matches(['<', '>']).to_owned())
+        .collect()
+}
+
+// As the usual renderers make anchors of headings.
+fn slug(heading: &str) -> String {
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+fn broken(
+    from: &str,
+    link: &str,
+    tree: &Tree,
+    documents: &BTreeMap<&str, Document>,
+) -> Option<String> {
+    if link.contains("://") || link.starts_with("mailto:") {
+        return None;
+    }
+    let (target, anchor) = link
+        .split_once('#')
+        .map_or((link, None), |(t, a)| (t, Some(a)));
+    let path = if target.is_empty() {
+        from.to_owned()
+    } else {
+        resolve(from, target)?
+    };
+    if !tree.has(&path) {
+        return Some(format!(
+            "the link {link} leads to {path}, which does not exist"
+        ));
+    }
+    let (anchor, document) = (anchor?, documents.get(path.as_str())?);
+    (!document.anchors.iter().any(|known| known == anchor))
+        .then(|| format!("{path} has no heading for the link {link}"))
+}
+
+// A path from the root, for a link in the document `from`; none for one out of the repository.
+fn resolve(from: &str, target: &str) -> Option<String> {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            name => parts.push(name),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_can_go_stale() {
+        let document = Document::parse(
+            "# A `b` & c\nsee [x](y.md#z) and [q]( <r> ), not `[s](t)`\n[l]: m.md\n\
+             ```sh run-by-test=start\n# [u](v)\n```\n",
+        );
+        let links = ["y.md#z", "r"].map(|link| (2, link.to_owned()));
+        assert_eq!(document.anchors, ["a-b--c"]);
+        assert_eq!(document.links[..2], links);
+        assert_eq!(document.links[2..], [(3, "m.md".to_owned())]);
+        assert_eq!(document.run_by_test, [(4, "start".to_owned())]);
+    }
+
+    #[test]
+    fn links_are_relative_to_their_document() {
+        assert_eq!(
+            resolve("docs/a.md", "../README.md").as_deref(),
+            Some("README.md")
+        );
+        assert_eq!(
+            resolve("docs/a.md", "b/c.md").as_deref(),
+            Some("docs/b/c.md")
+        );
+        assert_eq!(resolve("a.md", "../x"), None);
+    }
+}

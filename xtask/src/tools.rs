@@ -1,0 +1,122 @@
+//! Installs what the tests need and the machine lacks.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::shell::{Workspace, execute};
+
+const NEXTEST_VERSION: &str = "0.9.151";
+const DENY_VERSION: &str = "0.20.2";
+const REQUIREMENTS: &str = include_str!("../requirements.txt");
+
+/// Everything that `cargo xtask test` uses.
+pub(crate) fn all(workspace: &Workspace) -> Result<()> {
+    nextest(workspace)?;
+    deny(workspace)?;
+    if !workspace.succeeds(&["strace", "--version"]) {
+        apt_install(workspace, &["strace"])?;
+    }
+    python(workspace)
+}
+
+/// The test runner.
+pub(crate) fn nextest(workspace: &Workspace) -> Result<()> {
+    // Without its self-update, which brings a TLS stack along.
+    let features = ["--no-default-features", "--features=default-no-update"];
+    cargo_tool(workspace, "cargo-nextest", NEXTEST_VERSION, &features)
+}
+
+/// The check of licences and dependencies.
+pub(crate) fn deny(workspace: &Workspace) -> Result<()> {
+    cargo_tool(workspace, "cargo-deny", DENY_VERSION, &[])
+}
+
+/// A virtual environment with ZODB, made anew when the requirements have changed.
+pub(crate) fn python(workspace: &Workspace) -> Result<()> {
+    let venv = workspace.own().join("venv");
+    // Written last, so that an interrupted installation is not taken for a whole one.
+    let stamp = venv.join("requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS)
+        && workspace.succeeds(&[&text(&workspace.python())?, "--version"])
+    {
+        return Ok(());
+    }
+    println!("installing ZODB into {}", venv.display());
+    if !workspace.succeeds(&["python3", "-c", "import venv, ensurepip"]) {
+        apt_install(workspace, &["python3", "python3-venv"])?;
+    }
+    workspace.run(&["python3", "-m", "venv", "--clear", &text(&venv)?])?;
+    let requirements = text(&workspace.root.join("xtask/requirements.txt"))?;
+    workspace.run(&[
+        &text(&workspace.python())?,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "--requirement",
+        &requirements,
+    ])?;
+    fs::write(&stamp, REQUIREMENTS).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+// Unoptimised, the tools are built in a minute or two and are fast enough.
+fn cargo_tool(workspace: &Workspace, name: &str, version: &str, features: &[&str]) -> Result<()> {
+    let (cargo, subcommand) = name
+        .split_once('-')
+        .expect("tools are subcommands of cargo");
+    if workspace.succeeds(&[cargo, subcommand, "--version"]) {
+        return Ok(());
+    }
+    let own = workspace.own();
+    println!(
+        "installing {name} {version} into {}",
+        own.join("tools").display()
+    );
+    let mut command = workspace.command(&["cargo", "install", "--locked", "--debug", "--quiet"]);
+    command
+        .args([name, "--version", version])
+        .args(features)
+        .arg("--root")
+        .arg(own.join("tools"))
+        .arg("--target-dir")
+        .arg(own.join("tools-build"))
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
+    execute(&mut command)?;
+    fs::remove_dir_all(own.join("tools-build")).context("cannot remove what the build left")
+}
+
+fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    let wanted = packages.join(", ");
+    println!("installing {wanted} by apt-get");
+    let sudo: &[&str] = if workspace.output(&["id", "-u"])?.trim() == "0" {
+        &[]
+    } else {
+        &["sudo", "--non-interactive"]
+    };
+    let apt_get = |arguments: &[&str]| {
+        let words = [
+            sudo,
+            &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"],
+            arguments,
+        ];
+        workspace.run(&words.concat())
+    };
+    let installed = apt_get(&["update", "--quiet=2"]).and_then(|()| {
+        let install = ["install", "--quiet=2", "--yes", "--no-install-recommends"];
+        apt_get(&[&install, packages].concat())
+    });
+    if let Err(error) = installed {
+        bail!("the tests need {wanted}: install it, then try again ({error:#})");
+    }
+    Ok(())
+}
+
+fn text(path: &std::path::Path) -> Result<String> {
+    let text = path
+        .to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(text.to_owned())
+}
