@@ -1,3 +1,20 @@
 //! Where a storage node keeps its data, and the files of ZODB that it comes from or goes to.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | open the database that an operator named | [`open`] |
+//! | try things, or test | [`KvBackend`] over [`MemoryEngine`] |
+//! | build a backend on a key-value store | [`KvBackend`] over your [`KvEngine`](neo_api::KvEngine) |
+//! | build one on a database that blocks | [`Worker`] |
 
 pub mod filestorage;
+mod kv;
+mod limits;
+mod memory;
+mod open;
+mod worker;
+
+pub use kv::KvBackend;
+pub use memory::MemoryEngine;
+pub use open::{Engine, OpenOptions, UnknownEngine, open};
+pub use worker::{QUEUE_JOBS_MAX, Reply, Worker, WorkerError};

@@ -1,0 +1,303 @@
+//! A full [`StorageBackend`] over any [`KvEngine`].
+//!
+//! Values are written once, under their data id, when they are stored; what a commit moves are
+//! small index rows. `key` shows the whole layout.
+
+mod key;
+mod overlay;
+mod read;
+mod value;
+mod write;
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use neo_api::{
+    At, BackendInfo, BackendResult, DataId, Durability, FetchedRevision, KvBatch, KvEngine,
+    LastIds, Loaded, Oid, PageLimit, Partition, PartitionTable, PendingObject, RevisionId, Space,
+    StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
+};
+
+use crate::limits;
+use crate::worker::Worker;
+
+/// A backend that keeps its data in a key-value engine.
+///
+/// ```
+/// use neo_api::BackendInfo;
+/// use neo_backends::{KvBackend, MemoryEngine};
+///
+/// let info = BackendInfo::new("Memory", false);
+/// let backend = KvBackend::inline(MemoryEngine::default(), info);
+/// ```
+#[derive(Debug)]
+pub struct KvBackend<E: KvEngine> {
+    info: BackendInfo,
+    writer: Worker<Handle<E>>,
+    /// `None`: reads run where writes do.
+    readers: Option<Worker<Handle<E>>>,
+}
+
+impl<E: KvEngine> KvBackend<E> {
+    /// A backend that calls its engine on the caller's thread: every future is ready when it is
+    /// first polled. For simulators, and engines that never block.
+    #[must_use]
+    pub fn inline(engine: E, info: BackendInfo) -> Self {
+        let writer = Worker::inline(Handle::new(engine));
+        Self {
+            info,
+            writer,
+            readers: None,
+        }
+    }
+
+    /// A backend with a thread that writes, and `readers` threads (one at least) that read.
+    #[must_use]
+    pub fn threads(engine: E, info: BackendInfo, readers: usize) -> Self {
+        let handle = Handle::new(engine);
+        let start = |name: &str, n| {
+            let handle = handle.clone();
+            let name = format!("{}-{name}", info.name.to_lowercase());
+            match Worker::threads(&name, n, move |_| Ok::<_, Never>(handle.clone())) {
+                Ok(worker) => worker,
+                Err(never) => match never {},
+            }
+        };
+        let (writer, readers) = (start("write", 1), start("read", readers));
+        Self {
+            info,
+            writer,
+            readers: Some(readers),
+        }
+    }
+
+    async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Handle<E>) -> BackendResult<R> + Send + 'static,
+    ) -> BackendResult<R> {
+        let worker = self.readers.as_ref().unwrap_or(&self.writer);
+        worker.call(move |handle| read(handle)).await?
+    }
+}
+
+enum Never {}
+
+/// What each thread has: the engine, and what tells readers about writes.
+#[derive(Debug)]
+struct Handle<E> {
+    engine: Arc<E>,
+    writes: Arc<Writes>,
+}
+
+#[derive(Debug, Default)]
+struct Writes {
+    /// Odd while the engine applies a batch.
+    count: AtomicU64,
+    /// Held by the one that applies, and by readers that can't do without a standstill.
+    running: RwLock<()>,
+}
+
+impl<E> Clone for Handle<E> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            writes: Arc::clone(&self.writes),
+        }
+    }
+}
+
+impl<E: KvEngine> Handle<E> {
+    fn new(engine: E) -> Self {
+        Self {
+            engine: Arc::new(engine),
+            writes: Arc::default(),
+        }
+    }
+
+    fn apply(&self, batch: WriteBatch, durability: Durability) -> BackendResult<()> {
+        let batch = write::plan(&*self.engine, batch)?;
+        let _alone = self
+            .writes
+            .running
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.writes.count.fetch_add(1, Ordering::SeqCst);
+        let result = self.engine.apply(batch, durability);
+        self.writes.count.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Runs a read of several calls so that nothing is written between them: it is tried beside
+    /// the writer first, since a batch may wait for the disk.
+    fn unchanged<R>(&self, read: impl Fn(&E) -> BackendResult<R>) -> BackendResult<R> {
+        let before = self.writes.count.load(Ordering::SeqCst);
+        if before.is_multiple_of(2) {
+            let result = read(&self.engine);
+            if self.writes.count.load(Ordering::SeqCst) == before {
+                return result;
+            }
+        }
+        let _still = self
+            .writes
+            .running
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        read(&self.engine)
+    }
+}
+
+#[async_trait]
+impl<E: KvEngine> StorageBackend for KvBackend<E> {
+    fn info(&self) -> BackendInfo {
+        self.info.clone()
+    }
+
+    async fn config(&self, key: &str) -> BackendResult<Option<Bytes>> {
+        // Keys that can't be set aren't asked for: the engine may rely on their length.
+        if !key.is_ascii() || key.is_empty() || key.len() > 64 {
+            return Ok(None);
+        }
+        let key = key.to_owned();
+        self.read(move |h| h.engine.get(Space::Config, key.as_bytes()))
+            .await
+    }
+
+    async fn partition_table(&self) -> BackendResult<Option<PartitionTable>> {
+        self.read(|h| {
+            let bytes = h.engine.get(Space::Config, key::TABLE)?;
+            bytes.as_ref().map(value::decode_table).transpose()
+        })
+        .await
+    }
+
+    async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded> {
+        self.read(move |h| read::load(&*h.engine, partition, oid, at))
+            .await
+    }
+
+    async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>> {
+        limits::most("oids in one call", oids.len(), limits::OIDS_MAX)?;
+        let oids = oids.to_vec();
+        self.read(move |h| {
+            if let [_] = oids[..] {
+                return read::last_serials(&*h.engine, &oids);
+            }
+            h.unchanged(|engine| read::last_serials(engine, &oids))
+        })
+        .await
+    }
+
+    async fn transaction(
+        &self,
+        partition: Partition,
+        tid: Tid,
+    ) -> BackendResult<Option<TransactionRecord>> {
+        self.read(move |h| read::transaction(&*h.engine, partition, tid))
+            .await
+    }
+
+    async fn transactions(
+        &self,
+        partition: Partition,
+        min: Tid,
+        max: Tid,
+        limit: PageLimit,
+    ) -> BackendResult<Vec<TransactionRecord>> {
+        self.read(move |h| read::transactions(&*h.engine, partition, min, max, limit))
+            .await
+    }
+
+    async fn revisions(
+        &self,
+        partition: Partition,
+        min: RevisionId,
+        max: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<RevisionId>> {
+        self.read(move |h| read::revisions(&*h.engine, partition, min, max, limit))
+            .await
+    }
+
+    async fn fetch(
+        &self,
+        partition: Partition,
+        min: RevisionId,
+        max: Tid,
+        limit: PageLimit,
+    ) -> BackendResult<Vec<FetchedRevision>> {
+        self.read(move |h| read::fetch(&*h.engine, partition, min, max, limit))
+            .await
+    }
+
+    async fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {
+        self.read(move |h| h.unchanged(|engine| read::final_tid(engine, partition, txn)))
+            .await
+    }
+
+    async fn unfinished(
+        &self,
+        after: Option<TxnId>,
+        limit: usize,
+    ) -> BackendResult<Vec<UnfinishedTransaction>> {
+        self.read(move |h| read::unfinished(&*h.engine, after, limit))
+            .await
+    }
+
+    async fn unfinished_objects(
+        &self,
+        txn: TxnId,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> BackendResult<Vec<PendingObject>> {
+        self.read(move |h| read::unfinished_objects(&*h.engine, txn, after, limit))
+            .await
+    }
+
+    async fn loose_data(
+        &self,
+        after: Option<(TxnId, DataId)>,
+        limit: usize,
+    ) -> BackendResult<Vec<(TxnId, DataId)>> {
+        self.read(move |h| read::loose_data(&*h.engine, after, limit))
+            .await
+    }
+
+    async fn next_data_id(&self) -> BackendResult<DataId> {
+        self.read(|h| read::next_data_id(&*h.engine)).await
+    }
+
+    async fn last_ids(&self, partition: Partition) -> BackendResult<LastIds> {
+        self.read(move |h| h.unchanged(|engine| read::last_ids(engine, partition)))
+            .await
+    }
+
+    // Not an `async fn`: batches take effect in the order of the calls, whenever their futures
+    // are polled.
+    fn apply<'a, 'f>(
+        &'a self,
+        batch: WriteBatch,
+        durability: Durability,
+    ) -> Pin<Box<dyn Future<Output = BackendResult<()>> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        let reply = self
+            .writer
+            .submit(move |handle| handle.apply(batch, durability));
+        Box::pin(async move { reply.await? })
+    }
+
+    async fn close(&self) -> BackendResult<()> {
+        if let Some(readers) = &self.readers {
+            readers.close().await?;
+        }
+        // An engine has no end of its own: what it has is made durable, then it is dropped.
+        let flush =
+            |handle: &mut Handle<E>| handle.engine.apply(KvBatch::default(), Durability::Synced);
+        self.writer.close_with(flush).await?
+    }
+}

@@ -1,0 +1,83 @@
+//! A batch as it grows: what its operations wrote, over what the engine has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
+
+use bytes::Bytes;
+use neo_api::{BackendResult, DataId, KeyRange, KvBatch, KvEngine, KvOp, Order, Space};
+
+/// Reads see the writes of the same batch; nothing reaches the engine before [`Overlay::finish`].
+#[derive(Debug)]
+pub(super) struct Overlay<'a, E> {
+    engine: &'a E,
+    /// `None` removes the key.
+    changes: BTreeMap<(Space, Vec<u8>), Option<Bytes>>,
+    /// Values that came with this batch, for nobody, and that no revision has yet.
+    pub(super) fresh: BTreeSet<DataId>,
+}
+
+impl<'a, E: KvEngine> Overlay<'a, E> {
+    pub(super) const fn new(engine: &'a E) -> Self {
+        Self {
+            engine,
+            changes: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn put(&mut self, space: Space, key: Vec<u8>, value: Bytes) {
+        self.changes.insert((space, key), Some(value));
+    }
+
+    pub(super) fn delete(&mut self, space: Space, key: Vec<u8>) {
+        self.changes.insert((space, key), None);
+    }
+
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
+        match self.changes.get(&(space, key.to_vec())) {
+            Some(change) => Ok(change.clone()),
+            None => self.engine.get(space, key),
+        }
+    }
+
+    /// All of a range, in order.
+    pub(super) fn scan(
+        &self,
+        space: Space,
+        range: KeyRange,
+    ) -> BackendResult<BTreeMap<Vec<u8>, Bytes>> {
+        let stored = self
+            .engine
+            .scan(space, range.clone(), Order::Ascending, usize::MAX)?;
+        let mut found: BTreeMap<Vec<u8>, Bytes> = stored
+            .into_iter()
+            .map(|(key, value)| (key.to_vec(), value))
+            .collect();
+        let first = (space, Vec::new());
+        for ((_, key), change) in self
+            .changes
+            .range(first..)
+            .take_while(|((s, _), _)| *s == space)
+        {
+            if !range.contains(key) {
+                continue;
+            }
+            match change {
+                Some(value) => found.insert(key.clone(), value.clone()),
+                None => found.remove(key),
+            };
+        }
+        Ok(found)
+    }
+
+    /// What has to be written, each key once.
+    pub(super) fn finish(self) -> KvBatch {
+        let op = |((space, key), change)| match change {
+            Some(value) => KvOp::Put(space, key, value),
+            None => KvOp::Delete(space, key),
+        };
+        KvBatch {
+            ops: self.changes.into_iter().map(op).collect(),
+        }
+    }
+}

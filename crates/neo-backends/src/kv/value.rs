@@ -1,0 +1,305 @@
+//! Values: compact, each with the number of its format first, and decoded without trust.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use neo_api::{
+    BackendError, BackendResult, Checksum, Compression, DataId, ObjectData, Oid, PartitionTable,
+    Record, Reign, Tid, TransactionMeta, TransactionRecord, TxnId,
+};
+
+const FORMAT: u8 = 1;
+
+/// A revision: where its value is.
+///
+/// `format u8, flags u8 (1: has a value, 2: repeats, 4: shared), [data id u64], [tid u64]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rev {
+    /// Its value; `None` when it is a deletion.
+    pub(super) data: Option<DataId>,
+    /// Which revision it repeats.
+    pub(super) data_serial: Option<Tid>,
+    /// Whether another revision of the object may have the same value. Never reset: it only saves
+    /// those that don't share, which are nearly all, the search for others when they go.
+    pub(super) shared: bool,
+}
+
+impl Rev {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(18);
+        out.put_u8(FORMAT);
+        out.put_u8(
+            u8::from(self.data.is_some())
+                | u8::from(self.data_serial.is_some()) << 1
+                | u8::from(self.shared) << 2,
+        );
+        if let Some(id) = self.data {
+            out.put_u64(id.0);
+        }
+        if let Some(tid) = self.data_serial {
+            out.put_u64(tid.0);
+        }
+        out.freeze()
+    }
+
+    pub(super) fn decode(bytes: &Bytes) -> BackendResult<Self> {
+        let mut input = Input::new(bytes, "a revision")?;
+        let flags = input.u8()?;
+        let rev = Self {
+            data: (flags & 1 != 0)
+                .then(|| input.u64())
+                .transpose()?
+                .map(DataId),
+            data_serial: (flags & 2 != 0).then(|| input.u64()).transpose()?.map(Tid),
+            shared: flags & 4 != 0,
+        };
+        input.end()?;
+        Ok(rev)
+    }
+}
+
+/// `format u8, compression u8, checksum 16 bytes, data`
+pub(super) fn encode_record(record: &Record) -> Bytes {
+    let mut out = BytesMut::with_capacity(18 + record.data.len());
+    out.put_u8(FORMAT);
+    out.put_u8(record.compression.into());
+    out.put_slice(&record.checksum.0);
+    out.put_slice(&record.data);
+    out.freeze()
+}
+
+pub(super) fn decode_record(bytes: &Bytes) -> BackendResult<Record> {
+    let mut input = Input::new(bytes, "a value")?;
+    let compression = input.u8()?;
+    Ok(Record {
+        compression: Compression::try_from(compression)
+            .map_err(|error| input.damaged(&error.to_string()))?,
+        checksum: Checksum(input.array()?),
+        data: input.rest,
+    })
+}
+
+/// `format u8, flags u8 (1: packed, 2: named), [reign u64, ttid u64], metadata`
+pub(super) fn encode_transaction(record: &TransactionRecord) -> Bytes {
+    let mut out = BytesMut::with_capacity(64 + record.oids.len() * 8);
+    out.put_u8(FORMAT);
+    out.put_u8(u8::from(record.packed) | u8::from(record.txn.is_some()) << 1);
+    if let Some(txn) = record.txn {
+        out.put_u64(txn.reign.0);
+        out.put_u64(txn.ttid.0);
+    }
+    put_meta(&mut out, &record.meta, &record.oids);
+    out.freeze()
+}
+
+pub(super) fn decode_transaction(tid: Tid, bytes: &Bytes) -> BackendResult<TransactionRecord> {
+    let mut input = Input::new(bytes, "a transaction")?;
+    let flags = input.u8()?;
+    let txn = (flags & 2 != 0).then(|| input.txn()).transpose()?;
+    let (meta, oids) = input.meta()?;
+    input.end()?;
+    Ok(TransactionRecord {
+        tid,
+        txn,
+        meta,
+        oids,
+        packed: flags & 1 != 0,
+    })
+}
+
+/// `format u8, metadata`, where metadata is `user, description, extension: each u32 length and
+/// bytes; oids: u32 count and u64 each`
+pub(super) fn encode_unfinished(meta: &TransactionMeta, oids: &[Oid]) -> Bytes {
+    let mut out = BytesMut::with_capacity(64 + oids.len() * 8);
+    out.put_u8(FORMAT);
+    put_meta(&mut out, meta, oids);
+    out.freeze()
+}
+
+pub(super) fn decode_unfinished(bytes: &Bytes) -> BackendResult<(TransactionMeta, Vec<Oid>)> {
+    let mut input = Input::new(bytes, "an unfinished transaction")?;
+    let found = input.meta()?;
+    input.end()?;
+    Ok(found)
+}
+
+/// `format u8, [tid u64]`
+pub(super) fn encode_lock(tid: Option<Tid>) -> Bytes {
+    let mut out = BytesMut::with_capacity(9);
+    out.put_u8(FORMAT);
+    if let Some(tid) = tid {
+        out.put_u64(tid.0);
+    }
+    out.freeze()
+}
+
+pub(super) fn decode_lock(bytes: &Bytes) -> BackendResult<Option<Tid>> {
+    let mut input = Input::new(bytes, "a lock")?;
+    let tid = (!input.rest.is_empty()).then(|| input.u64()).transpose()?;
+    input.end()?;
+    Ok(tid.map(Tid))
+}
+
+/// `format u8, kind u8 (0: deleted, 1: value, 2: same as), [data id or tid u64]`
+pub(super) fn encode_pending(data: ObjectData) -> Bytes {
+    let mut out = BytesMut::with_capacity(10);
+    out.put_u8(FORMAT);
+    match data {
+        ObjectData::Deleted => out.put_u8(0),
+        ObjectData::Value(id) => {
+            out.put_u8(1);
+            out.put_u64(id.0);
+        }
+        ObjectData::SameAs(tid) => {
+            out.put_u8(2);
+            out.put_u64(tid.0);
+        }
+    }
+    out.freeze()
+}
+
+pub(super) fn decode_pending(bytes: &Bytes) -> BackendResult<ObjectData> {
+    let mut input = Input::new(bytes, "a pending object")?;
+    let data = match input.u8()? {
+        0 => ObjectData::Deleted,
+        1 => ObjectData::Value(DataId(input.u64()?)),
+        2 => ObjectData::SameAs(Tid(input.u64()?)),
+        _ => return Err(input.damaged("it is of no known kind")),
+    };
+    input.end()?;
+    Ok(data)
+}
+
+/// `format u8, tid u64`
+pub(super) fn encode_tid(tid: Tid) -> Bytes {
+    encode_lock(Some(tid))
+}
+
+pub(super) fn decode_tid(bytes: &Bytes) -> BackendResult<Tid> {
+    decode_lock(bytes)?
+        .ok_or_else(|| BackendError::Corrupt("the name of a transaction has no tid".to_owned()))
+}
+
+/// `format u8, reign u64, ttid u64`
+pub(super) fn encode_owner(txn: TxnId) -> Bytes {
+    let mut out = BytesMut::with_capacity(17);
+    out.put_u8(FORMAT);
+    out.put_u64(txn.reign.0);
+    out.put_u64(txn.ttid.0);
+    out.freeze()
+}
+
+pub(super) fn decode_owner(bytes: &Bytes) -> BackendResult<TxnId> {
+    let mut input = Input::new(bytes, "the owner of a loose value")?;
+    let txn = input.txn()?;
+    input.end()?;
+    Ok(txn)
+}
+
+/// `format u8, CBOR`
+pub(super) fn encode_table(table: &PartitionTable) -> BackendResult<Bytes> {
+    let mut out = vec![FORMAT];
+    ciborium::into_writer(table, &mut out).map_err(|error| BackendError::Failed {
+        what: "encoding the partition table".to_owned(),
+        source: Box::new(error),
+    })?;
+    Ok(out.into())
+}
+
+pub(super) fn decode_table(bytes: &Bytes) -> BackendResult<PartitionTable> {
+    let input = Input::new(bytes, "the partition table")?;
+    let table: PartitionTable = ciborium::from_reader(input.rest.as_ref())
+        .map_err(|error| input.damaged(&error.to_string()))?;
+    table
+        .check()
+        .map_err(|error| input.damaged(&error.to_string()))?;
+    Ok(table)
+}
+
+fn put_meta(out: &mut BytesMut, meta: &TransactionMeta, oids: &[Oid]) {
+    for text in [&meta.user, &meta.description, &meta.extension] {
+        out.put_u32(u32::try_from(text.len()).expect("the length of metadata was checked"));
+        out.put_slice(text);
+    }
+    out.put_u32(u32::try_from(oids.len()).expect("the number of oids was checked"));
+    for oid in oids {
+        out.put_u64(oid.0);
+    }
+}
+
+/// What is left of a value that is being read.
+struct Input {
+    rest: Bytes,
+    what: &'static str,
+}
+
+impl Input {
+    fn new(bytes: &Bytes, what: &'static str) -> BackendResult<Self> {
+        let mut input = Self {
+            rest: bytes.clone(),
+            what,
+        };
+        match input.u8()? {
+            FORMAT => Ok(input),
+            format => Err(input.damaged(&format!("its format is {format}"))),
+        }
+    }
+
+    fn take(&mut self, n: usize) -> BackendResult<Bytes> {
+        if n > self.rest.len() {
+            return Err(self.damaged("it is too short"));
+        }
+        Ok(self.rest.split_to(n))
+    }
+
+    fn array<const N: usize>(&mut self) -> BackendResult<[u8; N]> {
+        let bytes = self.take(N)?;
+        <[u8; N]>::try_from(bytes.as_ref()).map_err(|_| self.damaged("it is too short"))
+    }
+
+    fn u8(&mut self) -> BackendResult<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> BackendResult<usize> {
+        Ok(u32::from_be_bytes(self.array()?) as usize)
+    }
+
+    fn u64(&mut self) -> BackendResult<u64> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    fn txn(&mut self) -> BackendResult<TxnId> {
+        Ok(TxnId {
+            reign: Reign(self.u64()?),
+            ttid: Tid(self.u64()?),
+        })
+    }
+
+    fn text(&mut self) -> BackendResult<Bytes> {
+        let length = self.u32()?;
+        self.take(length)
+    }
+
+    fn meta(&mut self) -> BackendResult<(TransactionMeta, Vec<Oid>)> {
+        let meta = TransactionMeta {
+            user: self.text()?,
+            description: self.text()?,
+            extension: self.text()?,
+        };
+        let count = self.u32()?;
+        let oids = self.take(count.saturating_mul(8))?;
+        let (oids, _) = oids.as_chunks();
+        Ok((meta, oids.iter().copied().map(Oid::from_bytes).collect()))
+    }
+
+    fn end(&self) -> BackendResult<()> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.damaged("it is too long"))
+        }
+    }
+
+    fn damaged(&self, how: &str) -> BackendError {
+        BackendError::Corrupt(format!("{} cannot be read: {how}", self.what))
+    }
+}

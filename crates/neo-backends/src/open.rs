@@ -1,0 +1,129 @@
+//! The engines by name, as an operator gives them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use neo_api::{BackendError, BackendInfo, BackendResult, StorageBackend};
+
+use crate::kv::KvBackend;
+use crate::memory::MemoryEngine;
+
+/// Every engine there is, also those that this version can't open: an operator should learn the
+/// difference between a name that is wrong and one that is not available.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Engine {
+    /// Everything in memory, for tests and demonstrations.
+    Memory,
+    /// A file, in this process.
+    Sqlite,
+    /// A directory, in this process.
+    Sled,
+    /// A server.
+    MySql,
+    /// Another database, while its contents are copied.
+    Importer,
+}
+
+impl Engine {
+    /// Every engine.
+    pub const ALL: &[Self] = &[
+        Self::Memory,
+        Self::Sqlite,
+        Self::Sled,
+        Self::MySql,
+        Self::Importer,
+    ];
+
+    /// Its name, as NEO writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "Memory",
+            Self::Sqlite => "SQLite",
+            Self::Sled => "Sled",
+            Self::MySql => "MySQL",
+            Self::Importer => "Importer",
+        }
+    }
+
+    /// Whether [`open`] can open it.
+    #[must_use]
+    pub const fn is_available(self) -> bool {
+        matches!(self, Self::Memory)
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no engine has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no adapter {0:?}; the adapters are: {names}", names = names())]
+pub struct UnknownEngine(pub String);
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    /// In any case.
+    fn from_str(s: &str) -> Result<Self, UnknownEngine> {
+        let named = |engine: &&Self| engine.name().eq_ignore_ascii_case(s);
+        let found = Self::ALL.iter().find(named).copied();
+        found.ok_or_else(|| UnknownEngine(s.to_owned()))
+    }
+}
+
+fn names() -> String {
+    let names: Vec<&str> = Engine::ALL.iter().map(|engine| engine.name()).collect();
+    names.join(", ")
+}
+
+/// What may be said about a database beside where it is; what is not said has its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// Threads that read.
+    pub readers: Option<usize>,
+    /// Memory for cached pages, in bytes.
+    pub cache_bytes: Option<u64>,
+    /// Most bytes that the database may have.
+    pub max_database_bytes: Option<u64>,
+}
+
+/// Opens the database of a storage node, and creates it if it does not exist.
+///
+/// A `database` that is a path may start with `~/`, the home directory.
+///
+/// # Errors
+/// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, and
+/// whatever the engine says.
+pub fn open(
+    adapter: &str,
+    database: &str,
+    options: &OpenOptions,
+) -> BackendResult<Arc<dyn StorageBackend>> {
+    let engine: Engine = adapter
+        .parse()
+        .map_err(|error: UnknownEngine| BackendError::Unsupported(error.to_string()))?;
+    let _ = database;
+    match engine {
+        Engine::Memory => {
+            let info = BackendInfo::new(engine.name(), false);
+            let readers = options.readers.unwrap_or(2);
+            Ok(Arc::new(KvBackend::threads(
+                MemoryEngine::default(),
+                info,
+                readers,
+            )))
+        }
+        Engine::Sqlite | Engine::Sled | Engine::MySql | Engine::Importer => {
+            Err(BackendError::Unsupported(format!(
+                "the adapter {engine} is not available in this version"
+            )))
+        }
+    }
+}
