@@ -2,12 +2,21 @@
 //!
 //! Everything but [`net`] is pure: bytes in, messages out.
 
+mod backoff;
 mod codec;
+mod endpoint;
 mod error;
+pub mod frame;
+pub mod handshake;
+pub mod net;
 mod node;
 mod packet;
+mod session;
 
+pub use backoff::Backoff;
 pub use codec::{DecodeError, decode, encode};
+pub use endpoint::{Endpoint, Output};
 pub use error::ErrorCode;
 pub use node::{ConnId, ConnectToken, Core, Effect, Effects, Input};
 pub use packet::*;
+pub use session::{Session, SessionError, SessionEvent, SessionSettings};
