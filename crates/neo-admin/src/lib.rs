@@ -1,10 +1,27 @@
 //! The admin node of **neo**, and the typed control client that `neoctl` is made of.
 //!
-//! An admin node follows the primary master: it always knows the cluster's state, its nodes and the
-//! partition table. Operators connect to it; it answers what it knows, and relays the commands that
-//! change something to the primary. It keeps nothing on disk, a cluster serves without it, and
+//! An [`Admin`] node follows the primary master: it always knows the cluster's state, its nodes and
+//! the partition table. Operators connect to it; it answers what it knows, and relays the commands
+//! that change something to the primary. It keeps nothing on disk, a cluster serves without it, and
 //! there may be several.
+//!
+//! [`Control`] is the operator's side:
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use neo_admin::Control;
+//!
+//! let control = Control::connect(&"127.0.0.1:9999".parse()?).await?;
+//! if let Some(state) = control.cluster_state().await? {
+//!     println!("{state}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod control;
 mod core;
+mod server;
 
+pub use crate::control::{Control, ControlError};
 pub use crate::core::{AdminCommand, AdminCore, AdminSettings, AdminStatus};
+pub use crate::server::{Admin, AdminBuilder, AdminStopper, RunningAdmin, StartError};

@@ -123,7 +123,7 @@ impl AdminCore {
         MsgId(self.ids)
     }
 
-    fn identify(&mut self, conn: ConnId, id: MsgId, out: &mut Out) {
+    fn identify(&self, conn: ConnId, id: MsgId, out: &mut Out) {
         let identification = Identification {
             node_type: NodeType::Admin,
             // The id of an earlier identification is asked for again: logs stay readable.

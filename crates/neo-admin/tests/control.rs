@@ -1,0 +1,85 @@
+//! The control client and the admin node, over streams in memory.
+
+use std::sync::Arc;
+
+use neo_admin::{Admin, AdminSettings, Control, ControlError};
+use neo_api::{Address, SystemEnv, Transport};
+use neo_proto::net::MemoryNetwork;
+use tokio::io::AsyncWriteExt;
+
+fn settings() -> AdminSettings {
+    AdminSettings {
+        cluster: "test".to_owned(),
+        masters: vec![Address::new("nobody", 1)],
+        address: Address::new("admin", 0),
+        nid: None,
+    }
+}
+
+async fn connect(network: &MemoryNetwork, to: &Address) -> Result<Control, ControlError> {
+    let (transport, env) = (Arc::new(network.clone()), Arc::new(SystemEnv::new()));
+    Control::connect_over(transport, env, to).await
+}
+
+#[tokio::test]
+async fn an_admin_node_without_a_primary_says_so() {
+    let network = MemoryNetwork::new();
+    let builder = Admin::builder(settings()).transport(Arc::new(network.clone()));
+    let admin = builder.start().await.unwrap();
+    let control = connect(&network, admin.address()).await.unwrap();
+    assert_eq!(control.cluster_state().await, Ok(None));
+    assert_eq!(control.primary().await, Ok(None));
+    let not_ready = ControlError::NotReady("not connected to a primary master".to_owned());
+    assert_eq!(control.last_ids().await, Err(not_ready.clone()));
+    assert_eq!(control.start().await, Err(not_ready));
+
+    // Several at once, on one connection.
+    let (a, b) = tokio::join!(control.cluster_state(), control.primary());
+    assert_eq!((a, b), (Ok(None), Ok(None)));
+
+    admin.stopper().stop().await;
+    admin.wait().await.unwrap();
+    let error = control.cluster_state().await.unwrap_err();
+    assert!(matches!(error, ControlError::Lost { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_there_and_something_else_there_are_errors() {
+    let network = MemoryNetwork::new();
+    let error = connect(&network, &Address::new("admin", 9))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ControlError::Connect { .. }), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("cannot connect to the admin node at admin:9: "),
+        "{text}"
+    );
+
+    let mut listener = network.bind(&Address::new("web", 80)).await.unwrap();
+    let web = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        stream
+    });
+    let error = connect(&network, &Address::new("web", 80))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ControlError::Connect { .. }), "{error}");
+    drop(web.await);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let network = MemoryNetwork::new();
+    let builder = || Admin::builder(settings()).transport(Arc::new(network.clone()));
+    let admin = builder().start().await.unwrap();
+    let address = admin.address().clone();
+    let taken = AdminSettings {
+        address: address.clone(),
+        ..settings()
+    };
+    let builder = Admin::builder(taken).transport(Arc::new(network.clone()));
+    let error = builder.start().await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen at {address}"));
+}
