@@ -1,2 +1,10 @@
-//! The programs of **neo**.
+//! The programs of **neo**: what is behind their `main`s.
+
 pub mod config;
+pub mod ctl;
+pub mod logging;
+pub mod node;
+pub mod programs;
+pub mod report;
+pub mod signal;
+pub mod simple;

@@ -1,0 +1,7 @@
+//! An admin node.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neoadmin()
+}

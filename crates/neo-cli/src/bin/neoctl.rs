@@ -1,0 +1,7 @@
+//! Control of a neo cluster.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neoctl()
+}

@@ -1,0 +1,7 @@
+//! A master node.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neomaster()
+}

@@ -1,0 +1,7 @@
+//! A storage node.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neostorage()
+}

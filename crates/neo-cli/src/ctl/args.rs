@@ -1,0 +1,265 @@
+//! The command line of `neoctl`.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use neo_api::{ClusterState, NodeId, NodeType};
+
+use crate::config::{FromValue, HostPort};
+
+fn value<T: FromValue>(text: &str) -> Result<T, String> {
+    T::from_value(text)
+}
+
+/// Control of a neo cluster, by way of an admin node.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "neoctl",
+    version,
+    after_help = "A node is a letter and a number: S1, M1, C3, A1.\n\
+                  Exit status: 0 done; 1 denied, not ready or not reached; 2 a wrong command line."
+)]
+pub struct CtlArgs {
+    /// Address of an admin node; its port is 9999 unless given
+    #[arg(short, long, value_name = "ADDRESS", value_parser = value::<HostPort>,
+          default_value = "127.0.0.1:9999", global = true)]
+    pub address: HostPort,
+    /// What to do; nothing: list the commands.
+    #[command(subcommand)]
+    pub command: Option<CtlCommand>,
+}
+
+/// What `neoctl` does.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum CtlCommand {
+    /// Show something of the cluster
+    #[command(subcommand)]
+    Print(PrintCommand),
+    /// Change something of the cluster
+    #[command(subcommand)]
+    Set(SetCommand),
+    /// Start the cluster with the storage nodes that are there (set cluster VERIFYING)
+    Start,
+    /// Take pending storage nodes into the cluster
+    Add {
+        /// Storage nodes, or "all"
+        #[arg(required = true, value_name = "NODE|all")]
+        nodes: Vec<NodeOrAll>,
+    },
+    /// Balance the partition table
+    Tweak {
+        /// Only show what would come of it
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// Storage nodes to leave as they are, not counting as replicas
+        nodes: Vec<NodeId>,
+    },
+    /// Stop a node: it is DOWN, and its process ends
+    Kill {
+        /// The node
+        node: NodeId,
+    },
+    /// Forget a stopped storage node for ever
+    Drop {
+        /// The node
+        node: NodeId,
+    },
+    /// Commands that NEO has and this version does not.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// What `neoctl print` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PrintCommand {
+    /// The greatest oid, tid and ptid
+    Ids,
+    /// The partition table: a line a storage node, or a line a partition of a range
+    Pt {
+        /// First partition
+        min: Option<u32>,
+        /// One past the last partition; 0: all
+        max: Option<u32>,
+        /// Only the cells of this storage node
+        node: Option<NodeId>,
+    },
+    /// The nodes, of a type or all
+    Node {
+        /// MASTER, STORAGE, CLIENT or ADMIN
+        #[arg(value_name = "TYPE")]
+        node_type: Option<NodeType>,
+    },
+    /// The state of the cluster
+    Cluster,
+    /// The id of the primary master
+    Primary,
+    /// Not in this version.
+    #[command(hide = true)]
+    Summary,
+}
+
+/// What `neoctl set` changes.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum SetCommand {
+    /// Ask for a state: VERIFYING starts a cluster, STOPPING ends it
+    Cluster {
+        /// The state
+        state: ClusterState,
+    },
+    /// How many copies of each partition are wanted beside the first
+    Replicas {
+        /// How many
+        number: u32,
+    },
+}
+
+/// A storage node, or all that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeOrAll {
+    /// One.
+    Node(NodeId),
+    /// All.
+    All,
+}
+
+impl std::str::FromStr for NodeOrAll {
+    type Err = neo_api::ParseIdError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        if s == "all" {
+            Ok(Self::All)
+        } else {
+            s.parse().map(Self::Node)
+        }
+    }
+}
+
+/// Commands of NEO that this version does not have.
+const LACKING: &[&str] = &["check", "prune_orphan", "truncate", "flush_log"];
+
+/// Options of NEO that this version does not have.
+const LACKING_OPTIONS: &[(&str, Option<char>, &str)] = &[
+    (
+        "logfile",
+        Some('l'),
+        "log files are not available in this version, logs go to stderr",
+    ),
+    ("ca", None, "TLS is not available in this version"),
+    ("cert", None, "TLS is not available in this version"),
+    ("key", None, "TLS is not available in this version"),
+];
+
+/// Parses a command line.
+///
+/// # Errors
+/// As clap has them: `--help` is among them, and what this version lacks.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CtlArgs, clap::Error> {
+    let mut command = CtlArgs::command();
+    for (long, short, _) in LACKING_OPTIONS {
+        let arg = Arg::new(*long).long(*long).num_args(0..=1).hide(true);
+        command = command.arg(match short {
+            Some(short) => arg.short(*short),
+            None => arg,
+        });
+    }
+    let matches = command.try_get_matches_from_mut(args)?;
+    for (long, _, why) in LACKING_OPTIONS {
+        if matches.contains_id(long) {
+            return Err(command.error(ErrorKind::InvalidValue, format!("--{long}: {why}")));
+        }
+    }
+    let args = CtlArgs::from_arg_matches(&matches)?;
+    let lacking = match &args.command {
+        Some(CtlCommand::Other(words)) => {
+            let name = words.first().map_or("", String::as_str);
+            if !LACKING.contains(&name) {
+                let message = format!("unrecognized subcommand '{name}'");
+                return Err(command.error(ErrorKind::InvalidSubcommand, message));
+            }
+            name
+        }
+        Some(CtlCommand::Print(PrintCommand::Summary)) => "print summary",
+        _ => return Ok(args),
+    };
+    let message = format!("{lacking} is not available in this version");
+    Err(command.error(ErrorKind::InvalidSubcommand, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<CtlArgs, String> {
+        parse(words.split_whitespace().map(OsString::from)).map_err(|e| e.to_string())
+    }
+
+    fn command(words: &str) -> CtlCommand {
+        parse_words(words).unwrap().command.unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CtlArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        let node: NodeId = "S1".parse().unwrap();
+        assert_eq!(command("neoctl start"), CtlCommand::Start);
+        assert_eq!(
+            command("neoctl print pt 3 0 S1"),
+            CtlCommand::Print(PrintCommand::Pt {
+                min: Some(3),
+                max: Some(0),
+                node: Some(node)
+            })
+        );
+        assert_eq!(
+            command("neoctl set cluster stopping"),
+            CtlCommand::Set(SetCommand::Cluster {
+                state: ClusterState::Stopping
+            })
+        );
+        assert_eq!(command("neoctl kill S1"), CtlCommand::Kill { node });
+        let nodes = vec![NodeOrAll::Node(node), NodeOrAll::All];
+        assert_eq!(command("neoctl add S1 all"), CtlCommand::Add { nodes });
+        // The address may come before and after.
+        for words in ["neoctl -a host print ids", "neoctl print ids -a host:9999"] {
+            let args = parse_words(words).unwrap();
+            assert_eq!(args.address.or_port(9999).to_string(), "host:9999");
+        }
+        assert_eq!(parse_words("neoctl").unwrap().command, None);
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors() {
+        for (words, text) in [
+            (
+                "neoctl set cluster STOPED",
+                "\"STOPED\" is not a cluster state",
+            ),
+            ("neoctl kill", "required arguments were not provided"),
+            ("neoctl kill X1", "is not a node id"),
+            ("neoctl print ids 3", "unexpected argument '3'"),
+            ("neoctl print", "Usage: neoctl print"),
+            ("neoctl prnt", "unrecognized subcommand 'prnt'"),
+            (
+                "neoctl truncate 5",
+                "truncate is not available in this version",
+            ),
+            (
+                "neoctl print summary",
+                "print summary is not available in this version",
+            ),
+            ("neoctl -a ::1 start", "an IPv6 address needs brackets"),
+            (
+                "neoctl --ca x start",
+                "--ca: TLS is not available in this version",
+            ),
+        ] {
+            let error = parse_words(words).unwrap_err();
+            assert!(error.contains(text), "{words}: {error}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What `neoctl` prints: pure functions from answers to text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use neo_api::{
+    NodeId, NodeState, NodeType, Oid, Partition, PartitionTable, TableVersion, Tid, UnixMicros,
+};
+use neo_proto::{NodeInfo, WireLastIds};
+
+/// Which part of the partition table to print.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Range {
+    /// The first partition.
+    pub min: u32,
+    /// One past the last; 0: all.
+    pub max: u32,
+    /// Only the cells of this node.
+    pub node: Option<NodeId>,
+}
+
+/// A tid with the moment that it spells.
+#[must_use]
+pub fn tid(tid: Tid) -> String {
+    format!("0x{tid} ({})", tid.to_timestamp())
+}
+
+/// `print ids`: greatest ids of the cluster.
+#[must_use]
+pub fn ids(ids: &WireLastIds, version: Option<TableVersion>) -> String {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "None".to_owned());
+    let oid = |oid: Oid| format!("0x{oid}");
+    format!(
+        "last_oid = {}\nlast_tid = {}\nlast_ptid = {}",
+        or_none(ids.last_oid.map(oid)),
+        or_none(ids.last_tid.map(tid)),
+        or_none(version.map(|version| version.ptid.to_string())),
+    )
+}
+
+/// `print pt`: the whole table, one line a storage node.
+///
+/// A letter a partition, `.` where the node has no cell; above, a ruler when there are more than
+/// ten.
+#[must_use]
+pub fn table(table: &PartitionTable, nodes: &[NodeInfo]) -> String {
+    let mut text = header(table);
+    let np = table.rows.len();
+    let states: BTreeMap<NodeId, NodeState> = nodes.iter().map(|n| (n.nid, n.state)).collect();
+    let labels: Vec<(NodeId, String)> = table
+        .nodes()
+        .into_iter()
+        .map(|nid| {
+            let state = states.get(&nid).copied().unwrap_or(NodeState::Down);
+            (nid, format!("{nid} {}", state_letter(state)))
+        })
+        .collect();
+    let width = labels.iter().map(|(_, l)| l.len()).max().unwrap_or(0);
+    if np > 10 {
+        let _ = write!(text, "\n{}", ruler(width, np));
+    }
+    for (nid, label) in labels {
+        let _ = write!(text, "\n{label:<width$} ");
+        for (partition, _) in table.iter() {
+            let cell = table.cell(partition, nid);
+            text.push(cell.map_or('.', |cell| cell.state.letter()));
+        }
+    }
+    text
+}
+
+/// `print pt MIN MAX NODE`: one line a partition.
+#[must_use]
+pub fn table_range(table: &PartitionTable, range: Range) -> String {
+    let mut text = header(table);
+    let np = table.rows.len() as u32;
+    let end = if range.max == 0 {
+        np
+    } else {
+        range.max.min(np)
+    };
+    for partition in (range.min..end).map(Partition) {
+        let cells = table.cells(partition).iter();
+        let cells = cells.filter(|cell| range.node.is_none_or(|node| cell.nid == node));
+        let mut cells = cells.peekable();
+        if range.node.is_some() && cells.peek().is_none() {
+            continue;
+        }
+        let _ = write!(text, "\n{:03}", partition.0);
+        for cell in cells {
+            let _ = write!(text, " | {} - {}", cell.nid, cell.state);
+        }
+    }
+    text
+}
+
+/// `print node`: nodes by type, then by id.
+///
+/// Since when it is identified is in UTC; the primary master has `None` there.
+#[must_use]
+pub fn nodes(nodes: &[NodeInfo]) -> String {
+    if nodes.is_empty() {
+        return "Empty list!".to_owned();
+    }
+    let mut nodes: Vec<&NodeInfo> = nodes.iter().collect();
+    let rank = |node_type| match node_type {
+        NodeType::Master => 0,
+        NodeType::Storage => 1,
+        NodeType::Client => 2,
+        NodeType::Admin => 3,
+    };
+    nodes.sort_by_key(|node| (rank(node.node_type()), node.nid));
+    let rows: Vec<[String; 5]> = nodes
+        .into_iter()
+        .map(|node| {
+            let since = node.since_micros.map(|micros| moment(UnixMicros(micros)));
+            [
+                node.nid.to_string(),
+                node.node_type().to_string(),
+                node.address
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string),
+                node.state.to_string(),
+                since.unwrap_or_else(|| "None".to_owned()),
+            ]
+        })
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths);
+            let cells: Vec<String> = cells.map(|(cell, w)| format!("{cell:<w$}")).collect();
+            cells.join(" | ").trim_end().to_owned()
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn header(table: &PartitionTable) -> String {
+    let PartitionTable {
+        version, replicas, ..
+    } = table;
+    format!("# ptid: {}, replicas: {replicas}", version.ptid)
+}
+
+fn state_letter(state: NodeState) -> char {
+    match state {
+        NodeState::Unknown => 'U',
+        NodeState::Down => 'D',
+        NodeState::Running => 'R',
+        NodeState::Pending => 'P',
+    }
+}
+
+/// The number of every tenth partition, above its column.
+fn ruler(width: usize, np: usize) -> String {
+    let mut ruler = " ".repeat(width + 1);
+    for tens in (0..np).step_by(10) {
+        let _ = write!(ruler, "{tens:<10}");
+    }
+    ruler.trim_end().to_owned()
+}
+
+/// A moment, to the second, UTC.
+fn moment(at: UnixMicros) -> String {
+    // A tid is a moment too; its text ends in `.`, six digits.
+    let text = Tid::from_unix(at).to_timestamp().to_string();
+    text.split('.').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use neo_api::{Address, Cell, CellState, Partitioning, Ptid, Reign};
+
+    use super::*;
+
+    fn nid(text: &str) -> NodeId {
+        text.parse().unwrap()
+    }
+
+    fn example(np: u32) -> PartitionTable {
+        let mut table = PartitionTable::empty(Partitioning::new(np).unwrap(), 1);
+        table.version = TableVersion {
+            reign: Reign(2),
+            ptid: Ptid(9),
+        };
+        let assigned = table.version;
+        for (n, row) in table.rows.iter_mut().enumerate() {
+            let cell = |nid, state| Cell {
+                nid,
+                state,
+                assigned,
+            };
+            row.push(cell(nid("S1"), CellState::UpToDate));
+            if n % 2 == 1 {
+                row.push(cell(nid("S2"), CellState::OutOfDate));
+            } else {
+                row.push(cell(nid("S10"), CellState::Feeding));
+            }
+        }
+        table
+    }
+
+    fn node(text: &str, state: NodeState, port: Option<u16>, since: Option<i64>) -> NodeInfo {
+        NodeInfo {
+            nid: nid(text),
+            address: port.map(|port| Address::new("127.0.0.1", port)),
+            state,
+            session: None,
+            since_micros: since,
+        }
+    }
+
+    #[test]
+    fn ids_are_in_hexadecimal_with_the_date() {
+        let last = WireLastIds {
+            first_tid: None,
+            last_tid: Some(Tid(0x040d_2bd6_91f0_e299)),
+            last_oid: Some(Oid(0x2a)),
+        };
+        assert_eq!(
+            ids(&last, Some(example(1).version)),
+            "last_oid = 0x000000000000002a\n\
+             last_tid = 0x040d2bd691f0e299 (2026-11-21 19:34:34.204912)\n\
+             last_ptid = 9"
+        );
+        assert_eq!(
+            ids(&WireLastIds::default(), None),
+            "last_oid = None\nlast_tid = None\nlast_ptid = None"
+        );
+    }
+
+    #[test]
+    fn a_small_table_has_a_line_for_each_storage() {
+        let list = [
+            node("S1", NodeState::Running, None, None),
+            node("S2", NodeState::Pending, None, None),
+        ];
+        assert_eq!(
+            table(&example(4), &list),
+            "# ptid: 9, replicas: 1\n\
+             S1 R  UUUU\n\
+             S2 P  .O.O\n\
+             S10 D F.F."
+        );
+    }
+
+    #[test]
+    fn a_wide_table_has_a_ruler() {
+        let lines: Vec<String> = table(&example(23), &[])
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(
+            &lines[..3],
+            [
+                "# ptid: 9, replicas: 1",
+                "      0         10        20",
+                "S1 D  UUUUUUUUUUUUUUUUUUUUUUU",
+            ]
+        );
+        assert!(!table(&example(10), &[]).contains("   0"));
+    }
+
+    #[test]
+    fn a_range_has_a_line_for_each_partition() {
+        let range = Range {
+            min: 1,
+            max: 3,
+            node: None,
+        };
+        assert_eq!(
+            table_range(&example(4), range),
+            "# ptid: 9, replicas: 1\n\
+             001 | S1 - UP_TO_DATE | S2 - OUT_OF_DATE\n\
+             002 | S1 - UP_TO_DATE | S10 - FEEDING"
+        );
+        let of_node = Range {
+            node: Some(nid("S2")),
+            ..Range::default()
+        };
+        assert_eq!(
+            table_range(&example(4), of_node),
+            "# ptid: 9, replicas: 1\n001 | S2 - OUT_OF_DATE\n003 | S2 - OUT_OF_DATE"
+        );
+        let beyond = Range {
+            min: 7,
+            max: u32::MAX,
+            node: None,
+        };
+        assert_eq!(table_range(&example(4), beyond), "# ptid: 9, replicas: 1");
+    }
+
+    #[test]
+    fn nodes_are_a_table() {
+        let list = [
+            node(
+                "S1",
+                NodeState::Running,
+                Some(41_234),
+                Some(1_795_297_530_000_000),
+            ),
+            node("S2", NodeState::Down, Some(1), None),
+            node("C1", NodeState::Running, None, Some(1_795_297_530_999_999)),
+            node("M1", NodeState::Running, Some(10_000), None),
+        ];
+        assert_eq!(
+            nodes(&list),
+            "M1 | MASTER  | 127.0.0.1:10000 | RUNNING | None\n\
+             S1 | STORAGE | 127.0.0.1:41234 | RUNNING | 2026-11-21 21:45:30\n\
+             S2 | STORAGE | 127.0.0.1:1     | DOWN    | None\n\
+             C1 | CLIENT  |                 | RUNNING | 2026-11-21 21:45:30"
+        );
+        assert_eq!(nodes(&[]), "Empty list!");
+    }
+}

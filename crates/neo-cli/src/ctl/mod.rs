@@ -1,0 +1,99 @@
+//! `neoctl`: an operator's commands, and what they print.
+
+pub mod args;
+pub mod format;
+
+use anyhow::bail;
+use neo_admin::Control;
+use neo_api::{NodeState, PartitionTable};
+
+use self::args::{CtlCommand, NodeOrAll, PrintCommand, SetCommand};
+
+/// Carries a command out; what it returns is for stdout.
+///
+/// # Errors
+/// When the admin node can't be reached, is not ready, or the command is denied.
+pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<String> {
+    const NO_PRIMARY: &str = "not ready: not connected to a primary master";
+    Ok(match command {
+        CtlCommand::Print(what) => match what {
+            PrintCommand::Ids => {
+                let (ids, version) = control.last_ids().await?;
+                format::ids(&ids, version)
+            }
+            PrintCommand::Pt { min: None, .. } => {
+                let table = partition_table(control).await?;
+                format::table(&table, &control.nodes(None).await?)
+            }
+            PrintCommand::Pt {
+                min: Some(min),
+                max,
+                node,
+            } => {
+                let max = max.unwrap_or(0);
+                let range = format::Range { min, max, node };
+                format::table_range(&partition_table(control).await?, range)
+            }
+            PrintCommand::Node { node_type } => format::nodes(&control.nodes(node_type).await?),
+            PrintCommand::Cluster => match control.cluster_state().await? {
+                Some(state) => state.to_string(),
+                None => bail!(NO_PRIMARY),
+            },
+            PrintCommand::Primary => match control.primary().await? {
+                Some(primary) => primary.to_string(),
+                None => bail!(NO_PRIMARY),
+            },
+            PrintCommand::Summary => bail!("print summary is not available in this version"),
+        },
+        CtlCommand::Set(SetCommand::Cluster { state }) => done(
+            control.set_cluster_state(state).await?,
+            "Cluster state changed",
+        ),
+        CtlCommand::Set(SetCommand::Replicas { number }) => done(
+            control.set_replicas(number).await?,
+            "Number of replicas changed",
+        ),
+        CtlCommand::Start => done(control.start().await?, "Cluster state changed"),
+        CtlCommand::Add { nodes } => {
+            let named = nodes.iter().map(|node| match node {
+                NodeOrAll::Node(nid) => Some(*nid),
+                NodeOrAll::All => None,
+            });
+            // Nobody named means all, to the primary too.
+            let nodes = named.collect::<Option<Vec<_>>>().unwrap_or_default();
+            done(control.add_nodes(nodes).await?, "No node added")
+        }
+        CtlCommand::Tweak { dry_run, nodes } => match control.tweak(dry_run, nodes).await? {
+            Some(table) => format::table(&table, &control.nodes(None).await?),
+            None => "No change done.".to_owned(),
+        },
+        CtlCommand::Kill { node } => {
+            let message = control.set_node_state(node, NodeState::Down).await?;
+            done(message, "state changed")
+        }
+        CtlCommand::Drop { node } => {
+            let message = control.set_node_state(node, NodeState::Unknown).await?;
+            done(message, "node permanently removed")
+        }
+        CtlCommand::Other(words) => {
+            let name = words.join(" ");
+            bail!("{name} is not available in this version")
+        }
+    })
+}
+
+async fn partition_table(control: &Control) -> anyhow::Result<PartitionTable> {
+    match control.partition_table().await? {
+        Some(table) => Ok(table),
+        None => bail!("not ready: the cluster has no partition table yet"),
+    }
+}
+
+/// What the primary said, or what NEO says then.
+fn done(message: String, otherwise: &str) -> String {
+    if message.is_empty() {
+        otherwise.to_owned()
+    } else {
+        message
+    }
+}

@@ -1,0 +1,4 @@
+//! The programs that run one node: `neomaster`, `neostorage`, `neoadmin`.
+
+pub mod args;
+pub mod run;

@@ -1,0 +1,107 @@
+//! Running one node until it ends: alone, or under `neosimple`.
+
+use std::future::Future;
+
+use anyhow::Context;
+use neo_admin::{Admin, AdminSettings, AdminStatus};
+use neo_api::Address;
+use tokio::sync::mpsc;
+
+use super::args::{Common, MasterConfig, StorageConfig};
+use crate::config::Setting;
+
+/// A node to run.
+#[derive(Debug, Clone)]
+pub enum NodeConfig {
+    /// `neomaster`.
+    Master(MasterConfig),
+    /// `neostorage`.
+    Storage(StorageConfig),
+    /// `neoadmin`.
+    Admin(Common),
+}
+
+/// What a node tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// It listens here.
+    Listening(Address),
+    /// An admin node: what it sees of the cluster.
+    Status(AdminStatus),
+    /// It ended: cleanly, or why not.
+    Ended(Result<(), String>),
+}
+
+/// Runs a node until it ends by itself, or `stop` is ready and it has stopped.
+///
+/// Nobody has to listen to `events`.
+///
+/// # Errors
+/// When it cannot be started, or failed.
+pub async fn run(
+    config: NodeConfig,
+    events: mpsc::Sender<NodeEvent>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    match config {
+        NodeConfig::Master(config) => todo!("{config:?}"),
+        NodeConfig::Storage(config) => todo!("{config:?}"),
+        NodeConfig::Admin(config) => admin(config, events, stop).await,
+    }
+}
+
+async fn admin(
+    config: Common,
+    events: mpsc::Sender<NodeEvent>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let settings = AdminSettings {
+        cluster: config.cluster,
+        masters: config.masters.value.0,
+        address: config.bind.value.clone(),
+        nid: config.nid,
+    };
+    let started = Admin::builder(settings).start().await;
+    let admin = started.with_context(|| origin(&config.bind))?;
+    listening(&events, admin.address()).await;
+    let mut status = admin.status();
+    let stopper = admin.stopper();
+    let watch = async {
+        while status.changed().await.is_ok() {
+            let status = *status.borrow_and_update();
+            let _ = events.send(NodeEvent::Status(status)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let ended = until(admin.wait(), stop, || async move { stopper.stop().await });
+    tokio::select! {
+        ended = ended => Ok(ended?),
+        () = watch => Ok(()),
+    }
+}
+
+/// Waits for a node to end; when `stop` is ready first, asks it to.
+async fn until<T, F: Future<Output = ()>>(
+    node: impl Future<Output = T>,
+    stop: impl Future<Output = ()>,
+    ask: impl FnOnce() -> F,
+) -> T {
+    tokio::pin!(node);
+    tokio::select! {
+        ended = &mut node => ended,
+        () = stop => {
+            ask().await;
+            node.await
+        }
+    }
+}
+
+async fn listening(events: &mpsc::Sender<NodeEvent>, address: &Address) {
+    tracing::info!(%address, "listening");
+    let _ = events.send(NodeEvent::Listening(address.clone())).await;
+}
+
+/// What to say before an error about the address to listen at.
+fn origin(bind: &Setting<Address>) -> String {
+    format!("{} ({})", bind.value, bind.origin())
+}

@@ -1,0 +1,177 @@
+//! The `main`s of the programs.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, FromArgMatches};
+use neo_admin::Control;
+use tokio::sync::mpsc;
+
+use crate::config::{ADMIN_PORT, ConfigError, NodeKind};
+use crate::ctl;
+use crate::logging::{self, Level};
+use crate::node::args::{self, AdminArgs, CommonArgs, MasterArgs, StorageArgs};
+use crate::node::run::{self, NodeConfig, NodeEvent};
+use crate::report;
+use crate::signal::Signals;
+
+/// `neoctl`.
+#[must_use]
+pub fn neoctl() -> ExitCode {
+    let args = match ctl::args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => return report::clap(&error),
+    };
+    logging::start(Level::Warn, 0);
+    let Some(command) = args.command else {
+        let mut command = ctl::args::CtlArgs::command();
+        println!("{}", command.render_long_help());
+        return ExitCode::SUCCESS;
+    };
+    let result = block_on(async {
+        let control = Control::connect(&args.address.or_port(ADMIN_PORT)).await?;
+        ctl::execute(&control, command).await
+    });
+    match result {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => report::fail("neoctl", &error),
+    }
+}
+
+/// `neomaster`.
+#[must_use]
+pub fn neomaster() -> ExitCode {
+    node(NodeKind::Master, std::env::args_os(), &Alone)
+}
+
+/// `neostorage`.
+#[must_use]
+pub fn neostorage() -> ExitCode {
+    node(NodeKind::Storage, std::env::args_os(), &Alone)
+}
+
+/// `neoadmin`.
+#[must_use]
+pub fn neoadmin() -> ExitCode {
+    node(NodeKind::Admin, std::env::args_os(), &Alone)
+}
+
+/// What is around a node's process.
+pub(crate) trait Around {
+    /// Hears what the node tells.
+    fn event(&self, event: &NodeEvent);
+
+    /// Ready when the node is to stop, but for signals.
+    fn stop(&self) -> impl Future<Output = ()>;
+}
+
+/// Nothing: the node is on its own.
+struct Alone;
+
+impl Around for Alone {
+    fn event(&self, _: &NodeEvent) {}
+
+    async fn stop(&self) {
+        std::future::pending().await
+    }
+}
+
+/// A program that runs one node.
+pub(crate) fn node(
+    kind: NodeKind,
+    args: impl Iterator<Item = OsString>,
+    around: &impl Around,
+) -> ExitCode {
+    let config = match kind {
+        NodeKind::Master => config(
+            kind,
+            args,
+            |args: &MasterArgs| &args.common,
+            |args| args.resolve().map(NodeConfig::Master),
+        ),
+        NodeKind::Storage => config(
+            kind,
+            args,
+            |args: &StorageArgs| &args.common,
+            |args| args.resolve().map(NodeConfig::Storage),
+        ),
+        NodeKind::Admin => config(
+            kind,
+            args,
+            |args: &AdminArgs| &args.common,
+            |args| args.resolve().map(NodeConfig::Admin),
+        ),
+    };
+    let result = match config {
+        Ok(Ok(config)) => block_on(run_node(config, around)),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => return report::clap(&error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::fail(kind.program(), &error),
+    }
+}
+
+type Resolved = Result<NodeConfig, ConfigError>;
+
+fn config<A: CommandFactory + FromArgMatches>(
+    kind: NodeKind,
+    args: impl Iterator<Item = OsString>,
+    common: impl FnOnce(&A) -> &CommonArgs,
+    resolve: impl FnOnce(&A) -> Resolved,
+) -> Result<Resolved, clap::Error> {
+    let args = args::parse::<A>(kind, args)?;
+    // Before the settings are resolved, which may warn.
+    logging::start(Level::Info, common(&args).verbose);
+    Ok(resolve(&args))
+}
+
+async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<()> {
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let (events, mut heard) = mpsc::channel(64);
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let node = run::run(config, events, async {
+        // Dropping the sender is the word.
+        let _ = stopping.await;
+    });
+    let asked = around.stop();
+    tokio::pin!(node, asked);
+    let mut stop = Some(stop);
+    loop {
+        tokio::select! {
+            ended = &mut node => {
+                while let Ok(event) = heard.try_recv() {
+                    around.event(&event);
+                }
+                return ended;
+            }
+            Some(event) = heard.recv() => around.event(&event),
+            () = &mut asked, if stop.is_some() => {
+                tracing::info!("stopping");
+                stop = None;
+            }
+            (signal, status) = signals.next() => {
+                if stop.take().is_none() {
+                    tracing::warn!("{signal} again: stopping at once");
+                    std::process::exit(i32::from(status));
+                }
+                tracing::info!("{signal}: stopping");
+            }
+        }
+    }
+}
+
+/// Runs a future on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(future)
+}

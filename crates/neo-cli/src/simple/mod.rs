@@ -1,0 +1,4 @@
+//! `neosimple`: a whole cluster in one command.
+
+pub mod args;
+pub mod memory;
