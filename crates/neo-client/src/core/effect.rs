@@ -1,0 +1,370 @@
+//! What the application asks of the core, and what it is told.
+
+use bytes::Bytes;
+use neo_api::{
+    At, Loaded, NodeId, Oid, Partition, Partitioning, Record, RevisionId, Tid, TransactionMeta,
+    TxnId,
+};
+use neo_proto::{StoreKind, WireRevision, WireTransaction};
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Who waits for an answer; the application's side chooses it and never repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyId(pub u64);
+
+/// A transaction of this client; the application's side chooses it and never repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TxnKey(pub u64);
+
+/// An import of this client; the application's side chooses it and never repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImportKey(pub u64);
+
+/// What a transaction does to an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A new value.
+    Value(Record),
+    /// The value of an earlier revision.
+    SameAs(Tid),
+    /// No value: the object is deleted.
+    Deletion,
+    /// Nothing; but its serial must stay what it is until the transaction ends.
+    Check,
+}
+
+impl Change {
+    pub(super) fn kind(&self) -> Option<StoreKind> {
+        Some(match self {
+            Self::Value(record) => StoreKind::Value {
+                compression: record.compression,
+                checksum: record.checksum,
+            },
+            Self::SameAs(tid) => StoreKind::SameAs(*tid),
+            Self::Deletion => StoreKind::Deletion,
+            Self::Check => return None,
+        })
+    }
+
+    pub(super) fn payload(&self) -> Bytes {
+        match self {
+            Self::Value(record) => record.data.clone(),
+            _ => Bytes::new(),
+        }
+    }
+}
+
+/// A read of metadata or history that is no load of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Page {
+    /// A page of transactions of a partition, ascending.
+    Transactions {
+        /// Which partition.
+        partition: Partition,
+        /// The least tid, included.
+        min: Tid,
+        /// The greatest tid, included.
+        max: Tid,
+        /// At most so many.
+        entries: u32,
+    },
+    /// A page of revisions of a partition, ascending by (tid, oid).
+    Revisions {
+        /// Which partition.
+        partition: Partition,
+        /// The least, included.
+        min: RevisionId,
+        /// The greatest tid, included.
+        max: Tid,
+        /// Ends with the one that reaches so many bytes.
+        bytes: u32,
+    },
+    /// One transaction's metadata.
+    TransactionInformation {
+        /// Its tid.
+        tid: Tid,
+    },
+}
+
+/// What the application asks. Every command with a `reply` is answered once, by
+/// [`Event::Reply`], [`Event::Loaded`] or [`Event::Committed`].
+#[derive(Debug)]
+pub enum Command {
+    /// Answered when the client can work, or after `timeout`.
+    WaitReady {
+        /// Who waits.
+        reply: ReplyId,
+        /// How long.
+        timeout: Duration,
+    },
+    /// Answered when `last_tid` is at least what was committed before.
+    Sync {
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// Answered after a while.
+    Sleep {
+        /// Who waits.
+        reply: ReplyId,
+        /// How long.
+        duration: Duration,
+    },
+    /// A block of oids.
+    NewOids {
+        /// Who waits.
+        reply: ReplyId,
+        /// How many.
+        count: u32,
+    },
+    /// A revision of an object; `Latest` is as of the last tid.
+    Load {
+        /// Who waits.
+        reply: ReplyId,
+        /// Which object.
+        oid: Oid,
+        /// Which revision.
+        at: At,
+    },
+    /// Metadata or history.
+    Page {
+        /// Who waits.
+        reply: ReplyId,
+        /// What.
+        page: Page,
+    },
+    /// Begins a transaction.
+    Begin {
+        /// Its key.
+        txn: TxnKey,
+        /// Who waits.
+        reply: ReplyId,
+        /// Imposes the tid.
+        tid: Option<Tid>,
+    },
+    /// Stores, deletes or checks an object. Answered when every cell has answered, or failed;
+    /// conflicts show at the vote.
+    Store {
+        /// Of which transaction.
+        txn: TxnKey,
+        /// Who waits.
+        reply: ReplyId,
+        /// Which object.
+        oid: Oid,
+        /// The revision that the change starts from; 0: a new object.
+        serial: Tid,
+        /// What it becomes.
+        change: Change,
+    },
+    /// Votes. Answered by `Reply::Conflicts` when changes must be merged first (by `Resolve`; then
+    /// vote again), else by `Reply::Voted`.
+    Vote {
+        /// Which transaction.
+        txn: TxnKey,
+        /// Who waits.
+        reply: ReplyId,
+        /// What the application says of it.
+        meta: TransactionMeta,
+    },
+    /// The merge of a conflict.
+    Resolve {
+        /// Which transaction.
+        txn: TxnKey,
+        /// As in the conflict.
+        oid: Oid,
+        /// As in the conflict.
+        version: u32,
+        /// The revision that is merged in: as in the conflict.
+        serial: Tid,
+        /// The merged value.
+        record: Record,
+    },
+    /// Commits. Answered by [`Event::Committed`], or an error.
+    Finish {
+        /// Which transaction.
+        txn: TxnKey,
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// Forgets a transaction, unless its finish was asked: that goes on.
+    Abort {
+        /// Which transaction.
+        txn: TxnKey,
+    },
+    /// Begins an import.
+    BeginImport {
+        /// Its key.
+        import: ImportKey,
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// A batch of an import: transactions and revisions in order of tid, after all before.
+    ImportBatch {
+        /// Of which import.
+        import: ImportKey,
+        /// Who waits.
+        reply: ReplyId,
+        /// Transactions.
+        transactions: Vec<WireTransaction>,
+        /// Revisions, each with its value.
+        revisions: Vec<(WireRevision, Bytes)>,
+    },
+    /// Commits everything of an import so far. No batch may be without an answer.
+    CheckpointImport {
+        /// Which import.
+        import: ImportKey,
+        /// Who waits.
+        reply: ReplyId,
+        /// The greatest tid so far.
+        tid: Tid,
+        /// The greatest oid so far.
+        last_oid: Oid,
+    },
+    /// Ends an import at its last checkpoint.
+    EndImport {
+        /// Which import.
+        import: ImportKey,
+        /// Who waits, if anybody.
+        reply: Option<ReplyId>,
+    },
+    /// Finishes what is being committed, aborts the rest, and ends.
+    Close,
+}
+
+/// A conflict that the application may merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The object.
+    pub oid: Oid,
+    /// Which of this transaction's changes of it.
+    pub version: u32,
+    /// The revision that the change starts from.
+    pub base: Tid,
+    /// The newest revision.
+    pub serial: Tid,
+    /// The change.
+    pub change: Change,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The last tid, after a sync.
+    LastTid(Tid),
+    /// Oids from the first.
+    Oids {
+        /// The first.
+        first: Oid,
+        /// How many.
+        count: u32,
+    },
+    /// A page of transactions; `complete`: nothing is left in the range.
+    Transactions {
+        /// Ascending.
+        transactions: Vec<WireTransaction>,
+        /// Nothing is left in the range.
+        complete: bool,
+    },
+    /// A page of revisions with their values.
+    Revisions {
+        /// Ascending by (tid, oid).
+        revisions: Vec<(WireRevision, Option<Bytes>)>,
+        /// Nothing is left in the range.
+        complete: bool,
+    },
+    /// One transaction.
+    Transaction(Option<Box<WireTransaction>>),
+    /// The transaction's name.
+    Begun(TxnId),
+    /// What must be merged before the vote.
+    Conflicts(Vec<Conflict>),
+    /// Voted; these objects were merged.
+    Voted(Vec<Oid>),
+    /// The import goes on after this tid.
+    ImportBegun(Tid),
+}
+
+/// How long a loaded revision is valid, for the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// It is the newest, until an invalidation says otherwise.
+    Current,
+    /// Until the next revision, of this tid.
+    Until(Tid),
+    /// For reads before this tid at least; the next revision is not known.
+    AtLeast(Tid),
+}
+
+/// What the application is told, in order.
+#[derive(Debug)]
+pub enum Event {
+    /// The client can work.
+    Ready {
+        /// Its node id.
+        nid: NodeId,
+        /// How oids and tids map to partitions.
+        partitioning: Partitioning,
+    },
+    /// It can't, until `Ready`.
+    NotReady {
+        /// Why.
+        reason: String,
+    },
+    /// The answer to a command.
+    Reply {
+        /// Whose.
+        id: ReplyId,
+        /// What.
+        result: Result<Reply, Error>,
+    },
+    /// The answer to loads.
+    Loaded {
+        /// Which object.
+        oid: Oid,
+        /// Who waits.
+        waiters: Vec<ReplyId>,
+        /// What was found. The value is intact, but may be compressed.
+        loaded: Loaded,
+        /// How the cache may keep it.
+        validity: Validity,
+    },
+    /// Somebody else committed: cached intervals of these objects end at `tid`; then it is the
+    /// last tid.
+    Invalidated {
+        /// The transaction.
+        tid: Tid,
+        /// What it changed.
+        oids: Vec<Oid>,
+    },
+    /// Transactions were missed: what is cached as current is valid up to `known`; then `tid` is
+    /// the last tid.
+    Resynced {
+        /// The last tid before.
+        known: Tid,
+        /// The last tid.
+        tid: Tid,
+    },
+    /// The database is not what it was (another epoch, or truncated): nothing that is cached
+    /// counts; `tid` is the last tid.
+    Cleared {
+        /// The last tid.
+        tid: Tid,
+    },
+    /// A transaction of this client is committed: cached intervals of its objects end at `tid`;
+    /// then the application's callback runs; then `tid` is the last tid; then `reply` is answered.
+    Committed {
+        /// Which.
+        txn: TxnKey,
+        /// Who waits.
+        reply: Option<ReplyId>,
+        /// Its tid.
+        tid: Tid,
+        /// What it changed; `None`: deleted, or a value that is not at hand.
+        changed: Vec<(Oid, Option<Record>)>,
+        /// Nothing committed later was told yet: the values are current.
+        newest: bool,
+    },
+}

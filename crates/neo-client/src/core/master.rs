@@ -1,0 +1,694 @@
+//! The link to the primary master: finding it, identification, nodes, the table, invalidations.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use neo_api::{
+    Address, CellChange, ClusterState, NodeId, NodeState, NodeType, PartitionTable, Reign,
+    SessionId, TableVersion, Tid,
+};
+use neo_proto::{
+    ClusterIdentity, ConnId, ConnectToken, ErrorCode, FinalTid, Identification, NodeInfo, Packet,
+};
+
+use super::effect::{Event, ImportKey, Reply, ReplyId, TxnKey};
+use super::read::ReadId;
+use super::timer::TimerId;
+use super::{ClientCore, Failure, Req, Sent, Timer, Todo, backoff, refused_by_primary};
+use crate::error::Error;
+
+/// A request to the primary that is asked again of the next one, until its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CallId(u64);
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum CallKind {
+    /// Nothing: the link must be ready.
+    Ready(ReplyId),
+    Sync(ReplyId),
+    /// A read that may not go on before a sync.
+    SyncForRead(ReadId),
+    /// A committed transaction that must not be told before a sync.
+    SyncForOutcome(TxnKey, Tid),
+    NewOids {
+        reply: ReplyId,
+        count: u32,
+    },
+    Begin {
+        txn: TxnKey,
+        tid: Option<Tid>,
+    },
+    FinalTid(TxnKey),
+    BeginImport {
+        import: ImportKey,
+        reply: ReplyId,
+    },
+}
+
+impl CallKind {
+    pub(super) const fn reply(&self) -> Option<ReplyId> {
+        match self {
+            Self::Ready(reply)
+            | Self::Sync(reply)
+            | Self::NewOids { reply, .. }
+            | Self::BeginImport { reply, .. } => Some(*reply),
+            // These belong to a read or a transaction, which has a deadline of its own.
+            Self::SyncForRead(_)
+            | Self::SyncForOutcome(..)
+            | Self::Begin { .. }
+            | Self::FinalTid(_) => None,
+        }
+    }
+
+    const fn waits_for(&self) -> &'static str {
+        match self {
+            Self::Ready(_) => "the cluster to be ready",
+            Self::Sync(_) | Self::SyncForRead(_) | Self::SyncForOutcome(..) => {
+                "the last tid from the primary master"
+            }
+            Self::NewOids { .. } => "new oids from the primary master",
+            Self::Begin { .. } => "the primary master to begin a transaction",
+            Self::FinalTid(_) => "the outcome of a transaction",
+            Self::BeginImport { .. } => "the primary master to begin an import",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) kind: CallKind,
+    timer: Option<TimerId>,
+    /// Not asked yet, or not of this primary.
+    waiting: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between two attempts.
+    Idle,
+    Connecting(ConnectToken),
+    /// Identification, then the cluster's information and the last tid.
+    Starting(ConnId),
+    Ready(ConnId),
+}
+
+#[derive(Debug)]
+pub(super) struct MasterLink {
+    masters: Vec<Address>,
+    /// Position in `masters` of the next attempt.
+    at: usize,
+    attempts: u32,
+    state: State,
+    /// Whether `first_sync` came.
+    synced: bool,
+    nid: Option<NodeId>,
+    session: Option<(Reign, SessionId)>,
+    identity: Option<ClusterIdentity>,
+    cleared: bool,
+    /// What the last attempt met.
+    trouble: String,
+}
+
+impl MasterLink {
+    pub(super) const fn new(masters: Vec<Address>) -> Self {
+        Self {
+            masters,
+            at: 0,
+            attempts: 0,
+            state: State::Idle,
+            synced: false,
+            nid: None,
+            session: None,
+            identity: None,
+            cleared: false,
+            trouble: String::new(),
+        }
+    }
+
+    pub(super) const fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    pub(super) const fn conn(&self) -> Option<ConnId> {
+        match self.state {
+            State::Starting(conn) | State::Ready(conn) => Some(conn),
+            State::Idle | State::Connecting(_) => None,
+        }
+    }
+
+    /// The connection, once it is ready.
+    pub(super) const fn ready_conn(&self) -> Option<ConnId> {
+        match self.state {
+            State::Ready(conn) => Some(conn),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn session(&self) -> Option<(Reign, SessionId)> {
+        self.session
+    }
+
+
+    pub(super) const fn identity(&self) -> Option<&ClusterIdentity> {
+        self.identity.as_ref()
+    }
+}
+
+impl ClientCore {
+    // --- finding the primary ---
+
+    pub(super) fn master_connect(&mut self) {
+        if !matches!(self.master.state, State::Idle) || self.master.masters.is_empty() {
+            return;
+        }
+        let token = self.token();
+        self.master.at %= self.master.masters.len();
+        let to = self.master.masters[self.master.at].clone();
+        self.master.state = State::Connecting(token);
+        self.out.push(neo_proto::Effect::Connect { token, to });
+    }
+
+    /// Another attempt: at once while there are masters that were not asked in this round.
+    fn master_retry(&mut self, trouble: String) {
+        tracing::debug!(%trouble, "no primary master yet");
+        self.master.trouble = trouble;
+        self.master.state = State::Idle;
+        self.master.at += 1;
+        self.master.attempts += 1;
+        let round = self.master.attempts / u32::try_from(self.master.masters.len()).unwrap_or(1);
+        self.set_timer(backoff(round), Timer::MasterRetry);
+    }
+
+    pub(super) fn connected(&mut self, token: ConnectToken, conn: ConnId) {
+        if !matches!(self.master.state, State::Connecting(wanted) if wanted == token) {
+            self.storage_connected(token, conn);
+            return;
+        }
+        self.master.state = State::Starting(conn);
+        self.master.synced = false;
+        let identification = self.identification(None);
+        self.ask_master(conn, Req::MasterIdentification, identification);
+    }
+
+    pub(super) fn connect_failed(&mut self, token: ConnectToken, error: &str) {
+        if matches!(self.master.state, State::Connecting(wanted) if wanted == token) {
+            let to = &self.master.masters[self.master.at];
+            let trouble = format!("the master at {to} can't be reached: {error}");
+            self.master_retry(trouble);
+        } else {
+            self.storage_connect_failed(token, error);
+        }
+    }
+
+    /// What this client says of itself; `session` to storages.
+    pub(super) fn identification(&self, session: Option<(Reign, SessionId)>) -> Packet {
+        Packet::RequestIdentification {
+            identification: Box::new(Identification {
+                node_type: NodeType::Client,
+                // A new id each time: whatever was of the old one is not confused with what
+                // begins now.
+                nid: session.and(self.master.nid),
+                address: None,
+                cluster: self.settings.cluster.clone(),
+                identity: self.master.identity.clone(),
+                session,
+                read_only: self.settings.read_only,
+                topology: Vec::new(),
+                masters: Vec::new(),
+            }),
+        }
+    }
+
+    pub(super) fn master_identified(&mut self, conn: ConnId, packet: Packet) {
+        match packet {
+            Packet::AcceptIdentification {
+                your_nid,
+                reign,
+                session,
+                identity,
+                ..
+            } => {
+                if let Some(identity) = identity {
+                    self.adopt_identity(identity);
+                }
+                self.master.nid = Some(your_nid);
+                self.master.session = Some((reign, session));
+                self.ask_master(conn, Req::FirstSync, Packet::AskLastTransaction {});
+            }
+            Packet::NotPrimaryMaster { primary, masters } => {
+                for master in masters.into_iter().chain(primary.clone()) {
+                    if !self.master.masters.contains(&master) {
+                        self.master.masters.push(master);
+                    }
+                }
+                self.out.close(conn, "not the primary master");
+                let asked = self.master.masters[self.master.at].clone();
+                self.master_retry(format!("{asked} is not the primary master"));
+                // A primary that is told of is asked next.
+                let told = primary.and_then(|p| self.master.masters.iter().position(|m| *m == p));
+                if let Some(at) = told {
+                    self.master.at = at;
+                }
+            }
+            Packet::Error { code, message } => {
+                self.out.close(conn, "refused");
+                let asked = self.master.masters[self.master.at].clone();
+                let words = format!("the master at {asked} says: {message}");
+                if code == ErrorCode::OtherCluster {
+                    tracing::error!(%words, "refused");
+                    self.fail_waiting_calls(&Error::OtherCluster(words.clone()));
+                }
+                self.master_retry(words);
+            }
+            packet => {
+                let reason = format!("{} is no answer to an identification", packet.name());
+                self.protocol_violation(conn, reason);
+            }
+        }
+    }
+
+    /// Another chain of epochs than the one known: what is cached may be of a history that was
+    /// given up.
+    fn adopt_identity(&mut self, identity: ClusterIdentity) {
+        let known = self.master.identity.replace(identity);
+        if let (Some(known), Some(new)) = (known, &self.master.identity) {
+            self.master.cleared |= known != *new;
+        }
+    }
+
+    pub(super) fn first_sync(&mut self, tid: Tid) {
+        self.master.synced = true;
+        if std::mem::take(&mut self.master.cleared) || tid < self.last_tid {
+            self.last_tid = tid;
+            self.out.event(Event::Cleared { tid });
+        } else if tid > self.last_tid {
+            self.resync(tid);
+        }
+        self.become_ready();
+    }
+
+    /// Ready: identified, synced, with a table.
+    fn become_ready(&mut self) {
+        let State::Starting(conn) = self.master.state else {
+            return;
+        };
+        let (true, Some(table), Some(nid)) = (self.master.synced, &self.table, self.master.nid)
+        else {
+            return;
+        };
+        let partitioning = table.partitioning();
+        tracing::info!(%nid, last_tid = %self.last_tid, "the client is ready");
+        self.master.state = State::Ready(conn);
+        self.master.attempts = 0;
+        self.master.trouble.clear();
+        self.out.event(Event::Ready { nid, partitioning });
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in calls {
+            self.call_send(call);
+        }
+        self.todo
+            .extend(self.reads.keys().map(|read| Todo::Read(*read)));
+        self.todo
+            .extend(self.txns.keys().map(|txn| Todo::Outcome(*txn)));
+    }
+
+    pub(super) fn master_lost(&mut self, reason: &str) {
+        let was_ready = self.master.is_ready();
+        let trouble = format!("the connection to the primary master was lost: {reason}");
+        tracing::info!(%reason, "lost the primary master");
+        self.master_retry(trouble.clone());
+        self.master.session = None;
+        self.master.nid = None;
+        self.table = None;
+        self.nodes.clear();
+        // The primary tells the storages that this client is gone; they close too.
+        for conn in std::mem::take(&mut self.storage_conns).into_keys() {
+            self.out
+                .close(conn, "the connection to the primary master was lost");
+        }
+        for (_, link) in std::mem::take(&mut self.storages) {
+            link.cancel_timers(&mut self.timers);
+        }
+        self.requests.clear();
+        for call in self.calls.values_mut() {
+            call.waiting = true;
+        }
+        self.reads_wait();
+        self.txns_without_master(&trouble);
+        self.imports_without_master(&trouble);
+        if was_ready {
+            self.out.event(Event::NotReady { reason: trouble });
+        }
+    }
+
+    // --- what the primary tells ---
+
+    pub(super) fn notification_of_master(&mut self, conn: ConnId, packet: Packet) {
+        match packet {
+            Packet::NotifyNodeInformation { full, nodes } => self.node_information(full, nodes),
+            Packet::NotifyClusterInformation { state } => self.cluster_information(conn, state),
+            Packet::SendPartitionTable { identity, table } => {
+                if let Err(error) = table.check() {
+                    self.protocol_violation(conn, error.to_string());
+                    return;
+                }
+                if let Some(identity) = identity {
+                    self.adopt_identity(identity);
+                }
+                self.table_changed(*table);
+                self.become_ready();
+            }
+            Packet::NotifyPartitionChanges {
+                base,
+                version,
+                replicas,
+                changes,
+            } => self.partition_changes(conn, base, version, replicas, &changes),
+            Packet::StopOperation {} => {
+                self.out.close(conn, "the cluster stops serving");
+                self.master_lost("the cluster does not serve any more");
+            }
+            // Before the first sync, they are part of what it tells.
+            Packet::InvalidateObjects { .. } | Packet::InvalidateAll { .. }
+                if !self.master.synced => {}
+            Packet::InvalidateObjects { tid, oids } => {
+                self.invalidate(tid, &oids.0);
+                self.out.event(Event::Invalidated { tid, oids: oids.0 });
+            }
+            Packet::InvalidateAll { tid } => self.resync(tid),
+            packet => {
+                let reason = format!("{} is not for a client", packet.name());
+                self.protocol_violation(conn, reason);
+            }
+        }
+    }
+
+    fn node_information(&mut self, full: bool, nodes: Vec<NodeInfo>) {
+        let before = self.nodes.clone();
+        if full {
+            self.nodes.clear();
+        }
+        for node in nodes {
+            if node.state == NodeState::Unknown {
+                self.nodes.remove(&node.nid);
+            } else {
+                self.nodes.insert(node.nid, node);
+            }
+        }
+        if let Some(conn) = self.master.conn()
+            && let Some(nid) = self.master.nid
+            && self
+                .nodes
+                .get(&nid)
+                .is_some_and(|n| n.state == NodeState::Down)
+        {
+            self.out.close(conn, "expelled");
+            self.master_lost("the primary master has expelled this client");
+            return;
+        }
+        let masters = self
+            .nodes
+            .values()
+            .filter(|n| n.node_type() == NodeType::Master);
+        let addresses: Vec<Address> = masters.filter_map(|n| n.address.clone()).collect();
+        for address in addresses {
+            if !self.master.masters.contains(&address) {
+                self.master.masters.push(address);
+            }
+        }
+        self.storages_changed(&before);
+    }
+
+    fn cluster_information(&mut self, conn: ConnId, state: ClusterState) {
+        match state {
+            ClusterState::Recovering | ClusterState::Verifying if self.master.is_ready() => {
+                self.out.close(conn, "the cluster stops serving");
+                self.master_lost(&format!("the cluster is {state}"));
+            }
+            // While STOPPING, second phases go on; the primary refuses to begin others.
+            _ => {}
+        }
+    }
+
+    fn table_changed(&mut self, table: PartitionTable) {
+        self.table = Some(table);
+    }
+
+    fn partition_changes(
+        &mut self,
+        conn: ConnId,
+        base: TableVersion,
+        version: TableVersion,
+        replicas: u32,
+        changes: &[CellChange],
+    ) {
+        let applied = match &mut self.table {
+            Some(table) if table.version == base => table
+                .apply(version, replicas, changes)
+                .map_err(|error| error.to_string()),
+            Some(table) => Err(format!(
+                "partition changes start from {base}, the table here is {}",
+                table.version
+            )),
+            None => Err("partition changes without a table".to_owned()),
+        };
+        // A table that can't be followed is asked for anew.
+        if let Err(reason) = applied {
+            self.protocol_violation(conn, reason);
+        }
+    }
+
+    /// Everything up to `tid` is known: loads in flight may have missed the changes of these.
+    pub(super) fn invalidate(&mut self, tid: Tid, oids: &[neo_api::Oid]) {
+        self.note_in_loads(tid, oids);
+        self.last_tid = self.last_tid.max(tid);
+    }
+
+    /// Transactions were missed, up to `tid`.
+    pub(super) fn resync(&mut self, tid: Tid) {
+        let known = self.last_tid;
+        self.last_tid = known.max(tid);
+        self.note_gap_in_loads(known);
+        self.out.event(Event::Resynced {
+            known,
+            tid: self.last_tid,
+        });
+    }
+
+    // --- calls ---
+
+    pub(super) fn ask_master(&mut self, conn: ConnId, req: Req, packet: Packet) {
+        let id = self.msg_id();
+        let sent = Sent {
+            nid: None,
+            conn: Some(conn),
+            req,
+        };
+        self.requests.insert(id, sent);
+        self.out.send(conn, id, packet);
+    }
+
+    pub(super) fn wait_ready(&mut self, reply: ReplyId, timeout: Duration) {
+        self.call_within(CallKind::Ready(reply), Some(timeout));
+    }
+
+    pub(super) fn call(&mut self, kind: CallKind) {
+        let timeout = kind.reply().map(|_| self.settings.operation_timeout);
+        self.call_within(kind, timeout);
+    }
+
+    fn call_within(&mut self, kind: CallKind, timeout: Option<Duration>) {
+        let id = CallId(self.id());
+        let timer = timeout.map(|timeout| self.set_timer(timeout, Timer::Call(id)));
+        let call = Call {
+            kind,
+            timer,
+            waiting: true,
+        };
+        self.calls.insert(id, call);
+        self.call_send(id);
+    }
+
+    fn call_send(&mut self, id: CallId) {
+        let Some(conn) = self.master.ready_conn() else {
+            return;
+        };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut call.waiting, false) {
+            return;
+        }
+        let packet = match &call.kind {
+            CallKind::Ready(reply) => {
+                let reply = *reply;
+                self.call_ended(id);
+                self.reply(reply, Ok(Reply::Done));
+                return;
+            }
+            CallKind::Sync(_) | CallKind::SyncForRead(_) | CallKind::SyncForOutcome(..) => {
+                Packet::AskLastTransaction {}
+            }
+            CallKind::NewOids { count, .. } => Packet::AskNewOids { count: *count },
+            CallKind::Begin { txn, tid } => {
+                let (txn, tid) = (*txn, *tid);
+                if !self.is_beginning(txn) {
+                    self.call_ended(id);
+                    return;
+                }
+                Packet::AskBeginTransaction { tid }
+            }
+            CallKind::FinalTid(txn) => {
+                let Some(name) = self.txns.get(txn).and_then(|txn| txn.name) else {
+                    self.call_ended(id);
+                    return;
+                };
+                Packet::AskFinalTid { txn: name }
+            }
+            CallKind::BeginImport { .. } => Packet::AskBeginImport {},
+        };
+        self.ask_master(conn, Req::Call(id), packet);
+    }
+
+    fn call_ended(&mut self, id: CallId) -> Option<CallKind> {
+        let call = self.calls.remove(&id)?;
+        if let Some(timer) = call.timer {
+            self.timers.cancel(timer);
+        }
+        Some(call.kind)
+    }
+
+    /// Forgets the calls of a transaction that ended.
+    pub(super) fn drop_calls_of(&mut self, key: TxnKey) {
+        self.calls.retain(|_, call| match call.kind {
+            CallKind::FinalTid(txn) | CallKind::SyncForOutcome(txn, _) => txn != key,
+            // A begin that was asked is waited for, so that it can be aborted.
+            CallKind::Begin { txn, .. } => txn != key || !call.waiting,
+            _ => true,
+        });
+    }
+
+    /// Forgets the calls of a read that ended.
+    pub(super) fn drop_calls_of_read(&mut self, read: ReadId) {
+        self.calls
+            .retain(|_, call| !matches!(call.kind, CallKind::SyncForRead(r) if r == read));
+    }
+
+    pub(super) fn call_answered(&mut self, conn: ConnId, id: CallId, packet: Packet) {
+        let Some(kind) = self.call_ended(id) else {
+            // Given up meanwhile: what it began must not stay.
+            match packet {
+                Packet::AnswerBeginTransaction { txn } => {
+                    let nodes = Vec::new();
+                    self.out
+                        .notify(conn, Packet::AbortTransaction { txn, nodes });
+                }
+                Packet::AnswerBeginImport { import, .. } => {
+                    let msg = self.msg_id();
+                    self.out.send(conn, msg, Packet::AskEndImport { import });
+                }
+                _ => {}
+            }
+            return;
+        };
+        match (kind, packet) {
+            (CallKind::Sync(reply), Packet::AnswerLastTransaction { tid }) => {
+                self.synced(tid);
+                self.reply(reply, Ok(Reply::LastTid(self.last_tid)));
+            }
+            (CallKind::SyncForRead(read), Packet::AnswerLastTransaction { tid }) => {
+                self.synced(tid);
+                self.read_synced(read);
+            }
+            (CallKind::SyncForOutcome(txn, final_tid), Packet::AnswerLastTransaction { tid }) => {
+                self.synced(tid);
+                self.committed(txn, final_tid);
+            }
+            (CallKind::NewOids { reply, .. }, Packet::AnswerNewOids { first, count }) => {
+                self.reply(reply, Ok(Reply::Oids { first, count }));
+            }
+            (CallKind::Begin { txn, .. }, Packet::AnswerBeginTransaction { txn: name }) => {
+                self.begun(conn, txn, name);
+            }
+            (CallKind::FinalTid(txn), Packet::AnswerFinalTid { tid }) => match tid {
+                FinalTid::NotCommitted => self.not_committed(txn),
+                FinalTid::Committed(tid) => self.committed(txn, tid),
+                FinalTid::AskStorages => self.ask_storages(txn),
+            },
+            (
+                CallKind::BeginImport { import, reply },
+                Packet::AnswerBeginImport {
+                    import: number,
+                    last_tid,
+                },
+            ) => self.import_begun(import, reply, number, last_tid),
+            (kind, packet) => {
+                let reason = format!("{} answers another request", packet.name());
+                self.call_within(kind, Some(self.settings.operation_timeout));
+                self.protocol_violation(conn, reason);
+            }
+        }
+    }
+
+    /// Invalidations are sent for every transaction, before the answer to a later sync: a greater
+    /// tid means that some were missed.
+    fn synced(&mut self, tid: Tid) {
+        if tid > self.last_tid {
+            self.resync(tid);
+        }
+    }
+
+    pub(super) fn call_failed(&mut self, id: CallId, failure: &Failure) {
+        let Some(kind) = self.call_ended(id) else {
+            return;
+        };
+        let error = refused_by_primary(failure);
+        match kind {
+            CallKind::Begin { txn, .. } => self.fail_txn(txn, error),
+            CallKind::FinalTid(txn) | CallKind::SyncForOutcome(txn, _) => self.outcome_later(txn),
+            CallKind::SyncForRead(read) => self.read_sync_failed(read),
+            CallKind::Ready(reply)
+            | CallKind::Sync(reply)
+            | CallKind::NewOids { reply, .. }
+            | CallKind::BeginImport { reply, .. } => self.reply(reply, Err(error)),
+        }
+    }
+
+    pub(super) fn call_timed_out(&mut self, id: CallId) {
+        let Some(kind) = self.call_ended(id) else {
+            return;
+        };
+        if let Some(reply) = kind.reply() {
+            let error = self.timeout_error(kind.waits_for());
+            self.reply(reply, Err(error));
+        }
+    }
+
+    /// What to say when an operation met its deadline.
+    pub(super) fn timeout_error(&self, waited_for: &str) -> Error {
+        if self.master.is_ready() {
+            Error::Timeout(waited_for.to_owned())
+        } else if self.master.trouble.is_empty() {
+            Error::Timeout(format!("{waited_for}; no master has answered"))
+        } else {
+            Error::NotReady(format!("waited for {waited_for}; {}", self.master.trouble))
+        }
+    }
+
+    fn fail_waiting_calls(&mut self, error: &Error) {
+        let waiting: BTreeMap<CallId, Call> = std::mem::take(&mut self.calls);
+        for (id, call) in waiting {
+            if call.waiting
+                && let Some(reply) = call.kind.reply()
+            {
+                if let Some(timer) = call.timer {
+                    self.timers.cancel(timer);
+                }
+                self.reply(reply, Err(error.clone()));
+            } else {
+                self.calls.insert(id, call);
+            }
+        }
+    }
+}

@@ -1,0 +1,625 @@
+//! The client's pure core: links to the cluster, reads, transactions, imports.
+//!
+//! For those who run it otherwise than [`Client`](crate::Client) does: a simulator, a proxy.
+
+mod effect;
+mod import;
+mod master;
+mod outcome;
+mod read;
+mod routing;
+mod storage;
+mod timer;
+mod transaction;
+mod vote;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use neo_api::{Address, Instant, NodeId, NodeState, Now, Oid, Partition, PartitionTable, Tid};
+use neo_proto::{
+    ConnId, ConnectToken, Core, Effect, Effects, ErrorCode, Input, Message, MsgId, NodeInfo, Packet,
+};
+
+pub use effect::{
+    Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey, Validity,
+};
+
+use crate::error::Error;
+use import::Import;
+use master::{Call, CallId, MasterLink};
+use read::{Read, ReadId};
+use routing::Rng;
+use storage::StorageLink;
+use timer::{TimerId, Timers};
+use transaction::Txn;
+
+/// Settings of a core.
+#[derive(Debug, Clone)]
+pub struct CoreSettings {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Masters, at least one; others are learnt.
+    pub masters: Vec<Address>,
+    /// Whether the client promises not to write.
+    pub read_only: bool,
+    /// How long an operation waits without any progress.
+    pub operation_timeout: Duration,
+    /// For the choice of replicas.
+    pub seed: u64,
+}
+
+/// Shortest pause before another attempt.
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// Longest.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// The pause before attempt `n`, from 0.
+fn backoff(n: u32) -> Duration {
+    BACKOFF_MIN.saturating_mul(1 << n.min(16)).min(BACKOFF_MAX)
+}
+
+/// What a request in flight is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Req {
+    MasterIdentification,
+    FirstSync,
+    Call(CallId),
+    FailedVote(TxnKey),
+    Finish(TxnKey),
+    StorageIdentification,
+    Read(ReadId),
+    Store { txn: TxnKey, oid: Oid, version: u32 },
+    Relock { txn: TxnKey, oid: Oid, version: u32 },
+    Vote { txn: TxnKey, metadata: bool },
+    FinalTid(TxnKey),
+    ImportBatch { import: ImportKey, batch: u64 },
+    Checkpoint(ImportKey),
+    EndImport(ImportKey),
+}
+
+/// A request in flight.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// To a storage; `None`: to the primary.
+    nid: Option<NodeId>,
+    /// `None` while the connection is being made.
+    conn: Option<ConnId>,
+    req: Req,
+}
+
+/// Why a request has no answer but an error.
+#[derive(Debug, Clone)]
+struct Failure {
+    /// What the peer answered; `None`: it could not be asked.
+    code: Option<ErrorCode>,
+    message: String,
+}
+
+impl Failure {
+    fn lost(message: impl Into<String>) -> Self {
+        Self {
+            code: None,
+            message: message.into(),
+        }
+    }
+
+    fn error(&self, nid: NodeId) -> Error {
+        let who = nid.to_string();
+        Error::refused(
+            &who,
+            self.code.unwrap_or(ErrorCode::NotReady),
+            &self.message,
+        )
+    }
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    MasterRetry,
+    StorageRetry(NodeId),
+    Call(CallId),
+    ReadDeadline(ReadId),
+    ReadRetry(ReadId),
+    Txn(TxnKey),
+    OutcomeRetry(TxnKey),
+    Import(ImportKey),
+    Sleep(ReplyId),
+    Close,
+}
+
+/// Work that is put off to the end of an input, so that no handler runs inside another.
+#[derive(Debug)]
+enum Todo {
+    Failed(Sent, MsgId, Failure),
+    Read(ReadId),
+    Txn(TxnKey),
+    Outcome(TxnKey),
+}
+
+/// The client's core.
+#[derive(Debug)]
+pub struct ClientCore {
+    settings: CoreSettings,
+    now: Now,
+    started: bool,
+    closing: bool,
+    stopped: bool,
+    next_msg: u64,
+    next_token: u64,
+    next_id: u64,
+    rng: Rng,
+    timers: Timers<Timer>,
+    todo: VecDeque<Todo>,
+    out: Effects<Self>,
+    master: MasterLink,
+    calls: BTreeMap<CallId, Call>,
+    nodes: BTreeMap<NodeId, NodeInfo>,
+    table: Option<PartitionTable>,
+    storages: BTreeMap<NodeId, StorageLink>,
+    storage_conns: BTreeMap<ConnId, NodeId>,
+    requests: BTreeMap<MsgId, Sent>,
+    last_tid: Tid,
+    reads: BTreeMap<ReadId, Read>,
+    /// Loads in flight by object, to merge them and to note invalidations.
+    loads: BTreeMap<(Oid, read::AtKey), ReadId>,
+    txns: BTreeMap<TxnKey, Txn>,
+    imports: BTreeMap<ImportKey, Import>,
+}
+
+impl ClientCore {
+    /// A client that starts to connect with its first input.
+    #[must_use]
+    pub fn new(settings: CoreSettings) -> Self {
+        Self {
+            now: Now {
+                mono: Instant::default(),
+                wall: neo_api::UnixMicros(0),
+            },
+            started: false,
+            closing: false,
+            stopped: false,
+            next_msg: 1,
+            next_token: 1,
+            next_id: 1,
+            rng: Rng::new(settings.seed),
+            timers: Timers::default(),
+            todo: VecDeque::new(),
+            out: Effects::new(),
+            master: MasterLink::new(settings.masters.clone()),
+            calls: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            table: None,
+            storages: BTreeMap::new(),
+            storage_conns: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            last_tid: Tid::ZERO,
+            reads: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            txns: BTreeMap::new(),
+            imports: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    /// The last tid whose invalidations were told.
+    #[must_use]
+    pub const fn last_tid(&self) -> Tid {
+        self.last_tid
+    }
+
+    /// Whether the client can work.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.master.is_ready()
+    }
+
+    fn msg_id(&mut self) -> MsgId {
+        let id = MsgId(self.next_msg);
+        self.next_msg += 1;
+        id
+    }
+
+    fn token(&mut self) -> ConnectToken {
+        let token = ConnectToken(self.next_token);
+        self.next_token += 1;
+        token
+    }
+
+    fn id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn set_timer(&mut self, after: Duration, timer: Timer) -> TimerId {
+        self.timers.set(self.now.mono + after, timer)
+    }
+
+    fn reply(&mut self, id: ReplyId, result: Result<Reply, Error>) {
+        self.out.event(Event::Reply { id, result });
+    }
+
+    fn is_running(&self, nid: NodeId) -> bool {
+        self.nodes
+            .get(&nid)
+            .is_some_and(|node| node.state == NodeState::Running)
+    }
+
+    /// The nodes that a change of this partition is written to.
+    fn writable(&self, partition: Partition) -> Vec<NodeId> {
+        let cells = self
+            .table
+            .iter()
+            .flat_map(|table| table.writable(partition));
+        cells.map(|cell| cell.nid).collect()
+    }
+
+    fn partition_of_oid(&self, oid: Oid) -> Partition {
+        // Without a table nothing is written or read, so any partition will do.
+        self.table
+            .as_ref()
+            .map_or(Partition(0), |table| table.partitioning().of_oid(oid))
+    }
+
+    fn partition_of_tid(&self, tid: Tid) -> Partition {
+        self.table
+            .as_ref()
+            .map_or(Partition(0), |table| table.partitioning().of_tid(tid))
+    }
+
+    fn command(&mut self, command: Command) {
+        if self.closing && !matches!(command, Command::Abort { .. } | Command::Close) {
+            if let Some(reply) = reply_of(&command) {
+                self.reply(reply, Err(Error::Closed));
+            }
+            return;
+        }
+        match command {
+            Command::WaitReady { reply, timeout } => self.wait_ready(reply, timeout),
+            Command::Sync { reply } => self.call(master::CallKind::Sync(reply)),
+            Command::Sleep { reply, duration } => {
+                self.set_timer(duration, Timer::Sleep(reply));
+            }
+            Command::NewOids { reply, count } => {
+                self.call(master::CallKind::NewOids { reply, count });
+            }
+            Command::Load { reply, oid, at } => self.load(reply, oid, at),
+            Command::Page { reply, page } => self.page(reply, page),
+            Command::Begin { txn, reply, tid } => self.begin(txn, reply, tid),
+            Command::Store {
+                txn,
+                reply,
+                oid,
+                serial,
+                change,
+            } => self.store(txn, reply, oid, serial, change),
+            Command::Vote { txn, reply, meta } => self.vote(txn, reply, meta),
+            Command::Resolve {
+                txn,
+                oid,
+                version,
+                serial,
+                record,
+            } => self.resolve(txn, oid, version, serial, record),
+            Command::Finish { txn, reply } => self.finish(txn, reply),
+            Command::Abort { txn } => self.abort(txn),
+            Command::BeginImport { import, reply } => self.begin_import(import, reply),
+            Command::ImportBatch {
+                import,
+                reply,
+                transactions,
+                revisions,
+            } => self.import_batch(import, reply, transactions, revisions),
+            Command::CheckpointImport {
+                import,
+                reply,
+                tid,
+                last_oid,
+            } => self.checkpoint_import(import, reply, tid, last_oid),
+            Command::EndImport { import, reply } => self.end_import(import, reply),
+            Command::Close => self.close(),
+        }
+    }
+
+    fn message(&mut self, conn: ConnId, message: Message) {
+        let Message {
+            id,
+            packet,
+            payload,
+        } = message;
+        let bytes = payload.len() as u64;
+        if packet.is_answer() {
+            // An answer without its request: the request was cancelled, or given up.
+            if let Some(sent) = self.requests.get(&id).copied()
+                && sent.conn == Some(conn)
+            {
+                self.requests.remove(&id);
+                self.answer(conn, id, sent, packet, payload);
+            }
+        } else if self.master.conn() == Some(conn) {
+            self.notification_of_master(conn, packet);
+        } else if let Some(&nid) = self.storage_conns.get(&conn) {
+            self.notification_of_storage(conn, nid, id, packet);
+        }
+        if bytes > 0 {
+            // Values are kept, in the cache or by who asked for them: no more of them come than
+            // were asked for.
+            self.out.push(Effect::Consumed { conn, bytes });
+        }
+    }
+
+    fn answer(&mut self, conn: ConnId, id: MsgId, sent: Sent, packet: Packet, payload: Bytes) {
+        match sent.req {
+            Req::MasterIdentification => self.master_identified(conn, packet),
+            Req::StorageIdentification => self.storage_identified(conn, sent, packet),
+            _ => match packet {
+                Packet::Error { code, message } => {
+                    let failure = Failure {
+                        code: Some(code),
+                        message,
+                    };
+                    self.todo.push_back(Todo::Failed(sent, id, failure));
+                }
+                packet => self.success(conn, id, sent, packet, payload),
+            },
+        }
+    }
+
+    fn success(&mut self, conn: ConnId, id: MsgId, sent: Sent, packet: Packet, payload: Bytes) {
+        match (sent.req, packet) {
+            (Req::FirstSync, Packet::AnswerLastTransaction { tid }) => self.first_sync(tid),
+            (Req::Call(call), packet) => self.call_answered(conn, call, packet),
+            (Req::Read(read), packet) => self.read_answered(conn, read, sent.nid, packet, payload),
+            (Req::Store { txn, oid, version }, Packet::AnswerStoreObject { outcome })
+            | (Req::Store { txn, oid, version }, Packet::AnswerCheckCurrentSerial { outcome }) => {
+                self.store_answered(id, sent.nid, txn, oid, version, outcome);
+            }
+            (Req::Relock { txn, oid, version }, Packet::AnswerRelockObject { outcome }) => {
+                self.relock_answered(id, sent.nid, txn, oid, version, outcome);
+            }
+            (
+                Req::Vote {
+                    txn,
+                    metadata: true,
+                },
+                Packet::AnswerStoreTransaction {},
+            )
+            | (
+                Req::Vote {
+                    txn,
+                    metadata: false,
+                },
+                Packet::AnswerVoteTransaction {},
+            ) => {
+                self.vote_answered(id, sent.nid, txn);
+            }
+            (Req::FailedVote(txn), Packet::AnswerFailedVote {}) => self.arbitrated(txn),
+            (Req::Finish(key), Packet::AnswerTransactionFinished { txn, tid })
+                if self.txns.get(&key).and_then(|t| t.name) == Some(txn) =>
+            {
+                self.committed(key, tid);
+            }
+            (Req::FinalTid(txn), Packet::AnswerFinalTid { tid }) => {
+                self.final_tid_of_storage(txn, tid);
+            }
+            (Req::ImportBatch { import, batch }, Packet::AnswerImport {}) => {
+                self.import_batch_answered(import, batch, sent.nid);
+            }
+            (Req::Checkpoint(import), Packet::AnswerImportCheckpointed { tid }) => {
+                self.import_checkpointed(import, tid);
+            }
+            (Req::EndImport(import), Packet::AnswerImportEnded { .. }) => self.import_ended(import),
+            (_, packet) => {
+                let reason = format!("{} answers another request", packet.name());
+                let failure = Failure::lost(reason.clone());
+                self.todo.push_back(Todo::Failed(sent, id, failure));
+                self.protocol_violation(conn, reason);
+            }
+        }
+    }
+
+    /// The peer sent nonsense: it is disconnected, and what waited for it goes elsewhere.
+    fn protocol_violation(&mut self, conn: ConnId, reason: String) {
+        tracing::warn!(%reason, "a peer broke the protocol");
+        self.out.close(conn, reason.clone());
+        self.connection_lost(conn, &reason);
+    }
+
+    fn connection_lost(&mut self, conn: ConnId, reason: &str) {
+        if self.master.conn() == Some(conn) {
+            self.master_lost(reason);
+        } else if let Some(nid) = self.storage_conns.remove(&conn) {
+            self.storage_lost(nid, conn, reason);
+        }
+    }
+
+    fn failed(&mut self, sent: Sent, id: MsgId, failure: Failure) {
+        match sent.req {
+            Req::Read(read) => self.read_failed(read, sent.nid, &failure),
+            Req::Store { txn, .. } | Req::Relock { txn, .. } | Req::Vote { txn, .. } => {
+                self.node_failed(txn, id, sent.nid, failure);
+            }
+            Req::FinalTid(txn) => self.final_tid_failed(txn),
+            Req::ImportBatch { import, .. } => {
+                let error = sent.nid.map_or(Error::Closed, |nid| failure.error(nid));
+                self.import_failed(import, error);
+            }
+            Req::Call(call) => self.call_failed(call, &failure),
+            Req::FailedVote(txn) | Req::Finish(txn) => self.refused_by_master(txn, &failure),
+            Req::Checkpoint(import) | Req::EndImport(import) => {
+                self.import_failed(import, refused_by_primary(&failure));
+            }
+            // A primary that does not say the last tid is not one.
+            Req::FirstSync => {
+                if let Some(conn) = sent.conn {
+                    self.protocol_violation(conn, failure.message);
+                }
+            }
+            Req::MasterIdentification | Req::StorageIdentification => {}
+        }
+    }
+
+    fn timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::MasterRetry => self.master_connect(),
+            Timer::StorageRetry(nid) => self.storage_retry(nid),
+            Timer::Call(call) => self.call_timed_out(call),
+            Timer::ReadDeadline(read) => self.read_timed_out(read),
+            Timer::ReadRetry(read) => self.todo.push_back(Todo::Read(read)),
+            Timer::Txn(txn) => self.txn_timer(txn),
+            Timer::OutcomeRetry(txn) => self.todo.push_back(Todo::Outcome(txn)),
+            Timer::Import(import) => self.import_timer(import),
+            Timer::Sleep(reply) => self.reply(reply, Ok(Reply::Done)),
+            Timer::Close => self.stop(),
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(todo) = self.todo.pop_front() {
+            match todo {
+                Todo::Failed(sent, id, failure) => self.failed(sent, id, failure),
+                Todo::Read(read) => self.read_step(read),
+                Todo::Txn(txn) => self.txn_step(txn),
+                Todo::Outcome(txn) => self.outcome_step(txn),
+            }
+        }
+    }
+
+    /// What is being committed goes on; the rest ends now.
+    fn close(&mut self) {
+        if self.closing {
+            return;
+        }
+        self.closing = true;
+        let keys: Vec<TxnKey> = self.txns.keys().copied().collect();
+        for key in keys {
+            self.fail_txn(key, Error::Closed);
+            self.abort(key);
+        }
+        self.set_timer(self.settings.operation_timeout, Timer::Close);
+        self.stop_when_idle();
+    }
+
+    fn stop_when_idle(&mut self) {
+        if self.closing && self.txns.is_empty() {
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        for reply in self.everybody_who_waits() {
+            self.reply(reply, Err(Error::Closed));
+        }
+        let conns = self.storage_conns.keys().copied();
+        for conn in conns.chain(self.master.conn()) {
+            self.out.close(conn, "the client is closed");
+        }
+        self.out.push(Effect::Stop { failure: None });
+    }
+
+    fn everybody_who_waits(&mut self) -> Vec<ReplyId> {
+        let mut waiting = Vec::new();
+        for (_, call) in std::mem::take(&mut self.calls) {
+            waiting.extend(call.kind.reply());
+        }
+        self.loads.clear();
+        for (_, read) in std::mem::take(&mut self.reads) {
+            waiting.extend(read.waiters);
+        }
+        for (_, txn) in std::mem::take(&mut self.txns) {
+            waiting.extend(txn.everybody_who_waits());
+        }
+        for (_, import) in std::mem::take(&mut self.imports) {
+            waiting.extend(import.everybody_who_waits());
+        }
+        waiting
+    }
+}
+
+/// An error of the primary, for the application.
+fn refused_by_primary(failure: &Failure) -> Error {
+    Error::refused(
+        "the primary master",
+        failure.code.unwrap_or(ErrorCode::NotReady),
+        &failure.message,
+    )
+}
+
+const fn reply_of(command: &Command) -> Option<ReplyId> {
+    match command {
+        Command::WaitReady { reply, .. }
+        | Command::Sync { reply }
+        | Command::Sleep { reply, .. }
+        | Command::NewOids { reply, .. }
+        | Command::Load { reply, .. }
+        | Command::Page { reply, .. }
+        | Command::Begin { reply, .. }
+        | Command::Store { reply, .. }
+        | Command::Vote { reply, .. }
+        | Command::Finish { reply, .. }
+        | Command::BeginImport { reply, .. }
+        | Command::ImportBatch { reply, .. }
+        | Command::CheckpointImport { reply, .. } => Some(*reply),
+        Command::EndImport { reply, .. } => *reply,
+        Command::Resolve { .. } | Command::Abort { .. } | Command::Close => None,
+    }
+}
+
+impl Core for ClientCore {
+    type Command = Command;
+    type Event = Event;
+    type Job = Infallible;
+    type Done = Infallible;
+
+    fn handle(&mut self, now: Now, input: Input<Self>, out: &mut Effects<Self>) {
+        self.now = now;
+        self.out = std::mem::take(out);
+        if !self.stopped {
+            if !std::mem::replace(&mut self.started, true) {
+                self.master_connect();
+            }
+            match input {
+                Input::Connected { token, conn } => self.connected(token, conn),
+                Input::ConnectFailed { token, error } => self.connect_failed(token, &error),
+                // A client does not listen.
+                Input::Accepted { conn, .. } => self.out.close(conn, "this is a client"),
+                Input::Closed { conn, reason } => self.connection_lost(conn, &reason),
+                Input::Message { conn, message } => self.message(conn, message),
+                Input::Command(command) => self.command(command),
+                Input::Done(never) => match never {},
+                Input::Timer => {}
+            }
+            self.settle();
+            // Timers are looked at with every input: a busy client does not miss a deadline.
+            while let Some(timer) = self.timers.pop_due(now.mono) {
+                self.timer(timer);
+                self.settle();
+            }
+        } else if let Input::Command(command) = input
+            && let Some(reply) = reply_of(&command)
+        {
+            self.reply(reply, Err(Error::Closed));
+        }
+        *out = std::mem::take(&mut self.out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.stopped {
+            return None;
+        }
+        if !self.started {
+            return Some(Instant::default());
+        }
+        self.timers.next()
+    }
+}

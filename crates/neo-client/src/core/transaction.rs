@@ -1,0 +1,758 @@
+//! Transactions up to the vote: stores and checks on every writable cell, conflicts, relocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use neo_api::{NodeId, Oid, Record, TRANSACTION_OIDS_MAX, Tid, TransactionMeta, TxnId};
+use neo_proto::{ConnId, ErrorCode, MsgId, Packet, RelockOutcome, StoreOutcome};
+
+use super::effect::{Change, Conflict, Reply, ReplyId, TxnKey};
+use super::master::CallKind;
+use super::outcome::Outcome;
+use super::timer::TimerId;
+use super::{ClientCore, Failure, Req, Timer, Todo};
+use crate::error::Error;
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The primary was asked for a name.
+    Beginning(ReplyId),
+    /// Stores and checks are asked and answered.
+    Open,
+    /// The vote was asked for: it starts when all stores are answered.
+    Storing {
+        reply: ReplyId,
+        meta: TransactionMeta,
+    },
+    Voting(ReplyId),
+    /// The primary decides whether the transaction may go on without the nodes that failed.
+    Arbitrating(ReplyId),
+    Voted,
+    /// The primary decides; nobody may wait for it any more.
+    Finishing(Option<ReplyId>),
+    /// The answer of the primary was lost.
+    Lost(Option<ReplyId>, Outcome),
+    /// Over, by an error that the application is told with its next call.
+    Failed(Error),
+}
+
+/// One object of a transaction.
+#[derive(Debug)]
+pub(super) struct ObjectChange {
+    pub(super) change: Change,
+    /// The revision that it starts from.
+    serial: Tid,
+    /// Number of the change: what is answered about an earlier one does not count.
+    version: u32,
+    /// Nodes that have not answered, with the requests.
+    waiting: BTreeMap<NodeId, MsgId>,
+    pub(super) locked: BTreeSet<NodeId>,
+    pub(super) lockless: BTreeSet<NodeId>,
+    /// Nodes that were asked to let an older transaction pass.
+    relocking: BTreeSet<NodeId>,
+    /// Nodes that want a relock as soon as they have answered the store.
+    relock_wanted: BTreeSet<NodeId>,
+    /// The newest serial that a node told, greater than `serial`.
+    conflict: Option<Tid>,
+    /// The change is sent when the relocks are answered.
+    held: bool,
+    /// Who waits until every node has answered.
+    reply: Option<ReplyId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Txn {
+    pub(super) name: Option<TxnId>,
+    pub(super) phase: Phase,
+    /// Storages that were running when it began: it is written to these.
+    targets: BTreeSet<NodeId>,
+    /// Nodes that were written to, each with the connection: a node that was reached by another
+    /// one since has lost what was written.
+    pub(super) nodes: BTreeMap<NodeId, Option<ConnId>>,
+    pub(super) failed: BTreeMap<NodeId, Failure>,
+    pub(super) objects: BTreeMap<Oid, ObjectChange>,
+    /// Objects in the order in which they came.
+    pub(super) order: Vec<Oid>,
+    /// Requests to storages that are not answered.
+    pub(super) outstanding: BTreeMap<MsgId, NodeId>,
+    /// Objects that were merged.
+    pub(super) resolved: BTreeSet<Oid>,
+    pub(super) voted: BTreeSet<NodeId>,
+    /// Nodes whose vote includes the metadata.
+    pub(super) metadata: BTreeSet<NodeId>,
+    /// Set while something is asked; moved on by every answer.
+    pub(super) timer: Option<TimerId>,
+    /// Whose lock is waited for, to tell.
+    delayed_by: Option<TxnId>,
+}
+
+impl Txn {
+    fn new(reply: ReplyId) -> Self {
+        Self {
+            name: None,
+            phase: Phase::Beginning(reply),
+            targets: BTreeSet::new(),
+            nodes: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            order: Vec::new(),
+            outstanding: BTreeMap::new(),
+            resolved: BTreeSet::new(),
+            voted: BTreeSet::new(),
+            metadata: BTreeSet::new(),
+            timer: None,
+            delayed_by: None,
+        }
+    }
+
+    pub(super) fn everybody_who_waits(&self) -> Vec<ReplyId> {
+        let mut waiting: Vec<ReplyId> = self.objects.values().filter_map(|o| o.reply).collect();
+        waiting.extend(match &self.phase {
+            Phase::Beginning(reply)
+            | Phase::Storing { reply, .. }
+            | Phase::Voting(reply)
+            | Phase::Arbitrating(reply) => Some(*reply),
+            Phase::Finishing(reply) | Phase::Lost(reply, _) => *reply,
+            Phase::Open | Phase::Voted | Phase::Failed(_) => None,
+        });
+        waiting
+    }
+
+    /// A request of this transaction went out: the first one decides on the connection.
+    pub(super) fn sent_over(&mut self, nid: NodeId, conn: ConnId) {
+        self.nodes.entry(nid).or_default().get_or_insert(conn);
+    }
+
+    pub(super) fn is_target(&self, nid: NodeId) -> bool {
+        self.targets.contains(&nid) && !self.failed.contains_key(&nid)
+    }
+
+    pub(super) const fn is_being_committed(&self) -> bool {
+        matches!(self.phase, Phase::Finishing(_) | Phase::Lost(..))
+    }
+
+    /// Whether stores are still possible.
+    const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Storing { .. })
+    }
+}
+
+impl ClientCore {
+    // --- begin and end ---
+
+    pub(super) fn begin(&mut self, key: TxnKey, reply: ReplyId, tid: Option<Tid>) {
+        self.txns.insert(key, Txn::new(reply));
+        self.touch(key);
+        self.call(CallKind::Begin { txn: key, tid });
+    }
+
+    pub(super) fn begun(&mut self, conn: ConnId, key: TxnKey, name: TxnId) {
+        let targets = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|nid| nid.node_type() == neo_api::NodeType::Storage && self.is_running(*nid))
+            .collect();
+        if let Some(txn) = self.txns.get_mut(&key)
+            && let Phase::Beginning(reply) = txn.phase
+        {
+            txn.name = Some(name);
+            txn.targets = targets;
+            txn.phase = Phase::Open;
+            self.untouch(key);
+            self.reply(reply, Ok(Reply::Begun(name)));
+        } else {
+            // Given up meanwhile.
+            let nodes = Vec::new();
+            self.out
+                .notify(conn, Packet::AbortTransaction { txn: name, nodes });
+        }
+    }
+
+    pub(super) fn is_beginning(&self, key: TxnKey) -> bool {
+        let txn = self.txns.get(&key);
+        txn.is_some_and(|txn| matches!(txn.phase, Phase::Beginning(_)))
+    }
+
+    /// Lets go of everything that the transaction holds.
+    pub(super) fn abort(&mut self, key: TxnKey) {
+        let Some(txn) = self.txns.get(&key) else {
+            return;
+        };
+        if txn.is_being_committed() {
+            // The primary has the last word, and who waited is told, whoever it was.
+            return;
+        }
+        self.release(key);
+        self.untouch(key);
+        let waiting = self.txns.remove(&key).map(|txn| txn.everybody_who_waits());
+        for reply in waiting.into_iter().flatten() {
+            self.reply(
+                reply,
+                Err(Error::Misuse("the transaction was aborted".into())),
+            );
+        }
+        self.drop_calls_of(key);
+        self.stop_when_idle();
+    }
+
+    /// Takes back what waits to be sent, and tells everybody to forget the transaction.
+    pub(super) fn release(&mut self, key: TxnKey) {
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        let ids: Vec<MsgId> = std::mem::take(&mut txn.outstanding).into_keys().collect();
+        let nodes = std::mem::take(&mut txn.nodes);
+        let name = txn.name;
+        self.cancel_requests(&ids);
+        let (Some(name), false) = (name, matches!(self.txns[&key].phase, Phase::Failed(_))) else {
+            return;
+        };
+        let contacted: Vec<NodeId> = nodes.keys().copied().collect();
+        for (nid, conn) in nodes {
+            // By the connection that it was written over: after the writes.
+            if let Some(conn) = conn.filter(|conn| self.storage_conn(nid) == Some(*conn)) {
+                let nodes = Vec::new();
+                self.out
+                    .notify(conn, Packet::AbortTransaction { txn: name, nodes });
+            }
+        }
+        if let Some(conn) = self.master.ready_conn() {
+            let nodes = contacted;
+            self.out
+                .notify(conn, Packet::AbortTransaction { txn: name, nodes });
+        }
+    }
+
+    /// The transaction can't go on; nothing of it is committed.
+    pub(super) fn fail_txn(&mut self, key: TxnKey, error: Error) {
+        let Some(txn) = self.txns.get(&key) else {
+            return;
+        };
+        if matches!(txn.phase, Phase::Failed(_)) || txn.is_being_committed() {
+            return;
+        }
+        let waiting = txn.everybody_who_waits();
+        self.release(key);
+        self.untouch(key);
+        self.drop_calls_of(key);
+        if let Some(txn) = self.txns.get_mut(&key) {
+            txn.phase = Phase::Failed(error.clone());
+            txn.objects.clear();
+        }
+        for reply in waiting {
+            self.reply(reply, Err(error.clone()));
+        }
+    }
+
+    pub(super) fn txns_without_master(&mut self, reason: &str) {
+        let keys: Vec<TxnKey> = self.txns.keys().copied().collect();
+        for key in keys {
+            let Some(txn) = self.txns.get_mut(&key) else {
+                continue;
+            };
+            txn.outstanding.clear();
+            match &mut txn.phase {
+                // Asked again of the next primary.
+                Phase::Beginning(_) | Phase::Failed(_) => {}
+                Phase::Finishing(reply) | Phase::Lost(reply, _) => {
+                    let reply = reply.take();
+                    self.lost_finish(key, reply);
+                }
+                _ => self.fail_txn(key, Error::NotReady(reason.to_owned())),
+            }
+        }
+    }
+
+    // --- deadlines ---
+
+    /// Something was asked or answered: the deadline moves on.
+    pub(super) fn touch(&mut self, key: TxnKey) {
+        self.untouch(key);
+        let timer = self.set_timer(self.settings.operation_timeout, Timer::Txn(key));
+        if let Some(txn) = self.txns.get_mut(&key) {
+            txn.timer = Some(timer);
+        }
+    }
+
+    pub(super) fn untouch(&mut self, key: TxnKey) {
+        if let Some(timer) = self.txns.get_mut(&key).and_then(|txn| txn.timer.take()) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    pub(super) fn txn_timer(&mut self, key: TxnKey) {
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        txn.timer = None;
+        let what = match &txn.phase {
+            Phase::Beginning(_) => "the primary master to begin a transaction".to_owned(),
+            Phase::Open | Phase::Storing { .. } | Phase::Voting(_) => {
+                let nodes: BTreeSet<NodeId> = txn.outstanding.values().copied().collect();
+                let nodes: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+                let nodes = nodes.join(", ");
+                match txn.delayed_by {
+                    Some(holder) => format!("{nodes}: a lock that transaction {holder} holds"),
+                    None => format!("{nodes} to store or vote"),
+                }
+            }
+            Phase::Arbitrating(_) => "the primary master to judge failed nodes".to_owned(),
+            Phase::Voted | Phase::Failed(_) => return,
+            Phase::Finishing(_) | Phase::Lost(..) => {
+                self.outcome_unknown(key, "no answer in time");
+                return;
+            }
+        };
+        let error = self.timeout_error(&what);
+        self.fail_txn(key, error);
+    }
+
+    pub(super) fn delayed(&mut self, request: MsgId, holder: TxnId) {
+        if let Some(sent) = self.requests.get(&request)
+            && let Req::Store { txn, .. } | Req::Relock { txn, .. } = sent.req
+            && let Some(txn) = self.txns.get_mut(&txn)
+        {
+            txn.delayed_by = Some(holder);
+        }
+    }
+
+    // --- stores and checks ---
+
+    pub(super) fn store(
+        &mut self,
+        key: TxnKey,
+        reply: ReplyId,
+        oid: Oid,
+        serial: Tid,
+        change: Change,
+    ) {
+        let Some(txn) = self.txns.get_mut(&key) else {
+            self.reply(reply, Err(Error::Misuse("the transaction is over".into())));
+            return;
+        };
+        match &txn.phase {
+            Phase::Open => {}
+            Phase::Failed(error) => {
+                let error = error.clone();
+                self.reply(reply, Err(error));
+                return;
+            }
+            _ => {
+                let error = Error::Misuse("a store must come before the vote".into());
+                self.reply(reply, Err(error));
+                return;
+            }
+        }
+        if let Some(object) = txn.objects.get_mut(&oid) {
+            if change == Change::Check {
+                // A stored or checked object is locked already.
+                self.reply(reply, Ok(Reply::Done));
+                return;
+            }
+            if let Some(before) = object.reply.take() {
+                self.reply(before, Ok(Reply::Done));
+            }
+            let Some(object) = self.object(key, oid) else {
+                return;
+            };
+            object.change = change;
+            object.serial = serial;
+            object.reply = Some(reply);
+            object.conflict = None;
+        } else if txn.order.len() >= TRANSACTION_OIDS_MAX {
+            let words = format!("a transaction has at most {TRANSACTION_OIDS_MAX} objects");
+            self.reply(reply, Err(Error::TooLarge(words)));
+            return;
+        } else {
+            let object = ObjectChange {
+                change,
+                serial,
+                version: 0,
+                waiting: BTreeMap::new(),
+                locked: BTreeSet::new(),
+                lockless: BTreeSet::new(),
+                relocking: BTreeSet::new(),
+                relock_wanted: BTreeSet::new(),
+                conflict: None,
+                held: false,
+                reply: Some(reply),
+            };
+            txn.objects.insert(oid, object);
+            txn.order.push(oid);
+        }
+        self.send_store(key, oid);
+    }
+
+    fn object(&mut self, key: TxnKey, oid: Oid) -> Option<&mut ObjectChange> {
+        self.txns.get_mut(&key)?.objects.get_mut(&oid)
+    }
+
+    /// Sends the object's change, as it is now, to every writable cell.
+    fn send_store(&mut self, key: TxnKey, oid: Oid) {
+        let cells = self.writable(self.partition_of_oid(oid));
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        let nodes: Vec<NodeId> = cells
+            .into_iter()
+            .filter(|nid| txn.is_target(*nid))
+            .collect();
+        let (Some(name), Some(object)) = (txn.name, txn.objects.get_mut(&oid)) else {
+            return;
+        };
+        object.version += 1;
+        object.waiting.clear();
+        object.locked.clear();
+        object.lockless.clear();
+        // A relock that finds a conflict drops what is stored: nothing new may be there yet.
+        object.held = !object.relocking.is_empty();
+        if object.held {
+            return;
+        }
+        let version = object.version;
+        let serial = object.serial;
+        let packet = match object.change.kind() {
+            Some(kind) => Packet::AskStoreObject {
+                txn: name,
+                oid,
+                serial,
+                kind,
+            },
+            None => Packet::AskCheckCurrentSerial {
+                txn: name,
+                oid,
+                serial,
+            },
+        };
+        let payload = object.change.payload();
+        for nid in nodes {
+            let req = Req::Store {
+                txn: key,
+                oid,
+                version,
+            };
+            let id = self.ask_storage_in_txn(key, nid, req, packet.clone(), payload.clone());
+            if let (Some(id), Some(object)) = (id, self.object(key, oid)) {
+                object.waiting.insert(nid, id);
+            }
+        }
+        self.touch(key);
+        self.store_settled(key, oid);
+    }
+
+    /// Asks a node, unless its connection is not the one that the transaction began with.
+    pub(super) fn ask_storage_in_txn(
+        &mut self,
+        key: TxnKey,
+        nid: NodeId,
+        req: Req,
+        packet: Packet,
+        payload: Bytes,
+    ) -> Option<MsgId> {
+        let conn = self.storage_conn(nid);
+        let txn = self.txns.get_mut(&key)?;
+        let first = txn.nodes.entry(nid).or_default();
+        match (*first, conn) {
+            (Some(first), conn) if conn != Some(first) => {
+                let failure = Failure::lost("the connection was lost since the first store");
+                txn.failed.insert(nid, failure);
+                self.todo.push_back(Todo::Txn(key));
+                return None;
+            }
+            (None, Some(conn)) => *first = Some(conn),
+            _ => {}
+        }
+        let id = self.ask_storage(nid, req, packet, payload);
+        if let Some(txn) = self.txns.get_mut(&key) {
+            txn.outstanding.insert(id, nid);
+        }
+        Some(id)
+    }
+
+    /// When every node has answered, or failed, nobody waits any more.
+    fn store_settled(&mut self, key: TxnKey, oid: Oid) {
+        if let Some(object) = self.object(key, oid)
+            && object.waiting.is_empty()
+            && let Some(reply) = object.reply.take()
+        {
+            self.reply(reply, Ok(Reply::Done));
+        }
+        self.todo.push_back(Todo::Txn(key));
+    }
+
+    pub(super) fn store_answered(
+        &mut self,
+        id: MsgId,
+        nid: Option<NodeId>,
+        key: TxnKey,
+        oid: Oid,
+        version: u32,
+        outcome: StoreOutcome,
+    ) {
+        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
+            return;
+        };
+        txn.outstanding.remove(&id);
+        txn.delayed_by = None;
+        let failed = txn.failed.contains_key(&nid);
+        let Some(object) = txn.objects.get_mut(&oid) else {
+            return;
+        };
+        if object.version == version && !failed {
+            object.waiting.remove(&nid);
+            match outcome {
+                StoreOutcome::Locked => {
+                    object.locked.insert(nid);
+                    if object.relock_wanted.remove(&nid) {
+                        self.relock(key, nid, oid);
+                    }
+                }
+                StoreOutcome::Lockless => {
+                    object.lockless.insert(nid);
+                    object.relock_wanted.remove(&nid);
+                }
+                StoreOutcome::Conflict(serial) => {
+                    object.relock_wanted.remove(&nid);
+                    object.conflict = object.conflict.max(Some(serial));
+                }
+            }
+        }
+        self.touch_if_waiting(key);
+        self.store_settled(key, oid);
+    }
+
+    pub(super) fn touch_if_waiting(&mut self, key: TxnKey) {
+        let waits = self.txns.get(&key).is_some_and(|txn| {
+            !txn.outstanding.is_empty() || !matches!(txn.phase, Phase::Open | Phase::Voted)
+        });
+        if waits {
+            self.touch(key);
+        } else {
+            self.untouch(key);
+        }
+    }
+
+    // --- deadlocks ---
+
+    /// An older transaction waits for a lock of this one.
+    pub(super) fn deadlock(&mut self, conn: ConnId, nid: NodeId, name: TxnId, oid: Oid) {
+        let found = self.txns.iter_mut().find(|(_, txn)| txn.name == Some(name));
+        let Some((key, txn)) = found else {
+            return;
+        };
+        let key = *key;
+        // A transaction that votes will end without waiting for anybody.
+        if !txn.is_open() || txn.nodes.get(&nid) != Some(&Some(conn)) {
+            return;
+        }
+        let Some(object) = txn.objects.get_mut(&oid) else {
+            return;
+        };
+        if object.waiting.contains_key(&nid) {
+            object.relock_wanted.insert(nid);
+        } else if object.locked.contains(&nid) && !object.relocking.contains(&nid) {
+            self.relock(key, nid, oid);
+        }
+    }
+
+    fn relock(&mut self, key: TxnKey, nid: NodeId, oid: Oid) {
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        let (Some(name), Some(object)) = (txn.name, txn.objects.get_mut(&oid)) else {
+            return;
+        };
+        object.locked.remove(&nid);
+        object.relocking.insert(nid);
+        let req = Req::Relock {
+            txn: key,
+            oid,
+            version: object.version,
+        };
+        let packet = Packet::AskRelockObject { txn: name, oid };
+        self.ask_storage_in_txn(key, nid, req, packet, Bytes::new());
+        self.touch(key);
+    }
+
+    pub(super) fn relock_answered(
+        &mut self,
+        id: MsgId,
+        nid: Option<NodeId>,
+        key: TxnKey,
+        oid: Oid,
+        version: u32,
+        outcome: RelockOutcome,
+    ) {
+        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
+            return;
+        };
+        txn.outstanding.remove(&id);
+        txn.delayed_by = None;
+        let failed = txn.failed.contains_key(&nid);
+        let Some(object) = txn.objects.get_mut(&oid) else {
+            return;
+        };
+        object.relocking.remove(&nid);
+        if object.version == version && !failed {
+            match outcome {
+                RelockOutcome::Relocked => {
+                    object.locked.insert(nid);
+                }
+                RelockOutcome::Conflict(serial) => {
+                    object.conflict = object.conflict.max(Some(serial));
+                }
+            }
+        }
+        self.touch_if_waiting(key);
+        self.send_held(key, oid);
+        self.store_settled(key, oid);
+    }
+
+    // --- conflicts ---
+
+    /// What must be merged before the vote, unless a check failed: then the error.
+    pub(super) fn conflicts(&self, key: TxnKey) -> Result<Vec<Conflict>, Error> {
+        let Some(txn) = self.txns.get(&key) else {
+            return Ok(Vec::new());
+        };
+        let mut conflicts = Vec::new();
+        for (oid, object) in &txn.objects {
+            let Some(serial) = object.conflict else {
+                continue;
+            };
+            if object.change == Change::Check {
+                return Err(Error::ReadConflict { oid: *oid, serial });
+            }
+            conflicts.push(Conflict {
+                oid: *oid,
+                version: object.version,
+                base: object.serial,
+                serial,
+                change: object.change.clone(),
+            });
+        }
+        Ok(conflicts)
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        key: TxnKey,
+        oid: Oid,
+        version: u32,
+        serial: Tid,
+        record: Record,
+    ) {
+        let Some(object) = self.object(key, oid) else {
+            return;
+        };
+        // A merge of an earlier change, or one that was made twice.
+        if object.version != version || object.conflict.is_none() {
+            return;
+        }
+        object.serial = serial;
+        object.change = Change::Value(record);
+        object.conflict = None;
+        if let Some(txn) = self.txns.get_mut(&key) {
+            txn.resolved.insert(oid);
+        }
+        self.send_store(key, oid);
+    }
+
+    fn send_held(&mut self, key: TxnKey, oid: Oid) {
+        if let Some(object) = self.object(key, oid)
+            && object.held
+            && object.relocking.is_empty()
+        {
+            self.send_store(key, oid);
+        }
+    }
+
+    // --- failing nodes ---
+
+    /// A node could not be asked, or refused.
+    pub(super) fn node_failed(
+        &mut self,
+        key: TxnKey,
+        id: MsgId,
+        nid: Option<NodeId>,
+        failure: Failure,
+    ) {
+        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
+            return;
+        };
+        txn.outstanding.remove(&id);
+        // What is wrong with the request is wrong on every node.
+        if let Some(
+            ErrorCode::TooLarge
+            | ErrorCode::ReadOnly
+            | ErrorCode::Denied
+            | ErrorCode::MissingRevision,
+        ) = failure.code
+        {
+            let error = failure.error(nid);
+            self.fail_txn(key, error);
+            return;
+        }
+        self.drop_node(key, nid, failure);
+    }
+
+    /// A connection is gone, and with it what was stored over it and is not voted.
+    pub(super) fn txns_lost_node(&mut self, nid: NodeId, conn: ConnId, reason: &str) {
+        let keys: Vec<TxnKey> = self
+            .txns
+            .iter()
+            .filter(|(_, txn)| txn.nodes.get(&nid) == Some(&Some(conn)))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            let failure = Failure::lost(format!("the connection was lost: {reason}"));
+            self.drop_node(key, nid, failure);
+        }
+    }
+
+    fn drop_node(&mut self, key: TxnKey, nid: NodeId, failure: Failure) {
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        let counts = txn.is_open() || matches!(txn.phase, Phase::Voting(_));
+        // What is voted is durable there: it does not need the connection any more.
+        if !counts || txn.voted.contains(&nid) {
+            return;
+        }
+        tracing::info!(%nid, reason = %failure.message, "a transaction goes on without a node");
+        txn.failed.entry(nid).or_insert(failure);
+        let ids: Vec<MsgId> = txn
+            .outstanding
+            .iter()
+            .filter(|(_, of)| **of == nid)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ids {
+            txn.outstanding.remove(id);
+        }
+        let mut replies = Vec::new();
+        let mut free = Vec::new();
+        for (oid, object) in &mut txn.objects {
+            let waited = object.waiting.remove(&nid).is_some();
+            object.locked.remove(&nid);
+            object.lockless.remove(&nid);
+            object.relock_wanted.remove(&nid);
+            if object.relocking.remove(&nid) {
+                free.push(*oid);
+            }
+            if waited && object.waiting.is_empty() {
+                replies.extend(object.reply.take());
+            }
+        }
+        self.cancel_requests(&ids);
+        for reply in replies {
+            self.reply(reply, Ok(Reply::Done));
+        }
+        for oid in free {
+            self.send_held(key, oid);
+        }
+        self.touch_if_waiting(key);
+        self.todo.push_back(Todo::Txn(key));
+    }
+}
