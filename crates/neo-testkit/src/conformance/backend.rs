@@ -1,0 +1,142 @@
+//! The promises of [`StorageBackend`], each as a test.
+//!
+//! A backend's whole conformance test is a factory and one line:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use neo_api::{BackendInfo, StorageBackend};
+//! use neo_backends::{KvBackend, MemoryEngine};
+//! use neo_testkit::conformance::backend::BackendFactory;
+//!
+//! struct Memory;
+//!
+//! impl BackendFactory for Memory {
+//!     type Guard = ();
+//!
+//!     fn open(&self) -> ((), Arc<dyn StorageBackend>) {
+//!         let info = BackendInfo::new("Memory", false);
+//!         ((), Arc::new(KvBackend::inline(MemoryEngine::default(), info)))
+//!     }
+//! }
+//!
+//! neo_testkit::backend_conformance!(Memory);
+//! ```
+
+pub mod durability;
+pub mod listings;
+pub mod loads;
+mod tools;
+pub mod unfinished;
+pub mod writes;
+
+use std::sync::Arc;
+
+use neo_api::{BackendResult, StorageBackend};
+
+/// How the suite gets at databases.
+pub trait BackendFactory: Sync {
+    /// What a database needs, a directory say; dropping it removes the database.
+    type Guard: Send;
+
+    /// Creates a database that has nothing in it, and opens it.
+    fn open(&self) -> (Self::Guard, Arc<dyn StorageBackend>);
+
+    /// Opens a database again; it may still be open, which the backend has to refuse.
+    ///
+    /// `None` when nothing survives the end of a backend, as the default has it; the cases that
+    /// need it are then skipped, and say so.
+    fn reopen(&self, _guard: &Self::Guard) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
+        None
+    }
+}
+
+/// Emits one `#[test]` for each promise of a `StorageBackend`, for a
+/// [`BackendFactory`](crate::conformance::backend::BackendFactory).
+#[macro_export]
+macro_rules! backend_conformance {
+    ($factory:expr $(,)?) => {
+        $crate::backend_conformance! { @cases $factory;
+            loads::an_object_that_does_not_exist
+            loads::each_revision_by_each_way
+            loads::a_deletion_is_told
+            loads::neighbours_are_not_mistaken
+            loads::the_ends_of_the_ranges
+            loads::last_serials_in_the_order_asked
+            loads::values_of_every_size
+            loads::bytes_come_back_as_they_were
+            listings::revisions_within_bounds_in_order
+            listings::revisions_page_by_page
+            listings::fetch_gives_values
+            listings::fetch_stops_at_a_limit
+            listings::transactions_within_bounds_in_order
+            listings::transactions_page_by_page
+            listings::last_ids_of_a_partition
+            listings::next_data_id_is_above_all
+            writes::later_operations_see_earlier_ones
+            writes::a_batch_that_fails_has_no_effect
+            writes::repeating_a_repetition
+            writes::repeating_a_deletion
+            writes::an_object_put_twice
+            writes::an_object_put_anew_has_the_new_value
+            writes::deleting_keeps_a_shared_value
+            writes::deleting_what_is_not_there
+            writes::transactions_are_put_replaced_deleted
+            writes::final_tid_by_name
+            writes::configuration
+            writes::the_partition_table
+            writes::a_table_that_makes_no_sense
+            writes::limits_are_refused_without_effect
+            unfinished::two_interleaved_transactions
+            unfinished::the_same_ttid_in_two_reigns
+            unfinished::the_last_of_an_oid_is_kept
+            unfinished::many_objects_page_by_page
+            unfinished::names_page_by_page
+            unfinished::locking_what_is_not_there
+            unfinished::dropping_keeps_the_values
+            unfinished::loose_values_until_claimed
+            unfinished::loose_values_page_by_page
+            unfinished::a_commit_from_store_to_unlock
+            durability::a_write_is_read_whatever_its_durability
+            durability::batches_keep_the_order_of_their_calls
+            durability::a_dropped_apply_takes_effect
+            durability::a_reader_sees_whole_batches
+            durability::after_close_everything_is_refused
+            durability::synced_survives_closing
+            durability::synced_survives_without_closing
+            durability::one_node_at_a_time
+        }
+    };
+    (@cases $factory:expr; $($group:ident::$case:ident)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::conformance::backend::$group::$case(&$factory);
+            }
+        )*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A case that the macro forgets would never run.
+    #[test]
+    fn the_macro_names_every_case() {
+        let named = include_str!("backend.rs");
+        for (group, source) in [
+            ("durability", include_str!("backend/durability.rs")),
+            ("listings", include_str!("backend/listings.rs")),
+            ("loads", include_str!("backend/loads.rs")),
+            ("unfinished", include_str!("backend/unfinished.rs")),
+            ("writes", include_str!("backend/writes.rs")),
+        ] {
+            for case in source.split("\npub fn ").skip(1) {
+                let case = case.split('<').next().unwrap();
+                assert!(
+                    named.contains(&format!(" {group}::{case}\n")),
+                    "{group}::{case}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Suites that an implementation of an SDK trait runs in one line.
+
+pub mod backend;

@@ -1,0 +1,49 @@
+//! Writers of an object are serialised: each committed change follows the revision that it started
+//! from, and what a transaction checked was current when it committed.
+//!
+//! # Source
+//! Promise 3 (isolated) of the design.
+
+use neo_api::{Oid, RevisionId, Tid};
+
+use super::{Found, Violation};
+use crate::oracle::Oracle;
+use crate::sim::Facts;
+
+pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
+    let mut found = Found::new("serialised");
+    let partitioning = facts.table.partitioning();
+    for partition in partitioning.iter() {
+        let Some((_, cell)) = facts.readable(partition).next() else {
+            continue;
+        };
+        for record in cell.transactions.values() {
+            let number = Oracle::number(&record.meta.description);
+            let Some(seen) = number.and_then(|n| oracle.transactions().get(&n)) else {
+                continue;
+            };
+            let stores = seen.stores.iter().map(|(oid, stored)| (*oid, stored.base));
+            let checks = seen.checks.iter().map(|(oid, serial)| (*oid, *serial));
+            for (oid, base) in stores.chain(checks) {
+                let before = newest_before(facts, oid, record.tid);
+                if before != base {
+                    let tid = record.tid;
+                    found.add(format!(
+                        "{tid} relied on {oid} of {base}, but the one before it is {before}"
+                    ));
+                }
+            }
+        }
+    }
+    found.violations
+}
+
+fn newest_before(facts: &Facts, oid: Oid, tid: Tid) -> Tid {
+    let partition = facts.table.partitioning().of_oid(oid);
+    let Some((_, cell)) = facts.readable(partition).next() else {
+        return Tid::ZERO;
+    };
+    let revisions = cell.revisions.range(..RevisionId { tid, oid: Oid::ZERO });
+    let mut of_oid = revisions.rev().filter(|(id, _)| id.oid == oid);
+    of_oid.next().map_or(Tid::ZERO, |(id, _)| id.tid)
+}

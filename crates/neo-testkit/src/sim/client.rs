@@ -1,0 +1,588 @@
+//! The application's side of a simulated client: scripts that read as real ones do.
+//!
+//! A script is an `async` function over a [`SimClient`]; it runs on the world's thread, between
+//! events, and waits for nothing but the client's core. All that it does, and all that it is told,
+//! goes into the world's [`Oracle`].
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use neo_api::{At, ConflictingChange, Loaded, Oid, Partitioning, Record, Tid, TransactionMeta};
+use neo_client::Error;
+use neo_client::core::{
+    Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey,
+};
+use neo_proto::{WireRevision, WireTransaction};
+
+use super::name::Name;
+use crate::oracle::{Oracle, Told};
+
+/// A merge of two changes.
+pub type Resolver = fn(&ConflictingChange) -> Option<Bytes>;
+
+/// The answer to a command.
+#[derive(Debug)]
+enum Answer {
+    Reply(Result<Reply, Error>),
+    Loaded(Loaded),
+    Committed(Tid),
+}
+
+/// What is between the scripts of a client and its core.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    pub(super) commands: VecDeque<Command>,
+    answers: BTreeMap<ReplyId, Answer>,
+    last_key: u64,
+    last_tid: Tid,
+    partitioning: Option<Partitioning>,
+    /// Somebody may go on.
+    pub(super) is_fresh: bool,
+}
+
+impl Mailbox {
+    /// What is left when the client crashes: names that it must not use again.
+    pub(super) fn after_crash(&self) -> Self {
+        Self {
+            last_key: self.last_key,
+            ..Self::default()
+        }
+    }
+
+    const fn key(&mut self) -> u64 {
+        self.last_key += 1;
+        self.last_key
+    }
+
+    fn answer(&mut self, id: ReplyId, answer: Answer) {
+        self.answers.insert(id, answer);
+        self.is_fresh = true;
+    }
+
+    /// Takes what the core tells; what can't be is said.
+    pub(super) fn event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Ready { partitioning, .. } => self.partitioning = Some(partitioning),
+            Event::NotReady { .. } => {}
+            Event::Reply { id, result } => self.answer(id, Answer::Reply(result)),
+            Event::Loaded {
+                waiters, loaded, ..
+            } => {
+                for waiter in waiters {
+                    self.answer(waiter, Answer::Loaded(loaded.clone()));
+                }
+            }
+            Event::Invalidated { tid, .. }
+            | Event::Resynced { tid, .. }
+            | Event::Cleared { tid } => return self.advance(tid),
+            Event::Committed { reply, tid, .. } => {
+                let advanced = self.advance(tid);
+                if let Some(reply) = reply {
+                    self.answer(reply, Answer::Committed(tid));
+                }
+                return advanced;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, tid: Tid) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.last_tid, self.last_tid.max(tid));
+        if tid < before {
+            return Err(format!("the last tid went back from {before} to {tid}"));
+        }
+        Ok(())
+    }
+}
+
+/// A client, for its scripts.
+#[derive(Clone)]
+pub struct SimClient {
+    name: Name,
+    mailbox: Rc<RefCell<Mailbox>>,
+    oracle: Rc<RefCell<Oracle>>,
+}
+
+impl fmt::Debug for SimClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimClient({})", self.name)
+    }
+}
+
+impl SimClient {
+    pub(super) const fn new(
+        name: Name,
+        mailbox: Rc<RefCell<Mailbox>>,
+        oracle: Rc<RefCell<Oracle>>,
+    ) -> Self {
+        Self {
+            name,
+            mailbox,
+            oracle,
+        }
+    }
+
+    async fn ask(&self, command: impl FnOnce(ReplyId) -> Command) -> Answer {
+        let id = {
+            let mut mailbox = self.mailbox.borrow_mut();
+            let id = ReplyId(mailbox.key());
+            mailbox.commands.push_back(command(id));
+            id
+        };
+        std::future::poll_fn(|_| match self.mailbox.borrow_mut().answers.remove(&id) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    async fn request(&self, command: impl FnOnce(ReplyId) -> Command) -> Result<Reply, Error> {
+        match self.ask(command).await {
+            Answer::Reply(result) => result,
+            other => panic!("the core gave another kind of answer: {other:?}"),
+        }
+    }
+
+    /// Waits until the client can work.
+    ///
+    /// # Errors
+    /// When it can't in time.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<(), Error> {
+        self.request(|reply| Command::WaitReady { reply, timeout })
+            .await
+            .map(drop)
+    }
+
+    /// Waits.
+    pub async fn sleep(&self, duration: Duration) {
+        drop(self.request(|reply| Command::Sleep { reply, duration }).await);
+    }
+
+    /// The last tid that the client has processed.
+    #[must_use]
+    pub fn last_tid(&self) -> Tid {
+        self.mailbox.borrow().last_tid
+    }
+
+    /// How oids map to partitions.
+    #[must_use]
+    pub fn partitioning(&self) -> Option<Partitioning> {
+        self.mailbox.borrow().partitioning
+    }
+
+    /// The last tid, at least what was committed before the call.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn sync(&self) -> Result<Tid, Error> {
+        match self.request(|reply| Command::Sync { reply }).await? {
+            Reply::LastTid(tid) => Ok(tid),
+            other => panic!("an answer of another kind: {other:?}"),
+        }
+    }
+
+    /// New oids.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn new_oids(&self, count: u32) -> Result<Vec<Oid>, Error> {
+        let reply = self.request(|reply| Command::NewOids { reply, count });
+        match reply.await? {
+            Reply::Oids { first, count } => {
+                let oids: Vec<Oid> = (first.0..first.0 + u64::from(count)).map(Oid).collect();
+                self.oracle.borrow_mut().oids_given(self.name, &oids);
+                Ok(oids)
+            }
+            other => panic!("an answer of another kind: {other:?}"),
+        }
+    }
+
+    /// The newest revision of an object that the client can know of: its serial and its value,
+    /// `None` when there is no value.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn load(&self, oid: Oid) -> Result<Option<(Tid, Bytes)>, Error> {
+        let before = Tid(self.last_tid().0 + 1);
+        self.load_before(oid, before).await
+    }
+
+    /// The revision of an object before a tid.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<(Tid, Bytes)>, Error> {
+        let at = At::Before(before);
+        let loaded = self.load_at(oid, at).await?;
+        let found = match loaded {
+            Loaded::Found(revision) => Some((revision.serial, revision.record.data)),
+            Loaded::Deleted { .. } | Loaded::NotYet | Loaded::Unknown => None,
+        };
+        let mut oracle = self.oracle.borrow_mut();
+        oracle.read(self.name, oid, before, found.clone());
+        Ok(found)
+    }
+
+    /// A revision of an object.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn load_at(&self, oid: Oid, at: At) -> Result<Loaded, Error> {
+        match self.ask(|reply| Command::Load { reply, oid, at }).await {
+            Answer::Loaded(loaded) => Ok(loaded),
+            Answer::Reply(Err(error)) => Err(error),
+            other => panic!("an answer of another kind: {other:?}"),
+        }
+    }
+
+    /// Transactions of a page.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn page(&self, page: Page) -> Result<Reply, Error> {
+        self.request(|reply| Command::Page { reply, page }).await
+    }
+
+    /// Every transaction up to a tid, in order, as an iterator gives them.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn transactions(&self, max: Tid) -> Result<Vec<WireTransaction>, Error> {
+        let partitioning = self.partitioning().expect("the client was ready");
+        let mut all = Vec::new();
+        for partition in partitioning.iter() {
+            let mut min = Tid::ZERO;
+            loop {
+                let page = Page::Transactions {
+                    partition,
+                    min,
+                    max,
+                    entries: 100,
+                };
+                let Reply::Transactions {
+                    transactions,
+                    complete,
+                } = self.page(page).await?
+                else {
+                    panic!("an answer of another kind");
+                };
+                if let Some(last) = transactions.last() {
+                    min = Tid(last.tid.0 + 1);
+                }
+                all.extend(transactions);
+                if complete {
+                    break;
+                }
+            }
+        }
+        all.sort_by_key(|transaction| transaction.tid);
+        Ok(all)
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn begin(&self) -> Result<SimTxn, Error> {
+        self.begin_at(None).await
+    }
+
+    /// Begins a transaction, whose tid may be imposed.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn begin_at(&self, tid: Option<Tid>) -> Result<SimTxn, Error> {
+        let key = TxnKey(self.mailbox.borrow_mut().key());
+        let number = self.oracle.borrow_mut().begin(self.name);
+        let txn = SimTxn {
+            client: self.clone(),
+            key,
+            number,
+            open: true,
+        };
+        let begin = |reply| Command::Begin {
+            txn: key,
+            reply,
+            tid,
+        };
+        match self.request(begin).await {
+            Ok(_) => Ok(txn),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins an import.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn begin_import(&self) -> Result<(ImportKey, Tid), Error> {
+        let import = ImportKey(self.mailbox.borrow_mut().key());
+        match self
+            .request(|reply| Command::BeginImport { import, reply })
+            .await?
+        {
+            Reply::ImportBegun(tid) => Ok((import, tid)),
+            other => panic!("an answer of another kind: {other:?}"),
+        }
+    }
+
+    /// A batch of an import.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn import_batch(
+        &self,
+        import: ImportKey,
+        transactions: Vec<WireTransaction>,
+        revisions: Vec<(WireRevision, Bytes)>,
+    ) -> Result<(), Error> {
+        self.request(|reply| Command::ImportBatch {
+            import,
+            reply,
+            transactions,
+            revisions,
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Commits what was imported so far.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn checkpoint_import(
+        &self,
+        import: ImportKey,
+        tid: Tid,
+        last_oid: Oid,
+    ) -> Result<(), Error> {
+        self.request(|reply| Command::CheckpointImport {
+            import,
+            reply,
+            tid,
+            last_oid,
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Ends an import.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn end_import(&self, import: ImportKey) -> Result<(), Error> {
+        let reply = |reply| Command::EndImport {
+            import,
+            reply: Some(reply),
+        };
+        self.request(reply).await.map(drop)
+    }
+}
+
+/// A transaction of a script. Dropped before its end, it is aborted.
+#[derive(Debug)]
+pub struct SimTxn {
+    client: SimClient,
+    key: TxnKey,
+    number: u64,
+    open: bool,
+}
+
+impl SimTxn {
+    /// The number that the oracle gave it.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    async fn change(&self, oid: Oid, serial: Tid, change: Change) -> Result<(), Error> {
+        let txn = self.key;
+        self.client
+            .request(|reply| Command::Store {
+                txn,
+                reply,
+                oid,
+                serial,
+                change,
+            })
+            .await
+            .map(drop)
+    }
+
+    /// Stores a value.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn store(
+        &self,
+        oid: Oid,
+        serial: Tid,
+        value: impl Into<Bytes>,
+    ) -> Result<(), Error> {
+        let value = value.into();
+        let mut oracle = self.client.oracle.borrow_mut();
+        oracle.store(self.number, oid, serial, Some(value.clone()));
+        drop(oracle);
+        self.change(oid, serial, Change::Value(Record::raw(value)))
+            .await
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn delete(&self, oid: Oid, serial: Tid) -> Result<(), Error> {
+        let mut oracle = self.client.oracle.borrow_mut();
+        oracle.store(self.number, oid, serial, None);
+        drop(oracle);
+        self.change(oid, serial, Change::Deletion).await
+    }
+
+    /// Checks that an object is current.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn check(&self, oid: Oid, serial: Tid) -> Result<(), Error> {
+        self.client
+            .oracle
+            .borrow_mut()
+            .check(self.number, oid, serial);
+        self.change(oid, serial, Change::Check).await
+    }
+
+    /// Votes; a conflict ends the transaction.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn vote(&mut self) -> Result<(), Error> {
+        self.vote_with(|_| None).await
+    }
+
+    /// Votes; conflicts are merged.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn vote_with(&mut self, resolver: Resolver) -> Result<(), Error> {
+        loop {
+            let (txn, meta) = (self.key, self.meta());
+            let vote = |reply| Command::Vote { txn, reply, meta };
+            match self.client.request(vote).await? {
+                Reply::Voted(_) => return Ok(()),
+                Reply::Conflicts(conflicts) => {
+                    for conflict in conflicts {
+                        self.resolve(conflict, resolver).await?;
+                    }
+                }
+                other => panic!("an answer of another kind: {other:?}"),
+            }
+        }
+    }
+
+    fn meta(&self) -> TransactionMeta {
+        TransactionMeta {
+            user: Bytes::from(self.client.name.to_string()),
+            description: Oracle::label(self.number),
+            extension: Bytes::new(),
+        }
+    }
+
+    async fn resolve(&mut self, conflict: Conflict, resolver: Resolver) -> Result<(), Error> {
+        let Conflict {
+            oid,
+            version,
+            base,
+            serial,
+            change,
+        } = conflict;
+        let refused = match &change {
+            Change::Check => Error::ReadConflict { oid, serial },
+            _ => Error::Conflict { oid, serial },
+        };
+        let Change::Value(record) = change else {
+            return Err(refused);
+        };
+        let old = self.data(oid, base).await?;
+        let committed = self.data(oid, serial).await?;
+        let change = ConflictingChange::new(oid, (base, old), (serial, committed), record.data);
+        let Some(merged) = resolver(&change) else {
+            return Err(refused);
+        };
+        self.client
+            .oracle
+            .borrow_mut()
+            .store(self.number, oid, serial, Some(merged.clone()));
+        let mut mailbox = self.client.mailbox.borrow_mut();
+        mailbox.commands.push_back(Command::Resolve {
+            txn: self.key,
+            oid,
+            version,
+            serial,
+            record: Record::raw(merged),
+        });
+        Ok(())
+    }
+
+    async fn data(&self, oid: Oid, serial: Tid) -> Result<Option<Bytes>, Error> {
+        if serial == Tid::ZERO {
+            return Ok(None);
+        }
+        Ok(match self.client.load_at(oid, At::Exact(serial)).await? {
+            Loaded::Found(revision) => Some(revision.record.data),
+            _ => None,
+        })
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn finish(mut self) -> Result<Tid, Error> {
+        self.open = false;
+        let (txn, number) = (self.key, self.number);
+        self.client.oracle.borrow_mut().tell(number, Told::Asked);
+        let answer = self.client.ask(|reply| Command::Finish { txn, reply });
+        let (told, result) = match answer.await {
+            Answer::Committed(tid) => (Told::Committed(tid), Ok(tid)),
+            Answer::Reply(Err(error)) => {
+                let told = match error {
+                    Error::Unknown { .. } | Error::Closed => Told::Unknown,
+                    _ => Told::NotCommitted,
+                };
+                (told, Err(error))
+            }
+            other => panic!("the core gave another kind of answer: {other:?}"),
+        };
+        self.client.oracle.borrow_mut().tell(number, told);
+        result
+    }
+
+    /// Votes and commits.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn commit(mut self) -> Result<Tid, Error> {
+        self.vote().await?;
+        self.finish().await
+    }
+
+    /// Aborts.
+    pub fn abort(self) {}
+}
+
+impl Drop for SimTxn {
+    fn drop(&mut self) {
+        if self.open {
+            let mut oracle = self.client.oracle.borrow_mut();
+            oracle.tell(self.number, Told::NotCommitted);
+            let mut mailbox = self.client.mailbox.borrow_mut();
+            mailbox
+                .commands
+                .push_back(Command::Abort { txn: self.key });
+        }
+    }
+}

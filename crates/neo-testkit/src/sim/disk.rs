@@ -1,0 +1,206 @@
+//! A storage node's simulated disk: a real backend whose power can go at any moment.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use neo_api::{
+    BackendInfo, BackendResult, Durability, KeyRange, KvBatch, KvEngine, Order, Space,
+    StorageBackend, WriteBatch,
+};
+use neo_backends::{KvBackend, MemoryEngine};
+use neo_storage::core::{Done, Query, QueryResult, Token, execute_query};
+use neo_storage::{Group, Persister};
+
+use super::fault::Keep;
+use super::world::run_ready;
+use crate::crash_engine::CrashEngine;
+
+/// The engine, which outlives the backend over it.
+#[derive(Debug, Clone)]
+struct Shared(Arc<CrashEngine<MemoryEngine>>);
+
+impl KvEngine for Shared {
+    fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
+        self.0.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BackendResult<Vec<(Bytes, Bytes)>> {
+        self.0.scan(space, range, order, limit)
+    }
+
+    fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
+        self.0.apply(batch, durability)
+    }
+}
+
+fn backend(engine: &Shared) -> Arc<dyn StorageBackend> {
+    let info = BackendInfo::new("Memory", true);
+    Arc::new(KvBackend::inline(engine.clone(), info))
+}
+
+/// A read on its way.
+#[derive(Debug)]
+enum Reading {
+    Waits(Token, Query),
+    Took(Token, BackendResult<QueryResult>),
+}
+
+/// A write that takes its time.
+#[derive(Debug)]
+struct Writing {
+    group: Group,
+    result: BackendResult<()>,
+}
+
+/// A disk, with what the storage node has under way on it.
+#[derive(Debug)]
+pub struct Disk {
+    engine: Shared,
+    backend: Arc<dyn StorageBackend>,
+    persister: Persister,
+    writing: Option<Writing>,
+    reads: BTreeMap<u64, Reading>,
+    last_read: u64,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let engine = Shared(Arc::new(CrashEngine::new(MemoryEngine::default())));
+        Self {
+            backend: backend(&engine),
+            engine,
+            persister: Persister::default(),
+            writing: None,
+            reads: BTreeMap::new(),
+            last_read: 0,
+        }
+    }
+
+    /// What is on it, to look at.
+    #[must_use]
+    pub fn backend(&self) -> &dyn StorageBackend {
+        &*self.backend
+    }
+
+    /// How many batches a crash may lose.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        let survivors = self.engine.0.survivors();
+        survivors.end() - survivors.start()
+    }
+
+    /// The node opens it.
+    pub(super) fn open(&mut self) {
+        self.backend = backend(&self.engine);
+    }
+
+    /// The node is gone; `keep`: the machine's power too, else everything is kept.
+    pub(super) fn close(&mut self, keep: Option<Keep>) {
+        self.persister = Persister::default();
+        self.writing = None;
+        self.reads.clear();
+        let survivors = self.engine.0.survivors();
+        let (sure, all) = (*survivors.start(), *survivors.end());
+        let kept = match keep {
+            None | Some(Keep::All) => all,
+            Some(Keep::None) => sure,
+            Some(Keep::First(n)) => all.min(sure + n),
+        };
+        let engine = self.engine.0.restart(kept, MemoryEngine::default());
+        self.engine = Shared(Arc::new(engine.expect("memory takes what it has taken before")));
+        self.backend = backend(&self.engine);
+    }
+
+    // --- writes ---
+
+    pub(super) fn persist(&mut self, token: Token, batch: WriteBatch, durability: Durability) {
+        self.persister.push(token, batch, durability);
+    }
+
+    /// Starts to write what waits; whether it is to be durable; `None` when there is nothing.
+    ///
+    /// Readers see it at once, but a crash may lose it until the end of the write.
+    pub(super) fn start_write(&mut self) -> Option<bool> {
+        if self.writing.is_some() {
+            return None;
+        }
+        let group = self.persister.next_group()?;
+        let synced = group.durability == Durability::Synced;
+        let batch = group.batch.clone();
+        let result = run_ready(self.backend.apply(batch, Durability::Buffered));
+        self.writing = Some(Writing { group, result });
+        Some(synced)
+    }
+
+    pub(super) fn is_writing_synced(&self) -> bool {
+        let durability = self.writing.as_ref().map(|w| w.group.durability);
+        durability == Some(Durability::Synced)
+    }
+
+    /// What is written, in words.
+    pub(super) fn writing(&self) -> String {
+        let mut words = String::from("wrote");
+        if let Some(Writing { group, result }) = &self.writing {
+            let _ = write!(words, " {:?}:", group.durability);
+            for op in &group.batch.ops {
+                let op = format!("{op:?}");
+                let end = op.char_indices().nth(100).map_or(op.len(), |(at, _)| at);
+                let _ = write!(words, " {};", &op[..end]);
+            }
+            if let Err(error) = result {
+                let _ = write!(words, " FAILED: {error}");
+            }
+        }
+        words
+    }
+
+    /// The write ends: what the node hears.
+    pub(super) fn end_write(&mut self) -> Vec<Done> {
+        let Some(Writing { group, result }) = self.writing.take() else {
+            return Vec::new();
+        };
+        let result = match (result, group.durability) {
+            (Ok(()), Durability::Synced) => {
+                run_ready(self.backend.apply(WriteBatch::new(), Durability::Synced))
+            }
+            (result, _) => result,
+        };
+        self.persister.finish(group, result)
+    }
+
+    // --- reads ---
+
+    pub(super) fn queue_read(&mut self, token: Token, query: Query) -> u64 {
+        self.last_read += 1;
+        self.reads
+            .insert(self.last_read, Reading::Waits(token, query));
+        self.last_read
+    }
+
+    /// The read takes place.
+    pub(super) fn read(&mut self, job: u64) {
+        if let Some(Reading::Waits(token, query)) = self.reads.remove(&job) {
+            let result = run_ready(execute_query(&*self.backend, query));
+            self.reads.insert(job, Reading::Took(token, result));
+        }
+    }
+
+    /// Its result is there.
+    pub(super) fn read_done(&mut self, job: u64) -> Option<Done> {
+        match self.reads.remove(&job)? {
+            Reading::Took(token, result) => Some(Done::Read { token, result }),
+            waits @ Reading::Waits(..) => {
+                self.reads.insert(job, waits);
+                None
+            }
+        }
+    }
+}

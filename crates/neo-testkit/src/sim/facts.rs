@@ -1,0 +1,114 @@
+//! What is in the databases of a world, read through the backends.
+
+use std::collections::BTreeMap;
+
+use neo_api::{
+    CellState, DataId, FetchedRevision, NodeId, PageLimit, Partition, PartitionTable, RevisionId,
+    StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction,
+};
+
+use super::name::Name;
+use super::world::{World, run_ready};
+
+/// One partition on one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CellCopy {
+    /// Transactions whose metadata live here.
+    pub transactions: BTreeMap<Tid, TransactionRecord>,
+    /// Revisions, with their data.
+    pub revisions: BTreeMap<RevisionId, FetchedRevision>,
+}
+
+/// All that one storage node has.
+#[derive(Debug, Clone)]
+pub struct NodeCopy {
+    /// Whose.
+    pub name: Name,
+    /// Its id.
+    pub nid: Option<NodeId>,
+    /// Whether it serves.
+    pub serving: bool,
+    /// By partition.
+    pub cells: BTreeMap<Partition, CellCopy>,
+    /// Transactions that voted and did not end.
+    pub unfinished: Vec<UnfinishedTransaction>,
+    /// Values that belong to no revision.
+    pub loose: Vec<(TxnId, DataId)>,
+    /// Its stored partition table.
+    pub table: Option<PartitionTable>,
+}
+
+impl NodeCopy {
+    /// Reads all of a backend.
+    ///
+    /// # Panics
+    /// When the backend fails.
+    #[must_use]
+    pub fn read(name: Name, backend: &dyn StorageBackend, partitions: u32) -> Self {
+        let all = PageLimit::entries(usize::MAX);
+        let most = Tid(u64::MAX);
+        let first = RevisionId::from((Tid::ZERO, neo_api::Oid::ZERO));
+        run_ready(async {
+            let mut cells = BTreeMap::new();
+            for partition in (0..partitions).map(Partition) {
+                let transactions = backend.transactions(partition, Tid::ZERO, most, all).await?;
+                let revisions = backend.fetch(partition, first, most, all).await?;
+                let cell = CellCopy {
+                    transactions: transactions.into_iter().map(|t| (t.tid, t)).collect(),
+                    revisions: revisions.into_iter().map(|r| (r.id, r)).collect(),
+                };
+                cells.insert(partition, cell);
+            }
+            Ok::<_, neo_api::BackendError>(Self {
+                name,
+                nid: None,
+                serving: false,
+                cells,
+                unfinished: backend.unfinished(None, usize::MAX).await?,
+                loose: backend.loose_data(None, usize::MAX).await?,
+                table: backend.partition_table().await?,
+            })
+        })
+        .expect("a simulated disk can be read")
+    }
+}
+
+/// What is in all databases of a world at one moment.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The table that the primary goes by, or the newest that a storage node has.
+    pub table: PartitionTable,
+    /// Every storage node's.
+    pub nodes: Vec<NodeCopy>,
+}
+
+impl Facts {
+    /// Reads the disks of a world; `None` when there is no partition table yet.
+    #[must_use]
+    pub fn read(world: &World) -> Option<Self> {
+        let storages = world.names().filter(|name| matches!(name, Name::Storage(_)));
+        let partitions = world.partitions();
+        let nodes: Vec<NodeCopy> = storages
+            .map(|name| NodeCopy {
+                nid: world.nid(name),
+                serving: world.is_serving(name),
+                ..NodeCopy::read(name, world.disk(name).backend(), partitions)
+            })
+            .collect();
+        let stored = nodes.iter().filter_map(|node| node.table.as_ref());
+        let newest = stored.max_by_key(|table| table.version);
+        let table = world.partition_table().or(newest)?.clone();
+        Some(Self { table, nodes })
+    }
+
+    /// The readable copies of a partition: those of nodes that serve, or of all when none does.
+    pub fn readable(&self, partition: Partition) -> impl Iterator<Item = (Name, &CellCopy)> {
+        let nobody_serves = !self.nodes.iter().any(|node| node.serving);
+        self.table.cells(partition).iter().filter_map(move |cell| {
+            let is_readable = matches!(cell.state, CellState::UpToDate | CellState::Feeding);
+            let node = self.nodes.iter().find(|node| node.nid == Some(cell.nid))?;
+            let counts = is_readable && (node.serving || nobody_serves);
+            counts.then(|| (node.name, &node.cells[&partition]))
+        })
+    }
+}

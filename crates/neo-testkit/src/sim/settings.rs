@@ -1,0 +1,104 @@
+//! What a world is made of.
+
+use std::time::Duration;
+
+use neo_api::Address;
+use neo_client::core::CoreSettings;
+use neo_master::MasterSettings;
+use neo_proto::SessionSettings;
+use neo_storage::StorageSettings;
+
+use super::name::Name;
+
+/// All that a run depends on, besides what the test asks of the world.
+#[derive(Debug, Clone)]
+pub struct WorldSettings {
+    /// Masters.
+    pub masters: u8,
+    /// Storage nodes.
+    pub storages: u8,
+    /// Clients.
+    pub clients: u8,
+    /// Partitions.
+    pub partitions: u32,
+    /// Copies of each partition beside the first.
+    pub replicas: u32,
+    /// Where everything comes from that is left to chance.
+    pub seed: u64,
+    /// How long a message travels: least and most.
+    pub latency: (Duration, Duration),
+    /// How long a read waits for the disk, and again for its way back: least and most.
+    pub read_delay: (Duration, Duration),
+    /// How long a write takes that need not be durable.
+    pub write_delay: Duration,
+    /// How long a durable write takes.
+    pub sync_delay: Duration,
+    /// The world is quiet when nothing has happened for so long.
+    pub calm: Duration,
+    /// How long a client's operation waits without progress.
+    pub operation_timeout: Duration,
+    /// Times and bounds of connections.
+    pub session: SessionSettings,
+    /// Changes the settings of the masters.
+    pub tune_master: fn(&mut MasterSettings),
+    /// Changes the settings of the storage nodes.
+    pub tune_storage: fn(&mut StorageSettings),
+}
+
+impl Default for WorldSettings {
+    fn default() -> Self {
+        let micros = Duration::from_micros;
+        Self {
+            masters: 1,
+            storages: 2,
+            clients: 1,
+            partitions: 4,
+            replicas: 1,
+            seed: 1,
+            latency: (micros(100), micros(150)),
+            read_delay: (micros(10), micros(30)),
+            write_delay: micros(40),
+            sync_delay: micros(400),
+            // Longer than the longest pause between attempts to connect.
+            calm: Duration::from_millis(2500),
+            operation_timeout: Duration::from_secs(20),
+            session: SessionSettings::default(),
+            tune_master: |_| {},
+            tune_storage: |_| {},
+        }
+    }
+}
+
+/// The name of every simulated cluster.
+const CLUSTER: &str = "simulated";
+
+impl WorldSettings {
+    fn masters_addresses(&self) -> Vec<Address> {
+        (1..=self.masters).map(|n| Name::Master(n).address()).collect()
+    }
+
+    pub(super) fn master(&self) -> MasterSettings {
+        let mut settings = MasterSettings::new(CLUSTER);
+        settings.partitions = self.partitions;
+        settings.replicas = self.replicas;
+        settings.autostart = Some(u32::from(self.storages));
+        (self.tune_master)(&mut settings);
+        settings
+    }
+
+    pub(super) fn storage(&self) -> StorageSettings {
+        let mut settings = StorageSettings::new(CLUSTER, self.masters_addresses());
+        (self.tune_storage)(&mut settings);
+        settings
+    }
+
+    pub(super) fn client(&self, seed: u64) -> CoreSettings {
+        CoreSettings {
+            cluster: CLUSTER.to_owned(),
+            masters: self.masters_addresses(),
+            read_only: false,
+            operation_timeout: self.operation_timeout,
+            seed,
+        }
+    }
+}

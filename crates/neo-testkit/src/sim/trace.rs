@@ -1,0 +1,124 @@
+//! What happened, in order: readable when a test fails, a number to compare two runs by.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::Bytes;
+use neo_api::Checksum;
+use neo_proto::frame::LENGTHS_BYTES;
+
+use super::name::Name;
+
+/// Most entries that are kept to be shown.
+const ENTRIES_MAX: usize = 4000;
+/// A message is shown up to here.
+const SHOWN_CHARS_MAX: usize = 400;
+
+#[derive(Debug, Clone)]
+enum Entry {
+    /// A frame came; decoded only when it is shown.
+    Message { from: Name, to: Name, frame: Bytes },
+    /// Anything else.
+    Note(String),
+}
+
+/// The trace of a run.
+#[derive(Debug, Default)]
+pub struct Trace {
+    entries: VecDeque<(u64, Option<u64>, Entry)>,
+    dropped: u64,
+    hash: u64,
+}
+
+impl Trace {
+    /// A number that two runs share only if the same happened at the same times.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(super) fn message(&mut self, at: u64, point: Option<u64>, ends: (Name, Name), bytes: &Bytes) {
+        self.mix(at, bytes);
+        let (from, to) = ends;
+        let frame = bytes.clone();
+        self.push(at, point, Entry::Message { from, to, frame });
+    }
+
+    pub(super) fn note(&mut self, at: u64, point: Option<u64>, note: impl Into<String>) {
+        let note = note.into();
+        self.mix(at, note.as_bytes());
+        self.push(at, point, Entry::Note(note));
+    }
+
+    fn mix(&mut self, at: u64, bytes: &[u8]) {
+        let sum = u128::from_be_bytes(Checksum::of(bytes).0) as u64;
+        for word in [at, sum] {
+            self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+    }
+
+    fn push(&mut self, at: u64, point: Option<u64>, entry: Entry) {
+        if self.entries.len() == ENTRIES_MAX {
+            self.entries.pop_front();
+            self.dropped += 1;
+        }
+        self.entries.push_back((at, point, entry));
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.dropped > 0 {
+            writeln!(f, "({} earlier entries are not shown)", self.dropped)?;
+        }
+        for (at, point, entry) in &self.entries {
+            let (secs, micros) = (at / 1_000_000_000, at / 1000 % 1_000_000);
+            write!(f, "{secs:4}.{micros:06} ")?;
+            match point {
+                Some(point) => write!(f, "#{point:<4} ")?,
+                None => write!(f, "      ")?,
+            }
+            match entry {
+                Entry::Message { from, to, frame } => {
+                    writeln!(f, "{from} -> {to}  {}", Shown(frame))?;
+                }
+                Entry::Note(note) => writeln!(f, "{note}")?,
+            }
+        }
+        writeln!(f, "trace hash {:016x}", self.hash)
+    }
+}
+
+/// A frame in words.
+struct Shown<'a>(&'a Bytes);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frame = self.0;
+        let Some((lengths, _)) = frame.split_first_chunk::<LENGTHS_BYTES>() else {
+            return write!(f, "{} bytes", frame.len());
+        };
+        let [a, b, c, d, ..] = *lengths;
+        let header = u32::from_be_bytes([a, b, c, d]) as usize;
+        let (Some(header), payload) = (
+            frame.get(LENGTHS_BYTES..LENGTHS_BYTES + header),
+            frame.len().saturating_sub(LENGTHS_BYTES + header),
+        ) else {
+            return write!(f, "greeting");
+        };
+        match neo_proto::decode(header) {
+            Ok((id, packet)) => {
+                let text = format!("{packet:?}");
+                match text.char_indices().nth(SHOWN_CHARS_MAX) {
+                    Some((cut, _)) => write!(f, "{} {}...", id.0, &text[..cut])?,
+                    None => write!(f, "{} {text}", id.0)?,
+                }
+                if payload > 0 {
+                    write!(f, " + {payload} bytes")?;
+                }
+                Ok(())
+            }
+            Err(_) => write!(f, "greeting"),
+        }
+    }
+}

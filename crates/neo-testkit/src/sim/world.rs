@@ -1,0 +1,1071 @@
+//! The world: virtual time, nodes, connections, disks, and faults at exact points.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use neo_api::{ClusterState, NodeId, Now, PartitionTable};
+use neo_client::core::{self as client, ClientCore};
+use neo_master::core::MasterCore;
+use neo_proto::{ConnId, Endpoint};
+use neo_storage::core::{Job, StorageCore, StorageEvent};
+
+use super::client::{Mailbox, SimClient};
+use super::disk::Disk;
+use super::fault::{Fault, Happens, InFlight, Keep, Placed, Point, When};
+use super::name::Name;
+use super::network::{Carried, End, Link, LinkId, Side, packet_name};
+use super::node::{Act, Ended, Place, Running};
+use super::settings::WorldSettings;
+use super::trace::Trace;
+use crate::oracle::Oracle;
+use crate::seed::Rng;
+
+/// Events at one moment: more means that somebody never rests.
+const EVENTS_AT_ONE_MOMENT_MAX: u32 = 200_000;
+
+/// What is to happen.
+#[derive(Debug)]
+enum Happening {
+    /// A node may want its timer.
+    Timer { node: Name, incarnation: u32 },
+    /// An attempt to connect reaches its target.
+    Dial { link: LinkId },
+    /// The dialer hears how its attempt went.
+    Dialed { link: LinkId, error: Option<String> },
+    /// Something may have arrived.
+    Arrival { link: LinkId, side: Side },
+    /// A connection ends, as one end sees it.
+    Ended { link: LinkId, side: Side },
+    /// A group of writes is done.
+    Written { node: Name, incarnation: u32 },
+    /// A read takes place.
+    Read { node: Name, incarnation: u32, job: u64 },
+    /// Its result is there.
+    ReadDone { node: Name, incarnation: u32, job: u64 },
+    /// The process of a node that ended is gone.
+    Gone { node: Name, incarnation: u32 },
+}
+
+/// A script that runs on a client.
+struct Script {
+    client: Name,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// The outcome of a script, once there is one.
+#[derive(Debug)]
+pub struct Handle<T>(Rc<RefCell<Option<T>>>);
+
+impl<T> Handle<T> {
+    /// Whether the script has ended.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Takes the outcome, if the script has ended.
+    #[must_use]
+    pub fn take(&self) -> Option<T> {
+        self.0.borrow_mut().take()
+    }
+}
+
+/// Something did not happen in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("after {waited:?}, still not {what}")]
+pub struct Stuck {
+    /// What was waited for.
+    pub what: String,
+    /// How long, in virtual time.
+    pub waited: Duration,
+}
+
+/// A cluster and its clients in one thread and in virtual time.
+///
+/// A run is a function of its settings and of what is asked of the world: nothing depends on the
+/// machine.
+pub struct World {
+    settings: WorldSettings,
+    now: u64,
+    at_this_moment: u32,
+    sequence: u64,
+    heap: BTreeMap<(u64, u64), Happening>,
+    rng: Rng,
+    places: BTreeMap<Name, Place>,
+    mailboxes: BTreeMap<Name, Rc<RefCell<Mailbox>>>,
+    scripts: Vec<Script>,
+    links: Vec<Link>,
+    points: Vec<Point>,
+    plan: Vec<Placed>,
+    /// When something last happened that is not mere waiting.
+    busy_at: u64,
+    trace: Trace,
+    oracle: Rc<RefCell<Oracle>>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("now", &self.now)
+            .field("points", &self.points.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// A world in which nothing runs yet.
+    #[must_use]
+    pub fn new(settings: WorldSettings) -> Self {
+        let names = (1..=settings.masters)
+            .map(Name::Master)
+            .chain((1..=settings.storages).map(Name::Storage))
+            .chain((1..=settings.clients).map(Name::Client));
+        let places: BTreeMap<_, _> = names
+            .enumerate()
+            .map(|(index, name)| (name, Place::new(name, index)))
+            .collect();
+        let mailboxes = (1..=settings.clients)
+            .map(|n| (Name::Client(n), Rc::default()))
+            .collect();
+        Self {
+            rng: Rng::new(settings.seed),
+            settings,
+            now: 0,
+            at_this_moment: 0,
+            sequence: 0,
+            heap: BTreeMap::new(),
+            places,
+            mailboxes,
+            scripts: Vec::new(),
+            links: Vec::new(),
+            points: Vec::new(),
+            plan: Vec::new(),
+            busy_at: 0,
+            trace: Trace::default(),
+            oracle: Rc::default(),
+        }
+    }
+
+    // --- to look at ---
+
+    /// The trace so far.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What clients did and were told.
+    #[must_use]
+    pub const fn oracle(&self) -> &Rc<RefCell<Oracle>> {
+        &self.oracle
+    }
+
+    /// Every point so far.
+    #[must_use]
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Virtual time since the start.
+    #[must_use]
+    pub const fn now(&self) -> Duration {
+        Duration::from_nanos(self.now)
+    }
+
+    /// How many partitions a cluster here has.
+    #[must_use]
+    pub const fn partitions(&self) -> u32 {
+        self.settings.partitions
+    }
+
+    /// Every node.
+    pub fn names(&self) -> impl Iterator<Item = Name> + use<'_> {
+        self.places.keys().copied()
+    }
+
+    /// Whether a node runs.
+    #[must_use]
+    pub fn is_up(&self, name: Name) -> bool {
+        self.place(name).running.is_some()
+    }
+
+    /// How a node ended by itself, if it did since it was last started.
+    #[must_use]
+    pub fn ended(&self, name: Name) -> Option<&Ended> {
+        self.place(name).ended.as_ref()
+    }
+
+    /// The disk of a storage node.
+    ///
+    /// # Panics
+    /// When it is no storage node.
+    #[must_use]
+    pub fn disk(&self, name: Name) -> &Disk {
+        self.place(name).disk.as_ref().expect("storage nodes have disks")
+    }
+
+    /// The id that a storage node was given.
+    #[must_use]
+    pub fn nid(&self, name: Name) -> Option<NodeId> {
+        self.place(name).nid
+    }
+
+    /// Whether a storage node serves, or a client can work.
+    #[must_use]
+    pub fn is_serving(&self, name: Name) -> bool {
+        let place = self.place(name);
+        place.running.is_some() && place.serving
+    }
+
+    /// The core of a master that runs.
+    #[must_use]
+    pub fn master(&self, name: Name) -> Option<&MasterCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Master(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
+    /// The core of a storage node that runs.
+    #[must_use]
+    pub fn storage(&self, name: Name) -> Option<&StorageCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Storage(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
+    /// The core of a client that runs.
+    #[must_use]
+    pub fn client_core(&self, name: Name) -> Option<&ClientCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Client(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
+    /// The state of the cluster, as its primary sees it.
+    #[must_use]
+    pub fn cluster_state(&self) -> Option<ClusterState> {
+        let mut masters = self.places.keys().filter_map(|name| self.master(*name));
+        masters.find_map(MasterCore::cluster_state)
+    }
+
+    /// The partition table that the primary goes by.
+    #[must_use]
+    pub fn partition_table(&self) -> Option<&PartitionTable> {
+        let mut masters = self.places.keys().filter_map(|name| self.master(*name));
+        masters.find_map(MasterCore::partition_table)
+    }
+
+    fn place(&self, name: Name) -> &Place {
+        self.places.get(&name).expect("a node of this world")
+    }
+
+    fn place_mut(&mut self, name: Name) -> &mut Place {
+        self.places.get_mut(&name).expect("a node of this world")
+    }
+
+    // --- what a test does ---
+
+    /// Starts every node that is not up: masters, storages, clients.
+    pub fn start_all(&mut self) {
+        let down: Vec<Name> = self.names().filter(|name| !self.is_up(*name)).collect();
+        for name in down {
+            self.start(name);
+        }
+    }
+
+    /// Starts a node that is not up; a storage node from what its disk has.
+    ///
+    /// # Panics
+    /// When it is up.
+    pub fn start(&mut self, name: Name) {
+        assert!(!self.is_up(name), "{name} is up");
+        let seed = self.rng.next();
+        let running = match name {
+            Name::Master(_) => {
+                let settings = self.settings.master();
+                let seeds = [seed, self.rng.next(), self.rng.next(), self.rng.next()];
+                let core = MasterCore::new(settings, name.address(), seeds);
+                Running::Master(Box::new(Endpoint::new(core, self.settings.session.clone())))
+            }
+            Name::Storage(_) => {
+                let core = StorageCore::new(self.settings.storage(), name.address(), Vec::new());
+                Running::Storage(Box::new(Endpoint::new(core, self.settings.session.clone())))
+            }
+            Name::Client(_) => {
+                let core = ClientCore::new(self.settings.client(seed));
+                Running::Client(Box::new(Endpoint::new(core, self.settings.session.clone())))
+            }
+        };
+        let now = self.now;
+        let place = self.place_mut(name);
+        place.incarnation += 1;
+        place.running = Some(running);
+        place.ended = None;
+        place.serving = false;
+        place.timer = None;
+        if let Some(disk) = &mut place.disk {
+            disk.open();
+        }
+        let moment = place.now(now);
+        if let Some(running) = &mut place.running {
+            running.start(moment);
+        }
+        self.trace.note(now, None, format!("{name} starts"));
+        self.pump(name);
+    }
+
+    /// Jumps a node's wall clock.
+    pub fn shift_wall_clock(&mut self, name: Name, micros: i64) {
+        self.place_mut(name).wall_offset += micros;
+        let note = format!("the wall clock of {name} jumps by {micros} us");
+        self.trace.note(self.now, None, note);
+    }
+
+    /// Places a fault.
+    pub fn plan(&mut self, placed: Placed) {
+        self.plan.push(placed);
+    }
+
+    /// Faults that were placed and have not happened.
+    #[must_use]
+    pub fn planned(&self) -> &[Placed] {
+        &self.plan
+    }
+
+    /// Runs a script on a client.
+    pub fn run_script<T: 'static, F: Future<Output = T> + 'static>(
+        &mut self,
+        client: Name,
+        script: impl FnOnce(SimClient) -> F,
+    ) -> Handle<T> {
+        let mailbox = Rc::clone(&self.mailboxes[&client]);
+        let handle = Rc::new(RefCell::new(None));
+        let result = Rc::clone(&handle);
+        let future = script(SimClient::new(client, mailbox, Rc::clone(&self.oracle)));
+        self.scripts.push(Script {
+            client,
+            future: Box::pin(async move {
+                let outcome = future.await;
+                *result.borrow_mut() = Some(outcome);
+            }),
+        });
+        self.mailboxes[&client].borrow_mut().is_fresh = true;
+        self.pump(client);
+        Handle(handle)
+    }
+
+    /// Tells a master something, as the process around it would.
+    pub fn command_master(&mut self, name: Name, command: neo_master::core::Command) {
+        let now = self.now;
+        let place = self.place_mut(name);
+        let moment = place.now(now);
+        if let Some(Running::Master(endpoint)) = &mut place.running {
+            endpoint.command(moment, command);
+        }
+        self.pump(name);
+    }
+
+    /// A fault, now.
+    pub fn strike(&mut self, fault: &Fault) {
+        match fault {
+            Fault::Crash {
+                nodes,
+                keep,
+                in_flight,
+            } => self.crash(nodes, *keep, *in_flight),
+            Fault::Cut {
+                first,
+                second,
+                gap,
+                in_flight,
+            } => self.cut(*first, *second, *gap, *in_flight),
+            Fault::Delay(_) => {}
+        }
+    }
+
+    /// Nodes crash.
+    pub fn crash(&mut self, nodes: &[Name], keep: Keep, in_flight: InFlight) {
+        let up: Vec<Name> = nodes.iter().copied().filter(|n| self.is_up(*n)).collect();
+        let note = format!("CRASH of {up:?}, keep {keep:?}, in flight {in_flight:?}");
+        self.trace.note(self.now, None, note);
+        self.busy_at = self.now;
+        for name in &up {
+            self.take_down(*name, Some(keep));
+        }
+        for name in up {
+            self.drop_links(name, in_flight);
+        }
+    }
+
+    /// What runs at a place ends; `keep`: what its disk keeps, if the machine crashes with it.
+    fn take_down(&mut self, name: Name, keep: Option<Keep>) {
+        let place = self.place_mut(name);
+        place.running = None;
+        place.serving = false;
+        place.timer = None;
+        if let Some(disk) = &mut place.disk {
+            disk.close(keep);
+        }
+        // Scripts are dropped with their transactions, before anything is taken of the mailbox.
+        self.scripts.retain(|script| script.client != name);
+        if let Some(mailbox) = self.mailboxes.get(&name) {
+            let left = mailbox.borrow().after_crash();
+            mailbox.replace(left);
+        }
+    }
+
+    /// The connections of a node that is gone end.
+    fn drop_links(&mut self, name: Name, in_flight: InFlight) {
+        let conns = std::mem::take(&mut self.place_mut(name).conns);
+        for (link, side) in conns.into_values() {
+            let now = self.now;
+            let link_state = &mut self.links[link.0];
+            link_state.end(side).open = false;
+            link_state.to(side).lost = true;
+            let there = link_state.to(side.other());
+            if in_flight == InFlight::Lost {
+                there.queue.clear();
+                there.last_arrival = now;
+            }
+            self.carry(
+                link,
+                side.other(),
+                Carried::End(Some("connection reset by peer".into())),
+            );
+        }
+    }
+
+    /// The connections between two nodes are cut.
+    pub fn cut(&mut self, first: Name, second: Name, gap: Duration, in_flight: InFlight) {
+        let note = format!("CUT of {first}-{second}, {first} sees it first, the other {gap:?} later");
+        self.trace.note(self.now, None, note);
+        self.busy_at = self.now;
+        let gap = gap.as_nanos() as u64;
+        let links: Vec<LinkId> = (0..self.links.len())
+            .map(LinkId)
+            .filter(|id| self.links[id.0].joins(first, second) && !self.links[id.0].is_dead())
+            .collect();
+        for id in links {
+            let now = self.now;
+            let link = &mut self.links[id.0];
+            let side = if link.dialer.node == first {
+                Side::Dialer
+            } else {
+                Side::Listener
+            };
+            if in_flight == InFlight::Lost {
+                link.to(side).queue.clear();
+                link.to(side.other()).queue.clear();
+            }
+            // Nothing that is sent from now on arrives.
+            link.to(side).lost = true;
+            link.to(side.other()).lost = true;
+            let reset = || Carried::End(Some("connection reset".into()));
+            for (side, at) in [(side, now), (side.other(), now + gap)] {
+                let to = link.to(side);
+                let at = to.queue.back().map_or(at, |(last, _)| at.max(last + 1));
+                to.queue.push_back((at, reset()));
+                self.push(at, Happening::Arrival { link: id, side });
+            }
+        }
+    }
+
+    // --- running ---
+
+    /// Runs for some virtual time.
+    pub fn run_for(&mut self, duration: Duration) {
+        let until = self.now + duration.as_nanos() as u64;
+        while self.heap.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            self.step();
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// Runs until something is so.
+    ///
+    /// # Errors
+    /// When it is not so after `patience`.
+    pub fn run_until(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut is_so: impl FnMut(&Self) -> bool,
+    ) -> Result<(), Stuck> {
+        let until = self.now + patience.as_nanos() as u64;
+        while !is_so(self) {
+            let next = self.heap.first_key_value().map(|((at, _), _)| *at);
+            if next.is_none_or(|at| at > until) {
+                return Err(Stuck {
+                    what: what.to_owned(),
+                    waited: patience,
+                });
+            }
+            self.step();
+        }
+        Ok(())
+    }
+
+    /// Runs until nothing but waiting has happened for a while: no message but heartbeats, no
+    /// write, no read.
+    ///
+    /// # Errors
+    /// When there is no such while within `patience`.
+    pub fn settle(&mut self, patience: Duration) -> Result<(), Stuck> {
+        let calm = self.settings.calm.as_nanos() as u64;
+        self.busy_at = self.now;
+        self.run_until("quiet", patience, |world| {
+            world.now.saturating_sub(world.busy_at) >= calm
+        })
+    }
+
+    fn push(&mut self, at: u64, happening: Happening) {
+        self.sequence += 1;
+        self.heap.insert((at, self.sequence), happening);
+    }
+
+    /// Does the next thing that is to happen.
+    pub fn step(&mut self) {
+        let Some(((at, _), happening)) = self.heap.pop_first() else {
+            return;
+        };
+        if at > self.now {
+            self.now = at;
+            self.at_this_moment = 0;
+        }
+        self.at_this_moment += 1;
+        assert!(
+            self.at_this_moment < EVENTS_AT_ONE_MOMENT_MAX,
+            "somebody never rests: {happening:?}\n{}",
+            self.trace
+        );
+        match happening {
+            Happening::Timer { node, incarnation } => self.timer(node, incarnation),
+            Happening::Dial { link } => self.dial(link),
+            Happening::Dialed { link, error } => self.dialed(link, error),
+            Happening::Arrival { link, side } => self.arrival(link, side),
+            Happening::Ended { link, side } => self.end_seen(link, side, None),
+            Happening::Written { node, incarnation } => self.written(node, incarnation),
+            Happening::Read {
+                node,
+                incarnation,
+                job,
+            } => self.read(node, incarnation, job),
+            Happening::ReadDone {
+                node,
+                incarnation,
+                job,
+            } => self.read_done(node, incarnation, job),
+            Happening::Gone { node, incarnation } => self.gone(node, incarnation),
+        }
+    }
+
+    fn is_current(&self, node: Name, incarnation: u32) -> bool {
+        let place = self.place(node);
+        place.incarnation == incarnation && place.running.is_some()
+    }
+
+    /// Gives a node an input, then does what it wants.
+    fn input(&mut self, node: Name, input: impl FnOnce(&mut Running, Now)) {
+        let now = self.now;
+        let place = self.place_mut(node);
+        let moment = place.now(now);
+        if let Some(running) = &mut place.running {
+            input(running, moment);
+            self.pump(node);
+        }
+    }
+
+    fn timer(&mut self, node: Name, incarnation: u32) {
+        if !self.is_current(node, incarnation) || self.place(node).timer != Some(self.now) {
+            return;
+        }
+        self.place_mut(node).timer = None;
+        self.input(node, Running::handle_timeout);
+    }
+
+    /// Does what a node wants, until it wants nothing.
+    fn pump(&mut self, node: Name) {
+        loop {
+            while let Some(act) = self.place_mut(node).running.as_mut().and_then(Running::poll_act) {
+                self.act(node, act);
+            }
+            if !self.run_scripts(node) {
+                break;
+            }
+        }
+        self.schedule_timer(node);
+    }
+
+    fn schedule_timer(&mut self, node: Name) {
+        let now = self.now;
+        let place = self.place_mut(node);
+        let Some(running) = &place.running else {
+            return;
+        };
+        if place.ended.is_some() && running.is_quiet() {
+            let incarnation = place.incarnation;
+            self.push(now, Happening::Gone { node, incarnation });
+            return;
+        }
+        let at = running
+            .poll_timeout()
+            .map(|moment| place.world_time(moment).max(now));
+        if at != place.timer {
+            place.timer = at;
+            let incarnation = place.incarnation;
+            if let Some(at) = at {
+                self.push(at, Happening::Timer { node, incarnation });
+            }
+        }
+    }
+
+    /// Lets the scripts of a client go on; whether its core was told something.
+    fn run_scripts(&mut self, node: Name) -> bool {
+        let Some(mailbox) = self.mailboxes.get(&node).map(Rc::clone) else {
+            return false;
+        };
+        if !self.is_up(node) {
+            return false;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        while std::mem::take(&mut mailbox.borrow_mut().is_fresh) {
+            let mut scripts = std::mem::take(&mut self.scripts);
+            scripts.retain_mut(|script| {
+                script.client != node || script.future.as_mut().poll(&mut context).is_pending()
+            });
+            self.scripts.append(&mut scripts);
+        }
+        let commands = std::mem::take(&mut mailbox.borrow_mut().commands);
+        if commands.is_empty() {
+            return false;
+        }
+        let now = self.now;
+        for command in commands {
+            self.trace.note(now, None, format!("{node} {}", brief(&command)));
+            let place = self.place_mut(node);
+            let moment = place.now(now);
+            if let Some(Running::Client(endpoint)) = &mut place.running {
+                endpoint.command(moment, command);
+            }
+        }
+        true
+    }
+
+    fn act(&mut self, node: Name, act: Act) {
+        match act {
+            Act::Connect { conn, to } => {
+                let target = self.places.keys().find(|name| name.address() == to);
+                let target = *target.unwrap_or(&node);
+                let incarnation = self.place(node).incarnation;
+                let id = LinkId(self.links.len());
+                let end = |node, incarnation, conn| End {
+                    node,
+                    incarnation,
+                    conn,
+                    open: true,
+                };
+                let dialer = end(node, incarnation, Some(conn));
+                self.links.push(Link::new(dialer, end(target, 0, None)));
+                self.place_mut(node).conns.insert(conn, (id, Side::Dialer));
+                let at = self.now + self.latency();
+                self.push(at, Happening::Dial { link: id });
+            }
+            Act::Transmit { conn } => self.transmit(node, conn),
+            Act::Close { conn, abort } => {
+                if let Some((link, side)) = self.place_mut(node).conns.remove(&conn) {
+                    self.links[link.0].end(side).open = false;
+                    let error = abort.then(|| "connection reset by peer".to_owned());
+                    self.carry(link, side.other(), Carried::End(error));
+                }
+            }
+            Act::Stop { failure } => {
+                let ended = failure.map_or(Ended::Cleanly, Ended::Failed);
+                self.trace
+                    .note(self.now, None, format!("{node} ends: {ended:?}"));
+                let at = self.now + Duration::from_secs(2).as_nanos() as u64;
+                let place = self.place_mut(node);
+                place.ended = Some(ended);
+                place.serving = false;
+                let incarnation = place.incarnation;
+                self.push(at, Happening::Gone { node, incarnation });
+            }
+            Act::MasterEvent(_) => {}
+            Act::StorageJob(job) => self.storage_job(node, job),
+            Act::StorageEvent(event) => {
+                let place = self.place_mut(node);
+                match event {
+                    StorageEvent::Identified { nid } => place.nid = Some(nid),
+                    StorageEvent::Operating => place.serving = true,
+                    StorageEvent::NotOperating => place.serving = false,
+                }
+                self.trace.note(self.now, None, format!("{node} {event:?}"));
+            }
+            Act::ClientEvent(event) => self.client_event(node, event),
+        }
+    }
+
+    fn client_event(&mut self, node: Name, event: client::Event) {
+        match event {
+            client::Event::Ready { .. } => self.place_mut(node).serving = true,
+            client::Event::NotReady { .. } => self.place_mut(node).serving = false,
+            _ => {}
+        }
+        self.trace.note(self.now, None, format!("{node} {event:?}"));
+        let taken = self.mailboxes[&node].borrow_mut().event(event);
+        if let Err(wrong) = taken {
+            self.oracle.borrow_mut().complain(format!("{node}: {wrong}"));
+        }
+    }
+
+    // --- network ---
+
+    fn latency(&mut self) -> u64 {
+        let (least, most) = self.settings.latency;
+        self.rng
+            .between(least.as_nanos() as u64, most.as_nanos() as u64)
+    }
+
+    fn transmit(&mut self, node: Name, conn: ConnId) {
+        let now = self.now;
+        loop {
+            let place = self.place_mut(node);
+            let moment = place.now(now);
+            let known = place.conns.get(&conn).copied();
+            let Some(running) = &mut place.running else {
+                return;
+            };
+            let (Some(bytes), Some((link, side))) = (running.poll_transmit(moment, conn), known)
+            else {
+                return;
+            };
+            for frame in self.links[link.0].to(side.other()).cut(bytes) {
+                self.carry(link, side.other(), Carried::Frame(frame));
+            }
+        }
+    }
+
+    /// Sends something to an end of a link.
+    fn carry(&mut self, link: LinkId, side: Side, carried: Carried) {
+        let at = self.now + self.latency();
+        let to = self.links[link.0].to(side);
+        if to.lost {
+            return;
+        }
+        let at = at.max(to.last_arrival + 1);
+        to.last_arrival = at;
+        to.queue.push_back((at, carried));
+        self.push(at, Happening::Arrival { link, side });
+    }
+
+    fn dial(&mut self, id: LinkId) {
+        let link = &self.links[id.0];
+        if !link.dialer.open {
+            return;
+        }
+        let (dialer, target) = (link.dialer.node, link.listener.node);
+        let at = self.now + self.latency();
+        let from = dialer.address().with_port(10_000 + (id.0 % 50_000) as u16);
+        let now = self.now;
+        let place = self.place_mut(target);
+        let moment = place.now(now);
+        let accepted = match &mut place.running {
+            Some(running) if target != dialer => running.accepted(moment, from),
+            _ => None,
+        };
+        let Some(conn) = accepted else {
+            self.links[id.0].listener.open = false;
+            let error = Some("connection refused".to_owned());
+            self.push(at, Happening::Dialed { link: id, error });
+            return;
+        };
+        place.conns.insert(conn, (id, Side::Listener));
+        let incarnation = place.incarnation;
+        let end = self.links[id.0].end(Side::Listener);
+        end.conn = Some(conn);
+        end.incarnation = incarnation;
+        // The dialer hears of it before it gets bytes.
+        self.links[id.0].to(Side::Dialer).last_arrival = at;
+        self.push(at, Happening::Dialed { link: id, error: None });
+        self.pump(target);
+    }
+
+    fn dialed(&mut self, id: LinkId, error: Option<String>) {
+        let dialer = &self.links[id.0].dialer;
+        let (node, conn) = (dialer.node, dialer.conn);
+        if !dialer.open || !self.is_current(node, dialer.incarnation) {
+            return;
+        }
+        let conn = conn.expect("a dialer's end has a name");
+        match error {
+            None => self.input(node, |running, now| running.opened(now, conn)),
+            Some(error) => {
+                self.links[id.0].end(Side::Dialer).open = false;
+                self.place_mut(node).conns.remove(&conn);
+                self.input(node, |running, now| running.connect_failed(now, conn, error));
+            }
+        }
+    }
+
+    fn arrival(&mut self, id: LinkId, side: Side) {
+        let now = self.now;
+        let link = &mut self.links[id.0];
+        let from = link.end(side.other()).node;
+        let end = link.end(side);
+        let (node, conn, incarnation, is_open) = (end.node, end.conn, end.incarnation, end.open);
+        let to = link.to(side);
+        if to.queue.front().is_none_or(|(at, _)| *at > now) {
+            return;
+        }
+        let (true, Some(conn)) = (is_open && self.is_current(node, incarnation), conn) else {
+            self.links[id.0].to(side).queue.pop_front();
+            return;
+        };
+        let queue = &self.links[id.0].to(side).queue;
+        let packet = match queue.front() {
+            Some((_, Carried::Frame(frame))) => packet_name(frame),
+            _ => {
+                if let Some((_, Carried::End(error))) = self.links[id.0].to(side).queue.pop_front()
+                {
+                    self.end_seen(id, side, error);
+                }
+                return;
+            }
+        };
+        let wants = |running: &mut Running| running.wants_bytes(conn);
+        if !self.place_mut(node).running.as_mut().is_some_and(wants) {
+            // The node reads nothing now: what came waits, with all behind it.
+            let at = now + Duration::from_millis(1).as_nanos() as u64;
+            self.delay_arrival(id, side, at);
+            return;
+        }
+        let point = match packet {
+            None | Some("Heartbeat" | "Credit") => None,
+            Some(packet) => {
+                let what = Happens::Delivery {
+                    link: id,
+                    side,
+                    from,
+                    to: node,
+                    packet,
+                };
+                Some(self.point(what))
+            }
+        };
+        if let Some(point) = point {
+            self.strike_at(point, When::Before, Some((id, side)));
+            // What the fault left.
+            let front = self.links[id.0].to(side).queue.front();
+            let is_due = front.is_some_and(|(at, carried)| {
+                *at <= now && matches!(carried, Carried::Frame(_))
+            });
+            if !is_due || !self.is_current(node, incarnation) || !self.links[id.0].end(side).open {
+                return;
+            }
+        }
+        if let Some((_, Carried::Frame(frame))) = self.links[id.0].to(side).queue.pop_front() {
+            self.deliver(point, (from, node), conn, &frame);
+        }
+        if let Some(point) = point {
+            self.strike_at(point, When::After, None);
+        }
+    }
+
+    fn deliver(&mut self, point: Option<u64>, ends: (Name, Name), conn: ConnId, frame: &Bytes) {
+        if point.is_some() {
+            self.busy_at = self.now;
+            self.trace.message(self.now, point, ends, frame);
+        }
+        self.input(ends.1, |running, now| running.receive(now, conn, frame));
+    }
+
+    /// What is next on a link, and all behind it, arrives later.
+    fn delay_arrival(&mut self, id: LinkId, side: Side, at: u64) {
+        let to = self.links[id.0].to(side);
+        let mut least = at;
+        let mut arrivals = Vec::new();
+        for (arrival, _) in &mut to.queue {
+            *arrival = (*arrival).max(least);
+            least = *arrival + 1;
+            arrivals.push(*arrival);
+        }
+        to.last_arrival = to.last_arrival.max(least - 1);
+        for at in arrivals {
+            self.push(at, Happening::Arrival { link: id, side });
+        }
+    }
+
+    fn end_seen(&mut self, id: LinkId, side: Side, error: Option<String>) {
+        let end = self.links[id.0].end(side);
+        let (node, conn, incarnation) = (end.node, end.conn, end.incarnation);
+        if !std::mem::replace(&mut end.open, false) || !self.is_current(node, incarnation) {
+            return;
+        }
+        if let Some(conn) = conn {
+            self.place_mut(node).conns.remove(&conn);
+            self.input(node, |running, now| running.closed(now, conn, error));
+        }
+    }
+
+    // --- disks ---
+
+    fn storage_job(&mut self, node: Name, job: Job) {
+        self.busy_at = self.now;
+        let incarnation = self.place(node).incarnation;
+        let (until_read, until_done) = (self.delay_of_read(), self.delay_of_read());
+        let disk = self.place_mut(node).disk.as_mut();
+        let disk = disk.expect("storage nodes have disks");
+        match job {
+            Job::Persist {
+                token,
+                batch,
+                durability,
+            } => {
+                disk.persist(token, batch, durability);
+                self.start_write(node);
+            }
+            Job::Read { token, query } => {
+                let job = disk.queue_read(token, query);
+                let at = self.now + until_read;
+                let read = Happening::Read {
+                    node,
+                    incarnation,
+                    job,
+                };
+                self.push(at, read);
+                let done = Happening::ReadDone {
+                    node,
+                    incarnation,
+                    job,
+                };
+                self.push(at + until_done, done);
+            }
+        }
+    }
+
+    fn delay_of_read(&mut self) -> u64 {
+        let (least, most) = self.settings.read_delay;
+        self.rng
+            .between(least.as_nanos() as u64, most.as_nanos() as u64)
+    }
+
+    fn start_write(&mut self, node: Name) {
+        let incarnation = self.place(node).incarnation;
+        let disk = self.place_mut(node).disk.as_mut();
+        let disk = disk.expect("storage nodes have disks");
+        if let Some(synced) = disk.start_write() {
+            let delay = if synced {
+                self.settings.sync_delay
+            } else {
+                self.settings.write_delay
+            };
+            let at = self.now + delay.as_nanos() as u64;
+            self.push(at, Happening::Written { node, incarnation });
+        }
+    }
+
+    fn written(&mut self, node: Name, incarnation: u32) {
+        if !self.is_current(node, incarnation) {
+            return;
+        }
+        self.busy_at = self.now;
+        let synced = self.disk(node).is_writing_synced();
+        let point = self.point(Happens::Write { node, synced });
+        let note = format!("{node} {}", self.disk(node).writing());
+        self.trace.note(self.now, Some(point), note);
+        self.strike_at(point, When::Before, None);
+        if !self.is_current(node, incarnation) {
+            return;
+        }
+        let disk = self.place_mut(node).disk.as_mut();
+        let done = disk.expect("storage nodes have disks").end_write();
+        self.start_write(node);
+        for done in done {
+            self.input(node, |running, now| running.done(now, done));
+        }
+        self.strike_at(point, When::After, None);
+    }
+
+    fn read(&mut self, node: Name, incarnation: u32, job: u64) {
+        if self.is_current(node, incarnation)
+            && let Some(disk) = &mut self.place_mut(node).disk
+        {
+            disk.read(job);
+        }
+    }
+
+    fn read_done(&mut self, node: Name, incarnation: u32, job: u64) {
+        if !self.is_current(node, incarnation) {
+            return;
+        }
+        self.busy_at = self.now;
+        let disk = self.place_mut(node).disk.as_mut();
+        if let Some(done) = disk.and_then(|disk| disk.read_done(job)) {
+            self.input(node, |running, now| running.done(now, done));
+        }
+    }
+
+    fn gone(&mut self, node: Name, incarnation: u32) {
+        if self.is_current(node, incarnation) && self.place(node).ended.is_some() {
+            self.take_down(node, None);
+            self.drop_links(node, InFlight::Delivered);
+        }
+    }
+
+    // --- points ---
+
+    fn point(&mut self, what: Happens) -> u64 {
+        let index = self.points.len() as u64;
+        let at = self.now;
+        self.points.push(Point { index, at, what });
+        index
+    }
+
+    fn strike_at(&mut self, point: u64, when: When, here: Option<(LinkId, Side)>) {
+        while let Some(at) = self
+            .plan
+            .iter()
+            .position(|placed| placed.point == point && placed.when == when)
+        {
+            let placed = self.plan.remove(at);
+            match (&placed.fault, here) {
+                (Fault::Delay(by), Some((link, side))) => {
+                    let at = self.now + by.as_nanos() as u64;
+                    self.trace
+                        .note(self.now, Some(point), format!("DELAY by {by:?}"));
+                    self.delay_arrival(link, side, at);
+                }
+                (fault, _) => self.strike(fault),
+            }
+        }
+    }
+}
+
+/// A command, for the trace.
+fn brief(command: &client::Command) -> String {
+    let text = format!("{command:?}");
+    let end = text.char_indices().nth(200).map_or(text.len(), |(at, _)| at);
+    text[..end].to_owned()
+}
+
+/// Polls a future that never waits.
+///
+/// # Panics
+/// When it waits.
+pub fn run_ready<F: Future>(future: F) -> F::Output {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a future that never waits has waited"),
+    }
+}
