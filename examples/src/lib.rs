@@ -3,4 +3,6 @@
 //!
 //! | name | shows |
 //! | --- | --- |
+//! | `custom_backend` | a storage backend over a log file, in a hundred lines |
+//! | `custom_transport` | nodes that talk through Unix sockets |
 //! | `custom_election` | who leads, decided by a lease service outside the cluster |

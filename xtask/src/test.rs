@@ -109,11 +109,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
         }
         println!("== {} ok in {seconds:.1} s", step.name);
     }
-    println!(
-        "\nAll {} steps passed in {:.1} s",
-        steps.len(),
-        started.elapsed().as_secs_f32()
-    );
+    let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
+    let seconds = started.elapsed().as_secs_f32();
+    println!("\n== passed in {seconds:.1} s: {}", names.join(", "));
     Ok(())
 }
 

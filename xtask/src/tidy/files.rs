@@ -1,6 +1,6 @@
 //! Each file: its length, its line of purpose, leftovers, paths of one machine.
 
-use super::source::Source;
+use super::source::{Source, is_of_tests};
 use super::{Findings, Tree};
 
 const LINES_POINTED_AT: usize = 600;
@@ -29,8 +29,7 @@ pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings
         leftovers(source, findings);
     }
     for (path, text) in tree.with_extension("rs") {
-        let tests = path.ends_with("_test.rs") || path.ends_with("/tests.rs");
-        if in_crate(path).is_some() && !tests && purpose(text).is_none() {
+        if in_crate(path).is_some() && !is_of_tests(path) && purpose(text).is_none() {
             findings.error(path, "starts without a `//!` line that tells its purpose");
         }
     }

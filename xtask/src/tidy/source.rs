@@ -28,9 +28,7 @@ enum State {
 impl<'a> Source<'a> {
     pub(super) fn new(path: &'a str, text: &str) -> Self {
         let mut lines = split(text);
-        let mut test = path.split('/').any(|part| {
-            matches!(part, "tests" | "benches" | "tests.rs") || part.ends_with("_test.rs")
-        });
+        let mut test = is_of_tests(path);
         for line in &mut lines {
             test |= line.code.trim_start().starts_with("#[cfg(test)]");
             line.test = test;
@@ -42,6 +40,12 @@ impl<'a> Source<'a> {
     pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
         (1..).zip(&self.lines)
     }
+}
+
+/// Whether a file has nothing but tests.
+pub(super) fn is_of_tests(path: &str) -> bool {
+    path.split('/')
+        .any(|part| matches!(part, "tests" | "benches" | "tests.rs") || part.ends_with("_test.rs"))
 }
 
 // As much of Rust's lexer as it takes to tell code, comments and strings apart.
