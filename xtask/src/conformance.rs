@@ -1,20 +1,43 @@
 //! `cargo xtask conformance BACKEND`: one backend's conformance suite.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
 
 use crate::shell::Workspace;
 use crate::tools;
 
-/// Runs the tests named `conformance` of the backend; finding none is a failure.
+/// Each backend's suite is the program `tests/backend_NAME.rs` of neo-testkit.
 pub(crate) fn run(workspace: &Workspace, backend: &str) -> Result<()> {
+    let backends = backends(workspace)?;
+    if !backends.iter().any(|known| known == backend) {
+        bail!(
+            "no suite for {backend:?}; there are: {}",
+            backends.join(", ")
+        );
+    }
     tools::nextest(workspace)?;
-    let filter = format!("test(/conformance/) & (test(/{backend}/) | binary(/{backend}/))");
+    let test = format!("backend_{backend}");
     workspace.run(&[
         "cargo",
         "nextest",
         "run",
-        "--workspace",
-        "--filterset",
-        &filter,
+        "--package=neo-testkit",
+        "--test",
+        &test,
     ])
+}
+
+fn backends(workspace: &Workspace) -> Result<Vec<String>> {
+    let directory = workspace.root.join("crates/neo-testkit/tests");
+    let mut backends = Vec::new();
+    let entries =
+        fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let name = name.strip_suffix(".rs").unwrap_or(&name);
+        backends.extend(name.strip_prefix("backend_").map(str::to_owned));
+    }
+    backends.sort();
+    Ok(backends)
 }
