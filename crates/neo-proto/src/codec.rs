@@ -19,7 +19,7 @@ pub fn encode(id: MsgId, packet: &Packet, out: &mut Vec<u8>) {
 /// When the bytes are not exactly one message that this version knows.
 pub fn decode(mut bytes: &[u8]) -> Result<(MsgId, Packet), DecodeError> {
     let Opened(id, packet) =
-        ciborium::from_reader(&mut bytes).map_err(|error| DecodeError(error.to_string()))?;
+        ciborium::from_reader(&mut bytes).map_err(|error| DecodeError(words(error)))?;
     if !bytes.is_empty() {
         return Err(DecodeError(format!(
             "{} bytes follow the message",
@@ -27,6 +27,17 @@ pub fn decode(mut bytes: &[u8]) -> Result<(MsgId, Packet), DecodeError> {
         )));
     }
     Ok((id, packet))
+}
+
+fn words<E>(error: ciborium::de::Error<E>) -> String {
+    use ciborium::de::Error;
+    match error {
+        // The only error of a slice.
+        Error::Io(_) => "it ends too early".to_owned(),
+        Error::Syntax(at) => format!("no CBOR at byte {at}"),
+        Error::Semantic(_, what) => what,
+        Error::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use neo_api::{Address, Instant, Now};
@@ -13,7 +14,7 @@ use tracing::{debug, info, trace};
 
 use crate::node::{ConnId, ConnectToken, Core, Effect, Effects, Input};
 use crate::packet::Message;
-use crate::session::{Seconds, Session, SessionError, SessionEvent, SessionSettings};
+use crate::session::{Patience, Seconds, Session, SessionError, SessionEvent, SessionSettings};
 
 /// What an endpoint wants of the world around it, in this order.
 #[derive(Debug)]
@@ -76,8 +77,8 @@ enum KnownAs {
 struct Peer {
     address: Address,
     phase: Phase,
-    /// End of the phase's patience.
-    deadline: Option<Instant>,
+    /// How long the phase may last.
+    patience: Option<(Patience, Duration)>,
     /// Where it stands in `timers`.
     scheduled: Option<Instant>,
     /// Whether `Output::Transmit` is under way.
@@ -111,7 +112,8 @@ impl Peer {
             Phase::Greeting { session, .. } | Phase::Open { session } => session.poll_timeout(),
             Phase::Dialing { .. } | Phase::Closing { .. } => None,
         };
-        session.into_iter().chain(self.deadline).min()
+        let phase = self.patience.as_ref().map(|(p, max)| p.deadline(*max));
+        session.into_iter().chain(phase).min()
     }
 }
 
@@ -208,7 +210,7 @@ impl<C: Core> Endpoint<C> {
                 token: None,
                 session,
             },
-            deadline: Some(now.mono + self.settings.connect_timeout),
+            patience: Some((Patience::new(now.mono), self.settings.connect_timeout)),
             scheduled: None,
             is_dirty: false,
         };
@@ -351,18 +353,17 @@ impl<C: Core> Endpoint<C> {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        if peer.deadline.is_some_and(|at| at <= now.mono) {
+        if let Some((patience, max)) = &mut peer.patience
+            && patience.is_over(now.mono, *max)
+        {
+            let max = *max;
             let what = match &peer.phase {
                 Phase::Dialing { .. } => "no connection",
                 Phase::Greeting { .. } => "no greeting",
                 Phase::Open { .. } => "no message",
                 Phase::Closing { .. } => "not all was taken",
             };
-            let timeout = match &peer.phase {
-                Phase::Closing { .. } => self.settings.close_timeout,
-                _ => self.settings.connect_timeout,
-            };
-            let reason = format!("{what} within {}", Seconds(timeout));
+            let reason = format!("{what} within {}", Seconds(max));
             self.outputs.push_back(Output::Close { conn, abort: true });
             self.lost(now, conn, reason);
             return;
@@ -419,9 +420,9 @@ impl<C: Core> Endpoint<C> {
             debug!(peer = %peer.address, version, "connected");
             peer.phase = Phase::Open { session };
             let from = peer.address.clone();
-            peer.deadline = token
-                .is_none()
-                .then(|| now.mono + self.settings.connect_timeout);
+            // Who connects speaks first.
+            let patience = (Patience::new(now.mono), self.settings.connect_timeout);
+            peer.patience = token.is_none().then_some(patience);
             self.peers.insert(conn, peer);
             let input = match token {
                 Some(token) => Input::Connected { token, conn },
@@ -435,7 +436,7 @@ impl<C: Core> Endpoint<C> {
 
     fn deliver(&mut self, now: Now, conn: ConnId, message: Message) {
         if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.deadline = None;
+            peer.patience = None;
             trace_message(&peer.address, &message, "received");
             self.input(now, Input::Message { conn, message });
         }
@@ -490,7 +491,7 @@ impl<C: Core> Endpoint<C> {
             {
                 session.close();
                 peer.phase = Phase::Closing { session };
-                peer.deadline = Some(now.mono + self.settings.close_timeout);
+                peer.patience = Some((Patience::new(now.mono), self.settings.close_timeout));
                 let is_dirty = std::mem::replace(&mut peer.is_dirty, true);
                 self.peers.insert(conn, peer);
                 if !is_dirty {
@@ -567,7 +568,7 @@ impl<C: Core> Endpoint<C> {
         let peer = Peer {
             address: to.clone(),
             phase: Phase::Dialing { token },
-            deadline: Some(now.mono + self.settings.connect_timeout),
+            patience: Some((Patience::new(now.mono), self.settings.connect_timeout)),
             scheduled: None,
             is_dirty: false,
         };

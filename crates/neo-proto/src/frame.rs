@@ -25,8 +25,11 @@ pub const LENGTHS_BYTES: usize = 8;
 
 /// Room that a read is given at least.
 const READ_BYTES_MIN: usize = 8 << 10;
+/// Room that a read is given at most, when no longer frame is under way: some hundred small
+/// messages, so that others have their turn.
+const READ_BYTES_MAX: usize = 16 << 10;
 /// Size of a read buffer.
-const READ_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 /// A longer frame gets a buffer of its own, which starts with this size and grows as bytes come.
 const LARGE_BYTES: usize = 256 << 10;
 /// A shorter payload is copied out: it would keep a whole read buffer alive.
@@ -167,12 +170,12 @@ impl Decoder {
         if frame > LARGE_BYTES && self.buffer.len() < frame {
             return self.large(frame);
         }
-        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MIN {
-            self.buffer
-                .reserve(READ_BYTES.max(frame.saturating_sub(self.buffer.len())));
+        let rest = frame.saturating_sub(self.buffer.len());
+        if self.buffer.capacity() - self.buffer.len() < rest.max(READ_BYTES_MIN) {
+            self.buffer.reserve(rest.max(BUFFER_BYTES));
         }
         let room = self.buffer.capacity() - self.buffer.len();
-        (&mut self.buffer, room)
+        (&mut self.buffer, room.min(rest.max(READ_BYTES_MAX)))
     }
 
     /// A buffer of the frame's own: it ends where the frame does.

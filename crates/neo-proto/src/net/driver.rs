@@ -85,8 +85,8 @@ pub async fn run<C: Core, S: Shell<C>>(
 const TURN_CONNECTIONS: usize = 64;
 /// Commands and accepted connections in a turn.
 const TURN_INPUTS: usize = 32;
-/// Turns before other tasks of the thread have theirs.
-const TURNS: usize = 16;
+/// How long the loop may go on before other tasks of the thread have their turn.
+const POLL_MAX: Duration = Duration::from_millis(2);
 
 type Accepting = Pin<
     Box<
@@ -151,7 +151,8 @@ impl<C: Core, S: Shell<C>> Driver<C, S> {
     }
 
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<(), NodeFailure>> {
-        for _ in 0..TURNS {
+        let began = self.env.now().mono;
+        loop {
             self.carry_out();
             if let Some(result) = &self.ended
                 && self.endpoint.is_quiet()
@@ -163,14 +164,15 @@ impl<C: Core, S: Shell<C>> Driver<C, S> {
             if !self.inbox.begin_turn(cx.waker()) {
                 return Poll::Pending;
             }
-            self.turn();
+            if self.turn().since(began) > POLL_MAX {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
-    /// Looks at what is ready, and gives it to the endpoint.
-    fn turn(&mut self) {
+    /// Looks at what is ready, and gives it to the endpoint; says when that was done.
+    fn turn(&mut self) -> Instant {
         for done in self.inbox.take_done() {
             self.endpoint.done(self.env.now(), done);
         }
@@ -192,6 +194,7 @@ impl<C: Core, S: Shell<C>> Driver<C, S> {
         {
             self.endpoint.handle_timeout(now);
         }
+        now.mono
     }
 
     fn poll_slot(&mut self, conn: ConnId) {

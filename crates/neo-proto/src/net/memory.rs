@@ -248,7 +248,7 @@ impl AsyncWrite for MemoryStream {
         if pipe.is_cut {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        if pipe.is_unread || pipe.is_ended {
+        if !pipe.is_frozen && (pipe.is_unread || pipe.is_ended) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let room = PIPE_BYTES_MAX - pipe.bytes.len();

@@ -5,6 +5,7 @@
 
 mod error;
 mod outbox;
+mod patience;
 mod settings;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -24,6 +25,7 @@ use crate::frame::{Decoder, FrameLimits};
 use crate::handshake::{GREETING_BYTES, Versions, closed_in_greeting, read_greeting};
 use crate::packet::{Message, MsgId, Packet};
 use outbox::Outbox;
+pub(crate) use patience::Patience;
 
 /// What comes of a session's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +67,10 @@ pub struct Session {
     unconsumed: u64,
     /// Consumed, and not yet told.
     consumed: u64,
-    /// When bytes last came.
-    heard: Instant,
-    /// When bytes were last sent, or began to wait.
-    sent: Instant,
+    /// Since bytes last came.
+    heard: Patience,
+    /// Since bytes were last sent, or began to wait.
+    sent: Patience,
 }
 
 impl Session {
@@ -91,8 +93,8 @@ impl Session {
             window: 0,
             unconsumed: 0,
             consumed: 0,
-            heard: now,
-            sent: now,
+            heard: Patience::new(now),
+            sent: Patience::new(now),
             settings,
         }
     }
@@ -115,7 +117,7 @@ impl Session {
 
     /// Bytes came into the [`Session::room`].
     pub fn came(&mut self, now: Instant) {
-        self.heard = now;
+        self.heard.renew(now);
     }
 
     /// Takes a copy of bytes that came.
@@ -251,7 +253,7 @@ impl Session {
 
     fn push(&mut self, now: Instant, message: Message) {
         if self.outbox.is_idle() {
-            self.sent = now;
+            self.sent.renew(now);
         }
         if let Err(error) = self.outbox.push(message, &self.settings) {
             self.fail(error);
@@ -307,8 +309,8 @@ impl Session {
 
     /// So many bytes of the pieces are sent.
     pub fn went(&mut self, now: Instant, bytes: usize) {
-        self.outbox.advance(bytes);
-        self.progress(now);
+        let has_objects = self.outbox.advance(bytes);
+        self.progress(now, has_objects);
     }
 
     /// The next bytes to send, for whoever has room for all.
@@ -316,16 +318,16 @@ impl Session {
         if !self.refill() {
             return None;
         }
-        let piece = self.outbox.take();
-        self.progress(now);
-        piece
+        let (piece, has_objects) = self.outbox.take()?;
+        self.progress(now, has_objects);
+        Some(piece)
     }
 
-    fn progress(&mut self, now: Instant) {
-        self.sent = now;
-        if !self.wants_bytes() {
-            // While nothing is read, what the peer takes shows that it lives.
-            self.heard = now;
+    fn progress(&mut self, now: Instant, has_objects: bool) {
+        self.sent.renew(now);
+        if has_objects && !self.wants_bytes() {
+            // While nothing is read, the answers that the peer takes show that it lives.
+            self.heard.renew(now);
         }
     }
 
@@ -352,18 +354,15 @@ impl Session {
     /// When [`Session::handle_timeout`] is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let silence_max = self.settings.silence_max;
+        let silent = self.heard.deadline(silence_max);
         match self.state {
             State::Closing | State::Failing(_) => None,
-            State::Greeting => Some(self.heard + self.settings.silence_max),
-            State::Open => {
-                let silent = self.heard + self.settings.silence_max;
-                let own = if self.outbox.is_idle() {
-                    self.settings.heartbeat_interval
-                } else {
-                    self.settings.silence_max
-                };
-                Some(silent.min(self.sent + own))
+            State::Greeting => Some(silent),
+            State::Open if self.outbox.is_idle() => {
+                Some(silent.min(self.sent.since() + self.settings.heartbeat_interval))
             }
+            State::Open => Some(silent.min(self.sent.deadline(silence_max))),
         }
     }
 
@@ -373,17 +372,16 @@ impl Session {
             return;
         }
         let silence_max = self.settings.silence_max;
-        let waited = now.since(self.sent);
-        if now.since(self.heard) >= silence_max {
+        if self.heard.is_over(now, silence_max) {
             self.fail(SessionError::Silent(silence_max));
-        } else if matches!(self.state, State::Open) {
-            if !self.outbox.is_idle() {
-                if waited >= silence_max {
-                    self.fail(SessionError::Stalled(silence_max));
-                }
-            } else if waited >= self.settings.heartbeat_interval {
-                self.push(now, Message::notify(Packet::Heartbeat {}));
+        } else if !self.outbox.is_idle() {
+            if self.sent.is_over(now, silence_max) {
+                self.fail(SessionError::Stalled(silence_max));
             }
+        } else if matches!(self.state, State::Open)
+            && now.since(self.sent.since()) >= self.settings.heartbeat_interval
+        {
+            self.push(now, Message::notify(Packet::Heartbeat {}));
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Outbox {
     tail: BytesMut,
     /// Bytes of `wire` and `tail`.
     wire_bytes: usize,
+    /// Bytes of them up to the end of the last object bytes.
+    wire_object_bytes: usize,
     scratch: Vec<u8>,
 }
 
@@ -65,6 +67,7 @@ impl Outbox {
             wire: VecDeque::new(),
             tail: BytesMut::from(greeting),
             wire_bytes: greeting.len(),
+            wire_object_bytes: 0,
             scratch: Vec::new(),
         }
     }
@@ -202,6 +205,7 @@ impl Outbox {
         self.wire.clear();
         self.tail.clear();
         self.wire_bytes = 0;
+        self.wire_object_bytes = 0;
     }
 
     /// Object bytes of answers that wait.
@@ -252,32 +256,40 @@ impl Outbox {
         count
     }
 
-    /// So many bytes of the pieces are sent.
-    pub(super) fn advance(&mut self, mut bytes: usize) {
+    /// So many bytes of the pieces are sent; tells whether object bytes were or are among them.
+    pub(super) fn advance(&mut self, mut bytes: usize) -> bool {
         assert!(bytes <= self.wire_bytes, "no more is sent than there was");
-        self.wire_bytes -= bytes;
+        let has_objects = self.count(bytes);
         while bytes > 0 {
             let Some(piece) = self.wire.front_mut() else {
                 self.tail.advance(bytes);
-                return;
+                break;
             };
             if piece.len() > bytes {
                 piece.advance(bytes);
-                return;
+                break;
             }
             bytes -= piece.len();
             self.wire.pop_front();
         }
+        has_objects
     }
 
-    /// The next piece to send, which then counts as sent.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
+    fn count(&mut self, sent: usize) -> bool {
+        let has_objects = self.wire_object_bytes > 0;
+        self.wire_bytes -= sent;
+        self.wire_object_bytes = self.wire_object_bytes.saturating_sub(sent);
+        has_objects
+    }
+
+    /// The next piece to send, which then counts as sent; and as [`Outbox::advance`] tells.
+    pub(super) fn take(&mut self) -> Option<(Bytes, bool)> {
         if self.wire.is_empty() {
             self.seal();
         }
         let piece = self.wire.pop_front()?;
-        self.wire_bytes -= piece.len();
-        Some(piece)
+        let has_objects = self.count(piece.len());
+        Some((piece, has_objects))
     }
 
     fn encode(&mut self, id: MsgId, packet: &Packet, payload: usize) -> Result<(), SessionError> {
@@ -315,6 +327,7 @@ impl Outbox {
         self.encode(message.id, &message.packet, payload)?;
         self.commit_scratch();
         self.commit(message.payload);
+        self.wire_object_bytes = self.wire_bytes;
         self.credit = self.credit.saturating_sub_unsigned(payload as u64);
         Ok(())
     }

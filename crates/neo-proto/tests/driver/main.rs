@@ -1,5 +1,7 @@
 //! The driver over memory and TCP, with a small core.
 
+mod bad_ground;
+mod bad_peers;
 mod echo;
 mod works;
 

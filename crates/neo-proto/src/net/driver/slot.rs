@@ -194,7 +194,13 @@ impl Open {
                     endpoint.closed(env.now(), conn, None);
                     return Fate::Gone;
                 }
-                Poll::Ready(Ok(_)) => endpoint.came(env.now(), conn),
+                Poll::Ready(Ok(bytes)) => {
+                    endpoint.came(env.now(), conn);
+                    if bytes == room {
+                        // Others have their turn before what may follow.
+                        return Fate::Again;
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     endpoint.closed(env.now(), conn, Some(error.to_string()));
                     return Fate::Gone;
