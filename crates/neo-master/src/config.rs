@@ -1,0 +1,237 @@
+//! Settings of a master node: numbers and strings, with their units in their names.
+
+use std::time::Duration;
+
+use neo_api::{Address, NodeId, NodeType, Partitioning};
+use serde::{Deserialize, Serialize};
+
+/// What a master can be told. Every key has a default but `cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MasterSettings {
+    /// Name of the cluster: nodes of another one are refused.
+    pub cluster: String,
+    /// This master's node id; the first one of masters when not given.
+    pub nid: Option<NodeId>,
+    /// Other masters.
+    pub masters: Vec<Address>,
+    /// Copies of each partition beside the first, in a cluster that is created here.
+    pub replicas: u32,
+    /// Partitions of a cluster that is created here: 1 to 65535, fixed for ever.
+    pub partitions: u32,
+    /// Create the cluster as soon as so many storage nodes are there, without being told.
+    pub autostart: Option<u32>,
+    /// A transaction that has not begun to finish after so long is aborted.
+    pub transaction_age_max_s: u64,
+    /// Most transactions that may be pending at once.
+    pub transactions_max: usize,
+    /// Most transactions that one client may have pending at once.
+    pub transactions_per_client_max: usize,
+    /// Most oids that all finishing transactions together may have.
+    pub finishing_oids_max: usize,
+    /// Transactions of more oids are announced to the other clients as "everything may be old".
+    pub invalidation_oids_max: usize,
+    /// How many oids are reserved on the storage nodes at a time.
+    pub oid_block: u64,
+    /// Most oids that a client may ask for at once.
+    pub new_oids_max: u32,
+    /// Most requests for oids that may wait for a reservation.
+    pub oid_requests_max: usize,
+    /// Most connections, identified or not.
+    pub connections_max: usize,
+    /// Most nodes that are remembered.
+    pub nodes_max: usize,
+    /// A peer that has not identified itself after so long is disconnected.
+    pub identification_timeout_ms: u64,
+    /// A storage node that does not say what it remembers is disconnected after so long.
+    pub recovery_timeout_ms: u64,
+    /// Most unfinished transactions that verification takes; more is nonsense.
+    pub verification_transactions_max: usize,
+    /// A wall clock that jumps ahead by more is not followed.
+    pub clock_jump_max_s: u64,
+    /// A tid that a client imposes may be ahead of the clock by so much.
+    pub imposed_tid_ahead_max_s: u64,
+    /// When the cluster stops, transactions have so long to finish before they are aborted.
+    pub stop_patience_ms: u64,
+    /// When the cluster stops, storage nodes have so long to leave.
+    pub stop_grace_ms: u64,
+    /// Rules to break, for tests that prove that the checkers see it.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub mutations: Mutations,
+}
+
+/// Rules that a test can switch off; no configuration reaches them.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mutations {
+    /// Asking for the final tid aborts nothing.
+    pub no_fence: bool,
+    /// A primary that loses its cluster forgets its partition table.
+    pub no_floor: bool,
+    /// A primary that hears of a later reign goes on.
+    pub no_deposition: bool,
+    /// Verification goes on without a readable node that is lost.
+    pub no_way_back: bool,
+    /// Oids are handed out before their reservation is durable.
+    pub no_oid_mark: bool,
+}
+
+impl Default for MasterSettings {
+    fn default() -> Self {
+        Self {
+            cluster: String::new(),
+            nid: None,
+            masters: Vec::new(),
+            replicas: 0,
+            partitions: 100,
+            autostart: None,
+            transaction_age_max_s: 3600,
+            transactions_max: 100_000,
+            transactions_per_client_max: 10_000,
+            finishing_oids_max: 1 << 24,
+            invalidation_oids_max: 1 << 16,
+            oid_block: 100_000,
+            new_oids_max: 100_000,
+            oid_requests_max: 10_000,
+            connections_max: 20_000,
+            nodes_max: 20_000,
+            identification_timeout_ms: 10_000,
+            recovery_timeout_ms: 60_000,
+            verification_transactions_max: 1_000_000,
+            clock_jump_max_s: 3600,
+            imposed_tid_ahead_max_s: 86_400,
+            stop_patience_ms: 30_000,
+            stop_grace_ms: 2_000,
+            mutations: Mutations::default(),
+        }
+    }
+}
+
+/// Settings that can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// No name.
+    #[error("the cluster needs a name: set `cluster`")]
+    NoCluster,
+    /// Too few or too many partitions.
+    #[error("`partitions` is {0}, but a cluster has 1 to 65535")]
+    Partitions(u32),
+    /// A number that must not be 0.
+    #[error("`{0}` must not be 0")]
+    Zero(&'static str),
+    /// A node id of another type.
+    #[error("`nid` is {0}, which is no master's (M1, M2, ...)")]
+    Nid(NodeId),
+}
+
+impl MasterSettings {
+    /// The defaults, for a cluster of this name.
+    #[must_use]
+    pub fn new(cluster: impl Into<String>) -> Self {
+        Self {
+            cluster: cluster.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Checks what can be known without starting.
+    ///
+    /// # Errors
+    /// When a setting can't be; the error names it.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.cluster.is_empty() {
+            return Err(SettingsError::NoCluster);
+        }
+        if Partitioning::new(self.partitions).is_none() {
+            return Err(SettingsError::Partitions(self.partitions));
+        }
+        let numbers = [
+            ("autostart", self.autostart.map_or(1, u64::from)),
+            ("transaction_age_max_s", self.transaction_age_max_s),
+            ("transactions_max", self.transactions_max as u64),
+            (
+                "transactions_per_client_max",
+                self.transactions_per_client_max as u64,
+            ),
+            ("oid_block", self.oid_block),
+            ("new_oids_max", u64::from(self.new_oids_max)),
+            ("connections_max", self.connections_max as u64),
+            ("nodes_max", self.nodes_max as u64),
+        ];
+        if let Some((name, _)) = numbers.iter().find(|(_, n)| *n == 0) {
+            return Err(SettingsError::Zero(name));
+        }
+        match self.nid {
+            Some(nid) if nid.node_type() != NodeType::Master => Err(SettingsError::Nid(nid)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) const fn transaction_age_max(&self) -> Duration {
+        Duration::from_secs(self.transaction_age_max_s)
+    }
+
+    pub(crate) const fn identification_timeout(&self) -> Duration {
+        Duration::from_millis(self.identification_timeout_ms)
+    }
+
+    pub(crate) const fn recovery_timeout(&self) -> Duration {
+        Duration::from_millis(self.recovery_timeout_ms)
+    }
+
+    pub(crate) const fn stop_patience(&self) -> Duration {
+        Duration::from_millis(self.stop_patience_ms)
+    }
+
+    pub(crate) const fn stop_grace(&self) -> Duration {
+        Duration::from_millis(self.stop_grace_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_need_only_a_name() {
+        assert_eq!(
+            MasterSettings::default().check(),
+            Err(SettingsError::NoCluster)
+        );
+        assert_eq!(MasterSettings::new("c").check(), Ok(()));
+    }
+
+    #[test]
+    fn what_can_not_be_is_named() {
+        let mut settings = MasterSettings::new("c");
+        settings.partitions = 65_536;
+        assert_eq!(settings.check(), Err(SettingsError::Partitions(65_536)));
+        settings.partitions = 1;
+        settings.autostart = Some(0);
+        assert_eq!(settings.check(), Err(SettingsError::Zero("autostart")));
+        settings.autostart = None;
+        settings.nid = NodeId::new(NodeType::Storage, 1);
+        assert!(
+            settings
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("no master's")
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_mutations_are_out_of_reach() {
+        let settings: MasterSettings =
+            serde_json::from_str(r#"{"cluster": "c", "replicas": 1}"#).unwrap();
+        assert_eq!(settings.replicas, 1);
+        for text in [
+            r#"{"cluster": "c", "replica": 1}"#,
+            r#"{"cluster": "c", "mutations": {}}"#,
+        ] {
+            assert!(serde_json::from_str::<MasterSettings>(text).is_err());
+        }
+    }
+}

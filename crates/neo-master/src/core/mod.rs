@@ -1,0 +1,399 @@
+//! The pure core of a master: inputs in, effects out, routed by the cluster's state.
+//!
+//! ```text
+//!  Idle ──Lead──▶ Recovering ──▶ Verifying ──▶ Running ──▶ Ending ──▶ Stopped
+//!    ▲                ▲──────────────┴────────────┤
+//!    └───StepDown─────┴─ a readable node is lost, or this primary is deposed
+//! ```
+
+mod admin;
+mod commit;
+mod effect;
+mod failed_vote;
+mod identification;
+mod import;
+mod leadership;
+mod node_manager;
+mod oids;
+mod partition_table;
+mod random;
+mod recovery;
+mod requests;
+mod running;
+mod stopping;
+mod survey;
+mod tids;
+mod transaction_manager;
+mod verification;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use neo_api::{
+    Address, ClusterState, Election, Instant, NodeId, NodeType, Now, Reign, SingleMaster,
+};
+use neo_proto::{ClusterIdentity, ConnId, Core, Effects, ErrorCode, Input, Message, MsgId, Packet};
+
+pub use self::effect::{Command, Event, Never, Status};
+
+use self::effect::Out;
+use self::identification::Peer;
+use self::node_manager::NodeManager;
+use self::partition_table::Table;
+use self::random::Random;
+use self::recovery::Recovering;
+use self::requests::Requests;
+use self::running::Running;
+use self::stopping::Ending;
+use self::survey::Survey;
+use self::tids::Tids;
+use self::verification::Verifying;
+use crate::config::MasterSettings;
+
+/// A master node's core.
+#[derive(Debug)]
+pub struct MasterCore {
+    settings: MasterSettings,
+    own: Address,
+    nid: NodeId,
+    random: Random,
+    election: Box<dyn Election>,
+    started: bool,
+    phase: Phase,
+    peers: BTreeMap<ConnId, Peer>,
+    /// When connections that have not identified are closed.
+    deadlines: BTreeSet<(Instant, ConnId)>,
+    nodes: NodeManager,
+    requests: Requests,
+    surveys: BTreeMap<NodeId, Survey>,
+    last_session: u64,
+    last_operation: u64,
+    last_import: u64,
+    /// While VERIFYING and RUNNING, that of this primary; else the greatest that was heard of.
+    reign: Reign,
+    identity: Option<ClusterIdentity>,
+    /// The newest partition table known. It is kept when the primary falls back to RECOVERING: an
+    /// older one is never loaded.
+    table: Option<Table>,
+    /// How many epochs the chain had when the table was made: tables are ordered by epoch first.
+    table_epochs: usize,
+    tids: Tids,
+    /// No oid at or above it was ever handed out, as far as is known.
+    oid_floor: u64,
+    /// What was told last.
+    status: Status,
+}
+
+/// What the master is doing, with what it needs for it.
+#[derive(Debug)]
+enum Phase {
+    /// Not the primary.
+    Idle {
+        /// Who is, if it is known.
+        primary: Option<Address>,
+    },
+    Recovering(Box<Recovering>),
+    Verifying(Box<Verifying>),
+    Running(Box<Running>),
+    Ending(Ending),
+    Stopped,
+}
+
+impl MasterCore {
+    /// A master that listens at `own` and is alone: nobody else can be the primary.
+    ///
+    /// `seed` is for ids that must be unique in the world: it must be random.
+    ///
+    /// # Panics
+    /// When the settings can't be; [`MasterSettings::check`] tells.
+    #[must_use]
+    pub fn new(settings: MasterSettings, own: Address, seed: [u64; 4]) -> Self {
+        Self::with_election(settings, own, seed, Box::new(SingleMaster))
+    }
+
+    /// A master that is the primary when an election says so.
+    ///
+    /// # Panics
+    /// When the settings can't be; [`MasterSettings::check`] tells.
+    #[must_use]
+    pub fn with_election(
+        settings: MasterSettings,
+        own: Address,
+        seed: [u64; 4],
+        election: Box<dyn Election>,
+    ) -> Self {
+        if let Err(error) = settings.check() {
+            panic!("settings are checked before a core is made: {error}");
+        }
+        let first = NodeId::new(NodeType::Master, 1).expect("1 is a node's number");
+        let clock_jump_max = std::time::Duration::from_secs(settings.clock_jump_max_s);
+        Self {
+            nid: settings.nid.unwrap_or(first),
+            own,
+            random: Random::new(seed),
+            election,
+            started: false,
+            phase: Phase::Idle { primary: None },
+            peers: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            nodes: NodeManager::default(),
+            requests: Requests::default(),
+            surveys: BTreeMap::new(),
+            last_session: 0,
+            last_operation: 0,
+            last_import: 0,
+            reign: Reign::default(),
+            identity: None,
+            table: None,
+            table_epochs: 0,
+            tids: Tids::new(clock_jump_max),
+            oid_floor: 1,
+            status: Status::default(),
+            settings,
+        }
+    }
+
+    /// What the master can say of its cluster now.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// The state of the cluster; `None` while this master is not the primary.
+    #[must_use]
+    pub const fn cluster_state(&self) -> Option<ClusterState> {
+        match &self.phase {
+            Phase::Idle { .. } => None,
+            Phase::Recovering(_) => Some(ClusterState::Recovering),
+            Phase::Verifying(_) => Some(ClusterState::Verifying),
+            Phase::Running(running) if running.stopping.is_none() => Some(ClusterState::Running),
+            Phase::Running(_) | Phase::Ending(_) | Phase::Stopped => Some(ClusterState::Stopping),
+        }
+    }
+
+    /// The partition table that the master goes by.
+    #[must_use]
+    pub fn partition_table(&self) -> Option<&neo_api::PartitionTable> {
+        self.table.as_ref().map(Table::get)
+    }
+
+    fn closed(&mut self, now: Now, conn: ConnId, reason: &str, out: &mut Out) {
+        if let Some(peer) = self.forget_peer(conn) {
+            self.peer_lost(now, peer, reason, out);
+        }
+    }
+
+    /// Closes a connection and deals with its loss.
+    fn disconnect(&mut self, now: Now, conn: ConnId, reason: &str, out: &mut Out) {
+        if let Some(peer) = self.forget_peer(conn) {
+            out.close(conn, reason);
+            self.peer_lost(now, peer, reason, out);
+        }
+    }
+
+    /// Forgets a connection; what follows from its loss is the caller's.
+    fn forget_peer(&mut self, conn: ConnId) -> Option<Peer> {
+        let peer = self.peers.remove(&conn)?;
+        if let Peer::New { deadline } = peer {
+            self.deadlines.remove(&(deadline, conn));
+        }
+        self.requests.drop_conn(conn);
+        Some(peer)
+    }
+
+    fn peer_lost(&mut self, now: Now, peer: Peer, reason: &str, out: &mut Out) {
+        let Peer::Node(nid) = peer else { return };
+        tracing::info!(%nid, reason, "lost a node");
+        match nid.node_type() {
+            NodeType::Storage => {
+                self.surveys.remove(&nid);
+                self.nodes.set_down(nid);
+                match &self.phase {
+                    Phase::Recovering(_) => self.recovery_lost(now, nid, out),
+                    Phase::Verifying(_) => self.verification_lost(now, nid, out),
+                    Phase::Running(_) => self.storages_lost(now, &[nid].into(), out),
+                    Phase::Ending(_) => self.ending_step(now, out),
+                    Phase::Idle { .. } | Phase::Stopped => {}
+                }
+            }
+            NodeType::Client => {
+                self.nodes.remove(nid);
+                // Storage nodes hear that it is gone before they hear what becomes of its
+                // transactions.
+                self.nodes.publish(out);
+                self.client_gone(now, nid, out);
+            }
+            NodeType::Admin | NodeType::Master => self.nodes.remove(nid),
+        }
+    }
+
+    /// The peer broke the protocol.
+    fn violation(&mut self, now: Now, conn: ConnId, id: MsgId, words: &str, out: &mut Out) {
+        let who = match self.peers.get(&conn) {
+            Some(Peer::Node(nid)) => nid.to_string(),
+            _ => "a peer that has not identified".to_owned(),
+        };
+        tracing::warn!(who, words, "protocol error: disconnecting");
+        if id != MsgId(0) {
+            let message = words.to_owned();
+            let code = ErrorCode::Protocol;
+            out.send(conn, id, Packet::Error { code, message });
+        }
+        self.disconnect(now, conn, words, out);
+    }
+
+    fn message(&mut self, now: Now, conn: ConnId, message: Message, out: &mut Out) {
+        let Message {
+            id,
+            packet,
+            payload,
+        } = message;
+        if !payload.is_empty() {
+            // No message to a master has any; what came is dealt with by dropping it.
+            let bytes = payload.len() as u64;
+            out.push(neo_proto::Effect::Consumed { conn, bytes });
+        }
+        match (self.peers.get(&conn), packet) {
+            (None, _) => {}
+            (_, Packet::Heartbeat {} | Packet::Credit { .. }) => {}
+            (Some(Peer::New { .. }), Packet::RequestIdentification { identification }) => {
+                self.identify(now, conn, id, *identification, out);
+            }
+            (Some(Peer::New { .. }), packet) => {
+                let words = format!("{} before identification", packet.name());
+                self.violation(now, conn, id, &words, out);
+            }
+            (Some(Peer::Node(nid)), packet) => {
+                let nid = *nid;
+                match nid.node_type() {
+                    NodeType::Storage if packet.is_answer() => {
+                        self.storage_answer(now, conn, nid, id, packet, out);
+                    }
+                    NodeType::Storage => self.storage_message(now, conn, nid, id, packet, out),
+                    NodeType::Client => self.client_message(now, conn, nid, id, packet, out),
+                    NodeType::Admin => self.admin_message(now, conn, id, packet, out),
+                    NodeType::Master => {
+                        let words = format!("{} from a master", packet.name());
+                        self.violation(now, conn, id, &words, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn timer(&mut self, now: Now, out: &mut Out) {
+        while let Some((deadline, conn)) = self.deadlines.first().copied() {
+            if deadline > now.mono {
+                break;
+            }
+            self.disconnect(now, conn, "it did not identify itself in time", out);
+        }
+        match &self.phase {
+            Phase::Recovering(_) => self.recovery_timer(now, out),
+            Phase::Running(_) => self.running_timer(now, out),
+            Phase::Ending(_) => self.ending_step(now, out),
+            Phase::Idle { .. } | Phase::Verifying(_) | Phase::Stopped => {}
+        }
+        self.election_timer(now, out);
+    }
+
+    /// Tells the process around the node when something changed that it may want to know.
+    fn report(&mut self, out: &mut Out) {
+        let status = Status {
+            state: self.cluster_state(),
+            serving: matches!(&self.phase, Phase::Running(r) if r.serves()),
+            reign: self.reign,
+            version: self.table.as_ref().map(Table::version),
+            storages: match &self.phase {
+                Phase::Verifying(verifying) => verifying.chosen.len(),
+                Phase::Running(running) => running.operating.len(),
+                _ => 0,
+            },
+            clients: match &self.phase {
+                Phase::Running(running) => running.clients,
+                _ => 0,
+            },
+            // Changes with every commit: worth telling with something else only.
+            last_tid: self.status.last_tid,
+            waiting: match &self.phase {
+                Phase::Recovering(recovering) => recovering.waiting.clone(),
+                _ => String::new(),
+            },
+        };
+        if status == self.status {
+            return;
+        }
+        if status.waiting != self.status.waiting && !status.waiting.is_empty() {
+            tracing::info!("{}", status.waiting);
+        }
+        self.status = Status {
+            last_tid: self.tids.last(),
+            ..status
+        };
+        out.event(Event::Status(Box::new(self.status.clone())));
+    }
+
+    /// Tells every node of the cluster's state.
+    fn announce_state(&mut self, now: Now, out: &mut Out) {
+        let Some(state) = self.cluster_state() else {
+            return;
+        };
+        tracing::info!(%state, reign = %self.reign, "the cluster's state");
+        for node_type in [NodeType::Storage, NodeType::Client, NodeType::Admin] {
+            for (_, conn) in self.nodes.online(node_type) {
+                out.notify(conn, Packet::NotifyClusterInformation { state });
+            }
+        }
+        self.tell_election_of_state(now, state, out);
+    }
+}
+
+impl Core for MasterCore {
+    type Command = Command;
+    type Event = Event;
+    type Job = Never;
+    type Done = Never;
+
+    fn handle(&mut self, now: Now, input: Input<Self>, out: &mut Effects<Self>) {
+        if matches!(self.phase, Phase::Stopped) {
+            return;
+        }
+        if !self.started {
+            self.started = true;
+            self.start_election(now, out);
+        }
+        match input {
+            // This master connects to nobody.
+            Input::Connected { conn, .. } => out.close(conn, "not asked for"),
+            Input::ConnectFailed { .. } => {}
+            Input::Accepted { conn, from } => self.accepted(now, conn, &from, out),
+            Input::Closed { conn, reason } => self.closed(now, conn, &reason, out),
+            Input::Message { conn, message } => self.message(now, conn, message, out),
+            Input::Command(Command::Stop) => self.stop_node(out),
+            Input::Command(Command::StopCluster) => self.stop_cluster(now, out),
+            Input::Command(Command::External(bytes)) => self.election_external(now, bytes, out),
+            Input::Done(never) => match never {},
+            Input::Timer => self.timer(now, out),
+        }
+        self.nodes.publish(out);
+        self.report(out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Recovering(recovering) => recovering.deadline(),
+            Phase::Running(running) => running.deadline(&self.settings),
+            Phase::Ending(ending) => Some(ending.deadline),
+            Phase::Stopped => return None,
+            Phase::Idle { .. } | Phase::Verifying(_) => None,
+        };
+        let identification = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let election = self.election.poll_timeout();
+        [phase, identification, election]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,286 @@
+//! The writable partition table: creation, and the changes that a primary makes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use neo_api::{
+    Cell, CellChange, CellState, NodeId, Partition, PartitionTable, Partitioning, TableError,
+    TableVersion,
+};
+
+/// A partition table with an index by node, so that the cost of a change is that of the cells
+/// that change.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    table: PartitionTable,
+    by_node: BTreeMap<NodeId, BTreeSet<Partition>>,
+}
+
+impl Table {
+    /// The table of a new cluster: `min(replicas + 1, nodes)` copies of each partition, dealt out
+    /// in turn, so that consecutive partitions, and so consecutive oids, hit different nodes.
+    pub(crate) fn create(
+        version: TableVersion,
+        partitioning: Partitioning,
+        replicas: u32,
+        nodes: &BTreeSet<NodeId>,
+    ) -> Self {
+        let nodes: Vec<NodeId> = nodes.iter().copied().collect();
+        let copies = nodes.len().min(replicas as usize + 1);
+        let mut table = PartitionTable::empty(partitioning, replicas);
+        table.version = version;
+        let mut dealt = 0usize;
+        for row in &mut table.rows {
+            for _ in 0..copies {
+                row.push(Cell {
+                    nid: nodes[dealt % nodes.len()],
+                    state: CellState::UpToDate,
+                    assigned: version,
+                });
+                dealt += 1;
+            }
+            row.sort_by_key(|cell| cell.nid);
+        }
+        Self::index(table)
+    }
+
+    /// A table that a storage node remembers.
+    pub(crate) fn load(table: PartitionTable) -> Result<Self, TableError> {
+        table.check()?;
+        Ok(Self::index(table))
+    }
+
+    fn index(table: PartitionTable) -> Self {
+        let mut by_node: BTreeMap<NodeId, BTreeSet<Partition>> = BTreeMap::new();
+        for (partition, row) in table.iter() {
+            for cell in row {
+                by_node.entry(cell.nid).or_default().insert(partition);
+            }
+        }
+        Self { table, by_node }
+    }
+
+    pub(crate) const fn get(&self) -> &PartitionTable {
+        &self.table
+    }
+
+    pub(crate) const fn version(&self) -> TableVersion {
+        self.table.version
+    }
+
+    /// Makes it the table of another version, without a change of cells.
+    pub(crate) const fn set_version(&mut self, version: TableVersion) {
+        self.table.version = version;
+    }
+
+    /// Whether a node has a cell.
+    pub(crate) fn has_node(&self, nid: NodeId) -> bool {
+        self.by_node.contains_key(&nid)
+    }
+
+    /// Whether a node has a readable cell.
+    pub(crate) fn is_readable_on(&self, nid: NodeId) -> bool {
+        self.cells_of(nid).any(|(_, _, state)| state.is_readable())
+    }
+
+    /// Cells of a node, with their rows.
+    fn cells_of(&self, nid: NodeId) -> impl Iterator<Item = (Partition, &[Cell], CellState)> {
+        let partitions = self.by_node.get(&nid).into_iter().flatten();
+        partitions.filter_map(move |&partition| {
+            let row = self.table.cells(partition);
+            let cell = row.iter().find(|cell| cell.nid == nid)?;
+            Some((partition, row, cell.state))
+        })
+    }
+
+    /// A partition that would have no readable cell on a node that `is_up` without the nodes in
+    /// `lost`; `None` when they can be spared. Only partitions of these nodes are looked at: the
+    /// others are as they were.
+    pub(crate) fn bereft(
+        &self,
+        lost: &BTreeSet<NodeId>,
+        is_up: impl Fn(NodeId) -> bool,
+    ) -> Option<Partition> {
+        let remains =
+            |cell: &Cell| cell.state.is_readable() && is_up(cell.nid) && !lost.contains(&cell.nid);
+        let mut cells = lost.iter().flat_map(|nid| self.cells_of(*nid));
+        cells
+            .find(|(_, row, state)| state.is_readable() && !row.iter().any(remains))
+            .map(|(partition, _, _)| partition)
+    }
+
+    /// What becomes of the readable cells of nodes that are lost: out of date. A cell that was
+    /// feeding its replacement goes.
+    pub(crate) fn outdate(&self, lost: &BTreeSet<NodeId>) -> Vec<CellChange> {
+        let mut changes = Vec::new();
+        for &nid in lost {
+            for (partition, row, _) in self.cells_of(nid) {
+                for cell in row.iter().filter(|cell| cell.nid == nid) {
+                    let state = match cell.state {
+                        CellState::UpToDate => CellState::OutOfDate,
+                        CellState::Feeding => CellState::Discarded,
+                        _ => continue,
+                    };
+                    let cell = Cell { state, ..*cell };
+                    changes.push(CellChange { partition, cell });
+                }
+            }
+        }
+        changes
+    }
+
+    /// What removes a node from the table. Where it leaves a feeding cell behind, that one stays
+    /// for good.
+    pub(crate) fn discard(&self, nid: NodeId) -> Vec<CellChange> {
+        let mut changes = Vec::new();
+        for (partition, row, state) in self.cells_of(nid) {
+            for cell in row {
+                if cell.nid == nid {
+                    let state = CellState::Discarded;
+                    let cell = Cell { state, ..*cell };
+                    changes.push(CellChange { partition, cell });
+                } else if cell.state == CellState::Feeding && state != CellState::Feeding {
+                    let state = CellState::UpToDate;
+                    let cell = Cell { state, ..*cell };
+                    changes.push(CellChange { partition, cell });
+                }
+            }
+        }
+        changes
+    }
+
+    /// Applies changes that this primary made.
+    pub(crate) fn apply(&mut self, version: TableVersion, changes: &[CellChange]) {
+        assert!(
+            version > self.table.version,
+            "versions of the partition table increase"
+        );
+        let replicas = self.table.replicas;
+        self.table
+            .apply(version, replicas, changes)
+            .expect("changes are made of cells of the table");
+        for CellChange { partition, cell } in changes {
+            let partitions = self.by_node.entry(cell.nid).or_default();
+            if cell.state == CellState::Discarded {
+                partitions.remove(partition);
+            } else {
+                partitions.insert(*partition);
+            }
+            if partitions.is_empty() {
+                self.by_node.remove(&cell.nid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use neo_api::{NodeType, Ptid, Reign};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nids(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<NodeId> {
+        let nid = |n| NodeId::new(NodeType::Storage, n).unwrap();
+        numbers.into_iter().map(nid).collect()
+    }
+
+    fn version(ptid: u64) -> TableVersion {
+        TableVersion {
+            reign: Reign(1),
+            ptid: Ptid(ptid),
+        }
+    }
+
+    fn create(np: u32, replicas: u32, nodes: u32) -> Table {
+        let partitioning = Partitioning::new(np).unwrap();
+        Table::create(version(1), partitioning, replicas, &nids(1..=nodes))
+    }
+
+    fn letters(table: &Table) -> Vec<String> {
+        let row = |row: &Vec<Cell>| {
+            let cell = |cell: &Cell| format!("{}{}", cell.nid.number(), cell.state.letter());
+            row.iter().map(cell).collect()
+        };
+        table.get().rows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_new_table_is_dealt_out_in_turn() {
+        assert_eq!(letters(&create(4, 0, 3)), ["1U", "2U", "3U", "1U"]);
+        assert_eq!(letters(&create(3, 1, 3)), ["1U2U", "1U3U", "2U3U"]);
+        assert_eq!(letters(&create(2, 9, 2)), ["1U2U", "1U2U"]);
+        // A node that gets nothing is not in the table.
+        assert!(!create(1, 0, 2).has_node(*nids([2]).first().unwrap()));
+    }
+
+    #[test]
+    fn lost_nodes_are_outdated_unless_a_partition_would_be_bereft() {
+        let mut table = create(3, 1, 3);
+        let (one, two) = (nids([1]), nids([1, 2]));
+        assert_eq!(table.bereft(&one, |_| true), None);
+        assert_eq!(table.bereft(&two, |_| true), Some(Partition(0)));
+        let three = *nids([3]).first().unwrap();
+        assert_eq!(table.bereft(&one, |nid| nid != three), Some(Partition(1)));
+        let changes = table.outdate(&one);
+        table.apply(version(2), &changes);
+        assert_eq!(letters(&table), ["1O2U", "1O3U", "2U3U"]);
+        assert_eq!(table.outdate(&one), []);
+        assert!(!table.is_readable_on(*one.first().unwrap()));
+    }
+
+    #[test]
+    fn a_node_that_is_dropped_leaves_its_feeding_cells_for_good() {
+        let mut table = create(1, 1, 2);
+        let two = *nids([2]).first().unwrap();
+        let mut feeding = table.get().rows[0][0];
+        feeding.state = CellState::Feeding;
+        let partition = Partition(0);
+        table.apply(
+            version(2),
+            &[CellChange {
+                partition,
+                cell: feeding,
+            }],
+        );
+        let changes = table.discard(two);
+        table.apply(version(3), &changes);
+        assert_eq!(letters(&table), ["1U"]);
+        assert!(!table.has_node(two));
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_table_is_balanced(np in 1u32..200, replicas in 0u32..6, nodes in 1u32..12) {
+            let table = create(np, replicas, nodes);
+            prop_assert_eq!(table.get().check(), Ok(()));
+            prop_assert!(table.get().is_operational(|_| true));
+            let copies = nodes.min(replicas + 1) as usize;
+            prop_assert!(table.get().rows.iter().all(|row| row.len() == copies));
+            let cells = |nid: &NodeId| table.cells_of(*nid).count();
+            let counts: Vec<usize> = nids(1..=nodes).iter().map(cells).collect();
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            prop_assert!(most - least <= 1, "{:?}", counts);
+        }
+
+        #[test]
+        fn the_index_and_the_whole_agree(
+            np in 1u32..20, replicas in 0u32..3, nodes in 1u32..6,
+            losses in proptest::collection::vec(1u32..6, 0..6),
+        ) {
+            let mut table = create(np, replicas, nodes);
+            for (ptid, n) in (2..).zip(losses) {
+                let lost = nids([n]);
+                let whole = table.get().is_operational(|nid| !lost.contains(&nid));
+                prop_assert_eq!(table.bereft(&lost, |_| true).is_none(), whole);
+                if whole {
+                    let changes = table.outdate(&lost);
+                    table.apply(version(ptid), &changes);
+                }
+                prop_assert!(table.get().is_operational(|_| true));
+                let readable: BTreeSet<NodeId> =
+                    nids(1..=nodes).into_iter().filter(|n| table.is_readable_on(*n)).collect();
+                prop_assert_eq!(readable, table.get().readable_nodes());
+            }
+        }
+    }
+}

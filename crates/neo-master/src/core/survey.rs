@@ -1,0 +1,145 @@
+//! How far a storage node went: the greatest tid that it committed or locked.
+//!
+//! It is asked of nodes that missed the opening of an epoch, to know whether they went their own
+//! way, and of every node before a forced start, to know where the new epoch starts.
+
+use neo_api::{NodeId, Now, Tid, TxnId};
+use neo_proto::{ClusterIdentity, Packet, WireLastIds};
+
+use super::effect::Out;
+use super::requests::Ask;
+use super::{MasterCore, Phase};
+
+/// A survey that is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    max: Tid,
+    pages: Pages,
+}
+
+/// Where the reading of a node's unfinished transactions is.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    after: Option<TxnId>,
+    count: usize,
+}
+
+impl Pages {
+    /// What to ask for.
+    pub(crate) const fn after(&self) -> Option<TxnId> {
+        self.after
+    }
+
+    /// Takes a page; the error says why it makes no sense.
+    pub(crate) fn take(
+        &mut self,
+        page: &[(TxnId, Option<Tid>)],
+        more: bool,
+        count_max: usize,
+    ) -> Result<(), &'static str> {
+        for (txn, tid) in page {
+            if self.after.is_some_and(|after| *txn <= after) {
+                return Err("its unfinished transactions are not in order");
+            }
+            if tid.is_some_and(|tid| tid > Tid::MAX) {
+                return Err("it has a transaction with a tid that can't be");
+            }
+            self.after = Some(*txn);
+        }
+        self.count += page.len();
+        if more && page.is_empty() {
+            return Err("it promises more unfinished transactions and gives none");
+        }
+        if self.count > count_max {
+            return Err("it has more unfinished transactions than can be");
+        }
+        Ok(())
+    }
+}
+
+/// Whether greatest ids that came from a storage node make sense.
+pub(super) fn check_last_ids(ids: &WireLastIds) -> Result<(), &'static str> {
+    if ids.last_tid.is_some_and(|tid| tid > Tid::MAX) {
+        return Err("its last tid can't be");
+    }
+    Ok(())
+}
+
+/// The tid that a node may have reached, if it knows only the first `epochs` of a chain and did
+/// not go its own way.
+pub(super) fn base_after(identity: Option<&ClusterIdentity>, epochs: usize) -> Tid {
+    let epoch = identity.and_then(|identity| identity.epochs.get(epochs));
+    epoch.map_or(Tid::MAX, |epoch| epoch.base_tid)
+}
+
+/// What is told of a node that went its own way.
+pub(super) fn own_way_words(nid: NodeId, reached: Tid, base: Tid) -> String {
+    format!(
+        "{nid} went on to {reached} on its own, while the cluster was started without it, by \
+         force, from {base}: save from it what you need, then give it an empty database"
+    )
+}
+
+impl MasterCore {
+    pub(super) fn start_survey(&mut self, nid: NodeId, out: &mut Out) {
+        if let Some(conn) = self.nodes.conn(nid) {
+            self.surveys.insert(nid, Survey::default());
+            let packet = Packet::AskLastIds {};
+            self.requests.send(conn, Ask::SurveyIds, packet, out);
+        }
+    }
+
+    pub(super) fn survey_ids(&mut self, now: Now, nid: NodeId, ids: &WireLastIds, out: &mut Out) {
+        let (Some(survey), Some(conn)) = (self.surveys.get_mut(&nid), self.nodes.conn(nid)) else {
+            return;
+        };
+        if let Err(words) = check_last_ids(ids) {
+            self.refuse_storage(now, nid, words, out);
+            return;
+        }
+        survey.max = ids.last_tid.unwrap_or(Tid::ZERO);
+        let packet = Packet::AskLockedTransactions { after: None };
+        self.requests.send(conn, Ask::SurveyLocked, packet, out);
+    }
+
+    pub(super) fn survey_locked(
+        &mut self,
+        now: Now,
+        nid: NodeId,
+        page: &[(TxnId, Option<Tid>)],
+        more: bool,
+        out: &mut Out,
+    ) {
+        let (Some(survey), Some(conn)) = (self.surveys.get_mut(&nid), self.nodes.conn(nid)) else {
+            return;
+        };
+        let count_max = self.settings.verification_transactions_max;
+        if let Err(words) = survey.pages.take(page, more, count_max) {
+            self.refuse_storage(now, nid, words, out);
+            return;
+        }
+        let locked = page.iter().filter_map(|(_, tid)| *tid).max();
+        survey.max = survey.max.max(locked.unwrap_or(Tid::ZERO));
+        if more {
+            let after = survey.pages.after();
+            let packet = Packet::AskLockedTransactions { after };
+            self.requests.send(conn, Ask::SurveyLocked, packet, out);
+            return;
+        }
+        let max = survey.max;
+        self.surveys.remove(&nid);
+        match &self.phase {
+            Phase::Recovering(_) => self.recovery_surveyed(now, nid, max, out),
+            Phase::Running(_) => self.join_surveyed(now, nid, max, out),
+            _ => {}
+        }
+    }
+
+    /// A storage node says what makes no sense: it is logged, and disconnected.
+    pub(super) fn refuse_storage(&mut self, now: Now, nid: NodeId, words: &str, out: &mut Out) {
+        tracing::error!(%nid, words, "refusing a storage node");
+        if let Some(conn) = self.nodes.conn(nid) {
+            self.disconnect(now, conn, words, out);
+        }
+    }
+}

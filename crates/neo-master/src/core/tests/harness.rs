@@ -1,0 +1,609 @@
+//! A master among played peers: storage nodes that do what they must unless they are told not to,
+//! and clients and admins that a test speaks for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use neo_api::{
+    Address, ClusterState, Instant, NodeId, NodeState, NodeType, Now, Oid, PartitionTable, Reign,
+    Tid, TxnId, UnixMicros,
+};
+use neo_proto::{
+    ClusterIdentity, ConnId, Core, Effect, Effects, FinalTid, Identification, Input, Message,
+    MsgId, Packet, Recovery, WireLastIds, decode, encode,
+};
+
+use crate::MasterSettings;
+use crate::core::{Command, MasterCore, Status};
+
+pub(super) const T0: i64 = 1_795_297_530_000_000;
+
+pub(super) fn nid(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+/// What a played storage node has on its disk, and how it behaves.
+#[derive(Debug, Clone)]
+pub(super) struct Storage {
+    pub(super) n: u32,
+    pub(super) recovery: Recovery,
+    pub(super) table: Option<PartitionTable>,
+    pub(super) unfinished: BTreeMap<TxnId, Option<Tid>>,
+    pub(super) committed: BTreeMap<TxnId, Tid>,
+    pub(super) last_oid: Option<Oid>,
+    /// Messages that it leaves alone; a test answers them, or does not.
+    pub(super) holds: BTreeSet<&'static str>,
+    /// What it received, by name.
+    pub(super) log: Vec<&'static str>,
+    pub(super) conn: Option<ConnId>,
+    pub(super) operating: bool,
+}
+
+impl Storage {
+    pub(super) fn new(n: u32) -> Self {
+        Self {
+            n,
+            recovery: Recovery {
+                version: None,
+                reign: Reign(0),
+                identity: None,
+                oid_mark: Oid(0),
+                backup_tid: None,
+                truncate_tid: None,
+                import_tid: None,
+            },
+            table: None,
+            unfinished: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            last_oid: None,
+            holds: BTreeSet::new(),
+            log: Vec::new(),
+            conn: None,
+            operating: false,
+        }
+    }
+
+    pub(super) fn nid(&self) -> NodeId {
+        NodeId::new(NodeType::Storage, self.n).unwrap()
+    }
+
+    pub(super) fn address(&self) -> Address {
+        Address::new(format!("s{}", self.n), 1)
+    }
+
+    /// What it forgets when it restarts, or loses its master.
+    fn restart(&mut self) {
+        self.conn = None;
+        self.operating = false;
+    }
+
+    fn last_tid(&self) -> Option<Tid> {
+        self.committed.values().max().copied()
+    }
+
+    /// Does what a message says; what it answers.
+    fn obey(&mut self, id: MsgId, packet: Packet) -> Vec<(MsgId, Packet)> {
+        let stored = |version| (MsgId(0), Packet::NotifyPartitionTableStored { version });
+        let answer = match packet {
+            Packet::AskRecovery {} => Packet::AnswerRecovery {
+                recovery: Box::new(self.recovery.clone()),
+            },
+            Packet::AskPartitionTable {} => Packet::AnswerPartitionTable {
+                table: self.table.clone().map(Box::new),
+            },
+            Packet::SendPartitionTable { identity, table } => {
+                self.recovery.identity = identity;
+                self.recovery.version = Some(table.version);
+                let version = table.version;
+                self.table = Some(*table);
+                return vec![stored(version)];
+            }
+            Packet::NotifyPartitionChanges {
+                base,
+                version,
+                replicas,
+                changes,
+            } => {
+                let table = self.table.as_mut().expect("changes follow a table");
+                assert_eq!(
+                    table.version, base,
+                    "changes are of the table that is known"
+                );
+                assert!(version > base);
+                table.apply(version, replicas, &changes).unwrap();
+                self.recovery.version = Some(version);
+                return vec![stored(version)];
+            }
+            Packet::AskStartReign { reign } => {
+                assert!(reign > self.recovery.reign, "reigns increase");
+                self.recovery.reign = reign;
+                Packet::AnswerReignStarted { reign }
+            }
+            Packet::AskLockedTransactions { after } => {
+                let rest = |txn: &&TxnId| after.is_none_or(|after| **txn > after);
+                let left: Vec<TxnId> = self.unfinished.keys().filter(rest).copied().collect();
+                let page = left.iter().take(2).map(|txn| (*txn, self.unfinished[txn]));
+                Packet::AnswerLockedTransactions {
+                    transactions: page.collect(),
+                    more: left.len() > 2,
+                }
+            }
+            Packet::AskFinalTid { txn } => {
+                let tid = self.unfinished.get(&txn).copied().flatten();
+                let tid = tid.or_else(|| self.committed.get(&txn).copied());
+                let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
+                Packet::AnswerFinalTid { tid }
+            }
+            Packet::AskValidateTransaction { txn, tid } => {
+                assert!(self.unfinished.remove(&txn).is_some(), "it reported {txn}");
+                self.committed.insert(txn, tid);
+                Packet::AnswerTransactionValidated { txn }
+            }
+            Packet::AskTruncate { after } => {
+                self.committed.retain(|_, tid| *tid <= after);
+                Packet::AnswerTruncated { after }
+            }
+            Packet::AskImportMark { import, mark } => {
+                self.recovery.import_tid = mark;
+                Packet::AnswerImportMark { import }
+            }
+            Packet::AskSyncImport { import } => Packet::AnswerImportSynced { import },
+            Packet::AskLastIds {} => Packet::AnswerLastIds {
+                ids: WireLastIds {
+                    first_tid: None,
+                    last_tid: self.last_tid(),
+                    last_oid: self.last_oid,
+                },
+                version: None,
+            },
+            Packet::AskStoreOidMark { mark } => {
+                self.recovery.oid_mark = self.recovery.oid_mark.max(mark);
+                Packet::AnswerOidMarkStored { mark }
+            }
+            Packet::StartOperation { operation } => {
+                self.unfinished.clear();
+                self.operating = true;
+                return vec![(MsgId(0), Packet::NotifyReady { operation })];
+            }
+            Packet::AskLockInformation { txn, tid } => {
+                let locked = self.unfinished.get_mut(&txn).expect("it was voted here");
+                *locked = Some(tid);
+                Packet::AnswerInformationLocked { txn }
+            }
+            Packet::NotifyUnlockInformation { txn } => {
+                let tid = self
+                    .unfinished
+                    .remove(&txn)
+                    .flatten()
+                    .expect("it was locked here");
+                self.committed.insert(txn, tid);
+                return Vec::new();
+            }
+            Packet::AbortTransaction { txn, .. } => {
+                if self.unfinished.get(&txn) == Some(&None) {
+                    self.unfinished.remove(&txn);
+                }
+                return Vec::new();
+            }
+            _ => return Vec::new(),
+        };
+        vec![(id, answer)]
+    }
+}
+
+/// The master and its peers.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) core: MasterCore,
+    pub(super) now: Now,
+    last_conn: u64,
+    last_id: u64,
+    pub(super) inbox: BTreeMap<ConnId, VecDeque<Message>>,
+    pub(super) closed: BTreeMap<ConnId, String>,
+    pub(super) storages: BTreeMap<u32, Storage>,
+    pub(super) status: Status,
+    pub(super) stopped: bool,
+}
+
+impl World {
+    pub(super) fn new(settings: MasterSettings) -> Self {
+        let core = MasterCore::new(settings, Address::new("m", 1), [1, 2, 3, 4]);
+        let mut world = Self::of(core);
+        world.input(Input::Timer);
+        world
+    }
+
+    pub(super) fn of(core: MasterCore) -> Self {
+        Self {
+            core,
+            now: Now {
+                mono: Instant(0),
+                wall: UnixMicros(T0),
+            },
+            last_conn: 0,
+            last_id: 0,
+            inbox: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            storages: BTreeMap::new(),
+            status: Status::default(),
+            stopped: false,
+        }
+    }
+
+    /// A cluster that is created by its storage nodes, RUNNING.
+    pub(super) fn running(storages: u32, replicas: u32, partitions: u32) -> Self {
+        let mut world = Self::new(MasterSettings {
+            autostart: Some(storages),
+            replicas,
+            partitions,
+            ..MasterSettings::new("c")
+        });
+        for n in 1..=storages {
+            world.storages.insert(n, Storage::new(n));
+            world.join(n);
+        }
+        assert!(world.status.serving, "{:?}", world.status);
+        world
+    }
+
+    pub(super) fn state(&self) -> ClusterState {
+        self.core.cluster_state().expect("it is the primary")
+    }
+
+    pub(super) fn table(&self) -> &PartitionTable {
+        self.core.partition_table().expect("there is a table")
+    }
+
+    /// Rows as `1U2O`.
+    pub(super) fn rows(&self) -> Vec<String> {
+        let rows = self.table().rows.iter();
+        rows.map(|row| {
+            let cell = |c: &neo_api::Cell| format!("{}{}", c.nid.number(), c.state.letter());
+            row.iter().map(cell).collect()
+        })
+        .collect()
+    }
+
+    /// One input, and where its effects go. What is sent is encoded and decoded on its way.
+    pub(super) fn input(&mut self, input: Input<MasterCore>) {
+        let before = self.core.partition_table().map(|table| table.version);
+        let mut out = Effects::new();
+        self.core.handle(self.now, input, &mut out);
+        for effect in out.take() {
+            match effect {
+                Effect::Send { conn, message } => {
+                    assert!(
+                        !self.closed.contains_key(&conn),
+                        "{message:?} after the close"
+                    );
+                    let mut bytes = Vec::new();
+                    encode(message.id, &message.packet, &mut bytes);
+                    let (id, packet) = decode(&bytes).expect("what was encoded can be decoded");
+                    let message = Message::new(id, packet);
+                    self.inbox.entry(conn).or_default().push_back(message);
+                }
+                Effect::Close { conn, reason } => {
+                    let before = self.closed.insert(conn, reason);
+                    assert_eq!(before, None, "a connection is closed once");
+                    for storage in self.storages.values_mut() {
+                        if storage.conn == Some(conn) {
+                            storage.restart();
+                        }
+                    }
+                }
+                Effect::Event(crate::core::Event::Status(status)) => self.status = *status,
+                Effect::Stop { failure } => {
+                    assert_eq!(failure, None);
+                    self.stopped = true;
+                }
+                Effect::Consumed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let after = self.core.partition_table().map(|table| table.version);
+        if self.core.settings.mutations == crate::Mutations::default() {
+            assert!(after >= before, "{before:?} {after:?}: tables get newer");
+        }
+    }
+
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.now.mono = self.now.mono + time;
+        self.now.wall.0 += time.as_micros() as i64;
+        if self
+            .core
+            .poll_timeout()
+            .is_some_and(|at| at <= self.now.mono)
+        {
+            self.input(Input::Timer);
+        }
+        self.settle();
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.input(Input::Command(command));
+        self.settle();
+    }
+
+    pub(super) fn accept(&mut self) -> ConnId {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        let from = Address::new("peer", 1);
+        self.input(Input::Accepted { conn, from });
+        conn
+    }
+
+    /// Sends a message without waiting for what follows.
+    pub(super) fn send(&mut self, conn: ConnId, id: MsgId, packet: Packet) {
+        let message = Message::new(id, packet);
+        self.input(Input::Message { conn, message });
+    }
+
+    /// Lets storage nodes do what they must until nobody has anything to do.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let next = self.storages.values_mut().find_map(|storage| {
+                let conn = storage.conn?;
+                let inbox = self.inbox.get_mut(&conn)?;
+                let held = |m: &Message| storage.holds.contains(m.packet.name());
+                let at = inbox.iter().position(|message| !held(message))?;
+                Some((storage.n, conn, inbox.remove(at)?))
+            });
+            let Some((n, conn, message)) = next else {
+                return;
+            };
+            self.deliver(n, conn, message);
+        }
+    }
+
+    /// A storage node takes a message.
+    pub(super) fn deliver(&mut self, n: u32, conn: ConnId, message: Message) {
+        let storage = self.storages.get_mut(&n).expect("it is played");
+        storage.log.push(message.packet.name());
+        let leaves = match &message.packet {
+            Packet::NotifyNodeInformation { nodes, .. } => nodes.iter().any(|info| {
+                info.nid == storage.nid()
+                    && matches!(info.state, NodeState::Down | NodeState::Unknown)
+            }),
+            _ => false,
+        };
+        if leaves {
+            self.lose(n);
+            return;
+        }
+        for (id, packet) in storage.obey(message.id, message.packet) {
+            if !self.closed.contains_key(&conn) {
+                self.send(conn, id, packet);
+            }
+        }
+    }
+
+    /// Lets a storage node take the oldest message of a name that it held back.
+    pub(super) fn release(&mut self, n: u32, name: &str) {
+        let conn = self.storages[&n].conn.expect("it is connected");
+        let inbox = self.inbox.get_mut(&conn).expect("something was sent");
+        let at = inbox.iter().position(|m| m.packet.name() == name);
+        let message = inbox.remove(at.expect("it was sent")).expect("it is there");
+        self.deliver(n, conn, message);
+        self.settle();
+    }
+
+    /// What a storage node holds back, by name.
+    pub(super) fn held(&self, n: u32, name: &str) -> usize {
+        let Some(conn) = self.storages[&n].conn else {
+            return 0;
+        };
+        let inbox = self.inbox.get(&conn).into_iter().flatten();
+        inbox.filter(|m| m.packet.name() == name).count()
+    }
+
+    pub(super) fn identification(node_type: NodeType) -> Identification {
+        Identification {
+            node_type,
+            nid: None,
+            address: None,
+            cluster: "c".to_owned(),
+            identity: None,
+            session: None,
+            read_only: false,
+            topology: Vec::new(),
+            masters: Vec::new(),
+        }
+    }
+
+    /// Connects with an identification; the answer.
+    pub(super) fn identify(&mut self, identification: Identification) -> (ConnId, Packet) {
+        let conn = self.accept();
+        let identification = Box::new(identification);
+        let packet = Packet::RequestIdentification { identification };
+        self.send(conn, MsgId(1), packet);
+        let answer = self
+            .answer(conn, MsgId(1))
+            .expect("identifications are answered");
+        (conn, answer)
+    }
+
+    /// A storage node connects; nothing that follows is done yet.
+    pub(super) fn connect(&mut self, n: u32) -> Packet {
+        let storage = &self.storages[&n];
+        let mut identification = Self::identification(NodeType::Storage);
+        identification.nid = Some(storage.nid());
+        identification.address = Some(storage.address());
+        identification.identity = storage.recovery.identity.clone();
+        let (conn, answer) = self.identify(identification);
+        if !self.closed.contains_key(&conn) {
+            self.storages.get_mut(&n).expect("it is played").conn = Some(conn);
+        }
+        answer
+    }
+
+    /// A storage node connects, and does what it is told.
+    pub(super) fn join(&mut self, n: u32) -> Packet {
+        let answer = self.connect(n);
+        self.settle();
+        answer
+    }
+
+    /// The connection to a storage node breaks, or the node does.
+    pub(super) fn lose(&mut self, n: u32) {
+        let storage = self.storages.get_mut(&n).expect("it is played");
+        let conn = storage.conn.expect("it is connected");
+        storage.restart();
+        self.inbox.remove(&conn);
+        let reason = "lost".to_owned();
+        self.input(Input::Closed { conn, reason });
+        self.closed.insert(conn, "by the peer".to_owned());
+        self.settle();
+    }
+
+    pub(super) fn client(&mut self) -> ConnId {
+        let (conn, answer) = self.identify(Self::identification(NodeType::Client));
+        assert!(
+            matches!(answer, Packet::AcceptIdentification { .. }),
+            "{answer:?}"
+        );
+        self.settle();
+        conn
+    }
+
+    pub(super) fn admin(&mut self) -> ConnId {
+        self.identify(Self::identification(NodeType::Admin)).0
+    }
+
+    pub(super) fn hang_up(&mut self, conn: ConnId) {
+        let reason = "hung up".to_owned();
+        self.input(Input::Closed { conn, reason });
+        self.closed.insert(conn, "by the peer".to_owned());
+        self.settle();
+    }
+
+    /// A request of a client or admin; its answer, if it has come.
+    pub(super) fn ask(&mut self, conn: ConnId, packet: Packet) -> Option<Packet> {
+        let id = self.request(conn, packet);
+        self.answer(conn, id)
+    }
+
+    /// A request whose answer is looked for later.
+    pub(super) fn request(&mut self, conn: ConnId, packet: Packet) -> MsgId {
+        self.last_id += 1;
+        let id = MsgId(1000 + self.last_id);
+        self.send(conn, id, packet);
+        self.settle();
+        id
+    }
+
+    pub(super) fn notify(&mut self, conn: ConnId, packet: Packet) {
+        self.send(conn, MsgId(0), packet);
+        self.settle();
+    }
+
+    /// Takes the answer to a request.
+    pub(super) fn answer(&mut self, conn: ConnId, id: MsgId) -> Option<Packet> {
+        let inbox = self.inbox.get_mut(&conn)?;
+        let at = inbox
+            .iter()
+            .position(|m| m.id == id && m.packet.is_answer())?;
+        inbox.remove(at).map(|message| message.packet)
+    }
+
+    /// Takes everything that was sent to a peer.
+    pub(super) fn received(&mut self, conn: ConnId) -> Vec<Packet> {
+        let inbox = self.inbox.remove(&conn).unwrap_or_default();
+        inbox.into_iter().map(|message| message.packet).collect()
+    }
+
+    /// Names of everything that was sent to a peer.
+    pub(super) fn names(&mut self, conn: ConnId) -> Vec<&'static str> {
+        self.received(conn).iter().map(Packet::name).collect()
+    }
+
+    // --- transactions ---
+
+    pub(super) fn begin(&mut self, conn: ConnId) -> TxnId {
+        match self.ask(conn, Packet::AskBeginTransaction { tid: None }) {
+            Some(Packet::AnswerBeginTransaction { txn }) => txn,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Storage nodes hold a transaction that was voted.
+    pub(super) fn vote(&mut self, txn: TxnId, storages: &[u32]) {
+        for n in storages {
+            let storage = self.storages.get_mut(n).expect("it is played");
+            storage.unfinished.insert(txn, None);
+        }
+    }
+
+    /// A request to finish; objects are those of the partitions with their numbers.
+    pub(super) fn finish(&mut self, conn: ConnId, txn: TxnId, oids: &[u64]) -> MsgId {
+        let p = self.table().partitioning();
+        let oids: Vec<Oid> = oids.iter().map(|oid| Oid(*oid)).collect();
+        let partitions = oids.iter().map(|oid| p.of_oid(*oid)).collect();
+        let oids = oids.into();
+        let packet = Packet::AskFinishTransaction {
+            txn,
+            oids,
+            partitions,
+        };
+        self.request(conn, packet)
+    }
+
+    /// Begins, votes on all storage nodes and finishes.
+    pub(super) fn commit(&mut self, conn: ConnId, oids: &[u64]) -> Tid {
+        let txn = self.begin(conn);
+        let all: Vec<u32> = self.storages.keys().copied().collect();
+        self.vote(txn, &all);
+        let id = self.finish(conn, txn, oids);
+        match self.answer(conn, id) {
+            Some(Packet::AnswerTransactionFinished { txn: of, tid }) if of == txn => tid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn last_tid(&mut self, conn: ConnId) -> Tid {
+        match self.ask(conn, Packet::AskLastTransaction {}) {
+            Some(Packet::AnswerLastTransaction { tid }) => tid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A new master process takes over: all connections break, nothing is remembered.
+    pub(super) fn restart_master(&mut self) {
+        let settings = self.core.settings.clone();
+        let core = MasterCore::new(settings, Address::new("m", 1), [5, 6, 7, 8]);
+        let storages = std::mem::take(&mut self.storages);
+        let now = self.now;
+        *self = Self::of(core);
+        self.now = now;
+        self.storages = storages;
+        for storage in self.storages.values_mut() {
+            storage.restart();
+            storage.log.clear();
+        }
+        self.input(Input::Timer);
+    }
+}
+
+/// The words of an error.
+pub(super) fn words(packet: Option<Packet>) -> String {
+    match packet {
+        Some(Packet::Error { code, message }) => format!("{code}: {message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An identity of so many epochs.
+pub(super) fn identity(epochs: u64) -> ClusterIdentity {
+    let epoch_id = |n: u64| neo_api::EpochId([n as u8; 16]);
+    let epoch = |number| neo_api::Epoch {
+        number,
+        id: epoch_id(number),
+        parent: (number > 1).then(|| epoch_id(number - 1)),
+        base_reign: Reign(0),
+        base_ptid: neo_api::Ptid(0),
+        base_tid: Tid(number * 1000),
+    };
+    ClusterIdentity {
+        id: neo_api::ClusterId([9; 16]),
+        epochs: (1..=epochs).map(epoch).collect(),
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of the core: peers are played, packet by packet.
+
+mod harness;
+
+mod commit;
+mod failures;
+mod identification;
+mod import;
+mod operator;
+mod property;
+mod recovery;
+mod verification;
