@@ -4,8 +4,13 @@
 //! | --- | --- |
 //! | prove a [`StorageBackend`](neo_api::StorageBackend) of your own | [`backend_conformance!`] |
 //! | cut the power under a [`KvEngine`](neo_api::KvEngine) | [`CrashEngine`] |
+//! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |
 
 pub mod conformance;
 mod crash_engine;
+pub mod invariant;
+pub mod oracle;
+pub mod seed;
+pub mod sim;
 
 pub use crash_engine::CrashEngine;

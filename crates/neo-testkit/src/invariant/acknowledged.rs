@@ -29,11 +29,15 @@ fn is_everywhere(found: &mut Found, facts: &Facts, number: u64, seen: &Seen, tid
     for (node, cell) in facts.readable(home) {
         copies += 1;
         let Some(record) = cell.transactions.get(&tid) else {
-            found.add(format!("{node} lacks transaction {number}, committed as {tid}"));
+            found.add(format!(
+                "{node} lacks transaction {number}, committed as {tid}"
+            ));
             continue;
         };
         if Oracle::number(&record.meta.description) != Some(number) {
-            found.add(format!("{node} has another transaction than {number} at {tid}"));
+            found.add(format!(
+                "{node} has another transaction than {number} at {tid}"
+            ));
         }
         let oids = seen.stores.keys().chain(seen.checks.keys());
         for oid in oids.filter(|oid| !record.oids.contains(oid)) {

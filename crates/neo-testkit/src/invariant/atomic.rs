@@ -28,7 +28,10 @@ pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
                     tids.entry(number).or_default().insert(record.tid);
                 }
                 if partitioning.of_tid(record.tid) != partition {
-                    found.add(format!("{node}: {} is in partition {partition}", record.tid));
+                    found.add(format!(
+                        "{node}: {} is in partition {partition}",
+                        record.tid
+                    ));
                 }
             }
         }
@@ -43,7 +46,10 @@ pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
             continue;
         };
         for (oid, stored) in &seen.stores {
-            let id = RevisionId { tid: *tid, oid: *oid };
+            let id = RevisionId {
+                tid: *tid,
+                oid: *oid,
+            };
             for (node, cell) in facts.readable(partitioning.of_oid(*oid)) {
                 let revision = cell.revisions.get(&id);
                 let value = revision.map(|r| r.record.as_ref().map(|record| &record.data));

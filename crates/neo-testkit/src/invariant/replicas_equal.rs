@@ -32,7 +32,9 @@ pub(super) fn check(_: &Oracle, facts: &Facts) -> Vec<Violation> {
                     "partition {partition} on {first} and {other}: revision {} of {} differs",
                     id.tid, id.oid
                 ),
-                None => format!("partition {partition} on {first} and {other}: transactions differ"),
+                None => {
+                    format!("partition {partition} on {first} and {other}: transactions differ")
+                }
             });
         }
     }

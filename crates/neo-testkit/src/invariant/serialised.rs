@@ -43,7 +43,12 @@ fn newest_before(facts: &Facts, oid: Oid, tid: Tid) -> Tid {
     let Some((_, cell)) = facts.readable(partition).next() else {
         return Tid::ZERO;
     };
-    let revisions = cell.revisions.range(..RevisionId { tid, oid: Oid::ZERO });
+    let revisions = cell.revisions.range(
+        ..RevisionId {
+            tid,
+            oid: Oid::ZERO,
+        },
+    );
     let mut of_oid = revisions.rev().filter(|(id, _)| id.oid == oid);
     of_oid.next().map_or(Tid::ZERO, |(id, _)| id.tid)
 }

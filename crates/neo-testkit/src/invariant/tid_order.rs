@@ -22,7 +22,9 @@ pub(super) fn check(oracle: &Oracle, _: &Facts) -> Vec<Violation> {
     let mut owner = BTreeMap::new();
     for (number, _, _, tid) in &committed {
         if let Some(other) = owner.insert(*tid, *number) {
-            found.add(format!("{tid} is told to transactions {other} and {number}"));
+            found.add(format!(
+                "{tid} is told to transactions {other} and {number}"
+            ));
         }
     }
     for (later, begun, _, tid) in &committed {

@@ -12,11 +12,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neo_api::{At, ConflictingChange, Loaded, Oid, Partitioning, Record, Tid, TransactionMeta};
-use neo_client::Error;
-use neo_client::core::{
-    Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey,
+use neo_api::{
+    At, ConflictingChange, Loaded, Oid, Partitioning, Record, Tid, TransactionMeta, TxnId,
 };
+use neo_client::Error;
+use neo_client::core::{Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey};
 use neo_proto::{WireRevision, WireTransaction};
 
 use super::name::Name;
@@ -92,7 +92,8 @@ impl Mailbox {
     }
 
     fn advance(&mut self, tid: Tid) -> Result<(), String> {
-        let before = std::mem::replace(&mut self.last_tid, self.last_tid.max(tid));
+        let before = self.last_tid;
+        self.last_tid = before.max(tid);
         if tid < before {
             return Err(format!("the last tid went back from {before} to {tid}"));
         }
@@ -160,7 +161,10 @@ impl SimClient {
 
     /// Waits.
     pub async fn sleep(&self, duration: Duration) {
-        drop(self.request(|reply| Command::Sleep { reply, duration }).await);
+        drop(
+            self.request(|reply| Command::Sleep { reply, duration })
+                .await,
+        );
     }
 
     /// The last tid that the client has processed.
@@ -299,10 +303,11 @@ impl SimClient {
     pub async fn begin_at(&self, tid: Option<Tid>) -> Result<SimTxn, Error> {
         let key = TxnKey(self.mailbox.borrow_mut().key());
         let number = self.oracle.borrow_mut().begin(self.name);
-        let txn = SimTxn {
+        let mut txn = SimTxn {
             client: self.clone(),
             key,
             number,
+            name: None,
             open: true,
         };
         let begin = |reply| Command::Begin {
@@ -310,10 +315,11 @@ impl SimClient {
             reply,
             tid,
         };
-        match self.request(begin).await {
-            Ok(_) => Ok(txn),
-            Err(error) => Err(error),
+        match self.request(begin).await? {
+            Reply::Begun(name) => txn.name = Some(name),
+            other => panic!("an answer of another kind: {other:?}"),
         }
+        Ok(txn)
     }
 
     /// Begins an import.
@@ -390,10 +396,17 @@ pub struct SimTxn {
     client: SimClient,
     key: TxnKey,
     number: u64,
+    name: Option<TxnId>,
     open: bool,
 }
 
 impl SimTxn {
+    /// Its temporary tid.
+    #[must_use]
+    pub fn ttid(&self) -> Option<Tid> {
+        self.name.map(|name| name.ttid)
+    }
+
     /// The number that the oracle gave it.
     #[must_use]
     pub const fn number(&self) -> u64 {
@@ -418,12 +431,7 @@ impl SimTxn {
     ///
     /// # Errors
     /// As the core says.
-    pub async fn store(
-        &self,
-        oid: Oid,
-        serial: Tid,
-        value: impl Into<Bytes>,
-    ) -> Result<(), Error> {
+    pub async fn store(&self, oid: Oid, serial: Tid, value: impl Into<Bytes>) -> Result<(), Error> {
         let value = value.into();
         let mut oracle = self.client.oracle.borrow_mut();
         oracle.store(self.number, oid, serial, Some(value.clone()));
@@ -580,9 +588,7 @@ impl Drop for SimTxn {
             let mut oracle = self.client.oracle.borrow_mut();
             oracle.tell(self.number, Told::NotCommitted);
             let mut mailbox = self.client.mailbox.borrow_mut();
-            mailbox
-                .commands
-                .push_back(Command::Abort { txn: self.key });
+            mailbox.commands.push_back(Command::Abort { txn: self.key });
         }
     }
 }

@@ -10,8 +10,7 @@ use neo_api::{
     StorageBackend, WriteBatch,
 };
 use neo_backends::{KvBackend, MemoryEngine};
-use neo_storage::core::{Done, Query, QueryResult, Token, execute_query};
-use neo_storage::{Group, Persister};
+use neo_storage::{Done, Persister, Query, QueryResult, Token, execute_query};
 
 use super::fault::Keep;
 use super::world::run_ready;
@@ -56,7 +55,8 @@ enum Reading {
 /// A write that takes its time.
 #[derive(Debug)]
 struct Writing {
-    group: Group,
+    batch: WriteBatch,
+    durability: Durability,
     result: BackendResult<()>,
 }
 
@@ -77,7 +77,7 @@ impl Disk {
         Self {
             backend: backend(&engine),
             engine,
-            persister: Persister::default(),
+            persister: Persister::new(),
             writing: None,
             reads: BTreeMap::new(),
             last_read: 0,
@@ -104,7 +104,7 @@ impl Disk {
 
     /// The node is gone; `keep`: the machine's power too, else everything is kept.
     pub(super) fn close(&mut self, keep: Option<Keep>) {
-        self.persister = Persister::default();
+        self.persister = Persister::new();
         self.writing = None;
         self.reads.clear();
         let survivors = self.engine.0.survivors();
@@ -115,7 +115,9 @@ impl Disk {
             Some(Keep::First(n)) => all.min(sure + n),
         };
         let engine = self.engine.0.restart(kept, MemoryEngine::default());
-        self.engine = Shared(Arc::new(engine.expect("memory takes what it has taken before")));
+        self.engine = Shared(Arc::new(
+            engine.expect("memory takes what it has taken before"),
+        ));
         self.backend = backend(&self.engine);
     }
 
@@ -132,25 +134,32 @@ impl Disk {
         if self.writing.is_some() {
             return None;
         }
-        let group = self.persister.next_group()?;
-        let synced = group.durability == Durability::Synced;
-        let batch = group.batch.clone();
-        let result = run_ready(self.backend.apply(batch, Durability::Buffered));
-        self.writing = Some(Writing { group, result });
-        Some(synced)
+        let (batch, durability) = self.persister.next()?;
+        let result = run_ready(self.backend.apply(batch.clone(), Durability::Buffered));
+        self.writing = Some(Writing {
+            batch,
+            durability,
+            result,
+        });
+        Some(durability == Durability::Synced)
     }
 
     pub(super) fn is_writing_synced(&self) -> bool {
-        let durability = self.writing.as_ref().map(|w| w.group.durability);
+        let durability = self.writing.as_ref().map(|writing| writing.durability);
         durability == Some(Durability::Synced)
     }
 
     /// What is written, in words.
     pub(super) fn writing(&self) -> String {
         let mut words = String::from("wrote");
-        if let Some(Writing { group, result }) = &self.writing {
-            let _ = write!(words, " {:?}:", group.durability);
-            for op in &group.batch.ops {
+        if let Some(writing) = &self.writing {
+            let Writing {
+                batch,
+                durability,
+                result,
+            } = writing;
+            let _ = write!(words, " {durability:?}:");
+            for op in &batch.ops {
                 let op = format!("{op:?}");
                 let end = op.char_indices().nth(100).map_or(op.len(), |(at, _)| at);
                 let _ = write!(words, " {};", &op[..end]);
@@ -164,16 +173,18 @@ impl Disk {
 
     /// The write ends: what the node hears.
     pub(super) fn end_write(&mut self) -> Vec<Done> {
-        let Some(Writing { group, result }) = self.writing.take() else {
+        let Some(writing) = self.writing.take() else {
             return Vec::new();
         };
-        let result = match (result, group.durability) {
+        let result = match (writing.result, writing.durability) {
             (Ok(()), Durability::Synced) => {
                 run_ready(self.backend.apply(WriteBatch::new(), Durability::Synced))
             }
             (result, _) => result,
         };
-        self.persister.finish(group, result)
+        let done = self.persister.done(result).into_iter();
+        done.map(|(token, result)| Done::Persisted { token, result })
+            .collect()
     }
 
     // --- reads ---

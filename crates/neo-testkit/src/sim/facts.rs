@@ -51,7 +51,9 @@ impl NodeCopy {
         run_ready(async {
             let mut cells = BTreeMap::new();
             for partition in (0..partitions).map(Partition) {
-                let transactions = backend.transactions(partition, Tid::ZERO, most, all).await?;
+                let transactions = backend
+                    .transactions(partition, Tid::ZERO, most, all)
+                    .await?;
                 let revisions = backend.fetch(partition, first, most, all).await?;
                 let cell = CellCopy {
                     transactions: transactions.into_iter().map(|t| (t.tid, t)).collect(),
@@ -86,7 +88,9 @@ impl Facts {
     /// Reads the disks of a world; `None` when there is no partition table yet.
     #[must_use]
     pub fn read(world: &World) -> Option<Self> {
-        let storages = world.names().filter(|name| matches!(name, Name::Storage(_)));
+        let storages = world
+            .names()
+            .filter(|name| matches!(name, Name::Storage(_)));
         let partitions = world.partitions();
         let nodes: Vec<NodeCopy> = storages
             .map(|name| NodeCopy {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use neo_api::{Address, Instant, Now, UnixMicros};
 use neo_client::core::{self as client, ClientCore};
-use neo_master::core::{self as master, MasterCore};
+use neo_master::core::MasterCore;
 use neo_proto::{ConnId, Core, Endpoint, Output};
-use neo_storage::core::{Done, Job, StorageCore, StorageEvent};
+use neo_storage::{Done, Job, StorageCore, StorageEvent};
 
 use super::disk::Disk;
 use super::name::Name;
@@ -28,7 +28,7 @@ pub(super) enum Act {
     Transmit { conn: ConnId },
     Close { conn: ConnId, abort: bool },
     Stop { failure: Option<String> },
-    MasterEvent(master::Event),
+    MasterEvent,
     StorageJob(Job),
     StorageEvent(StorageEvent),
     ClientEvent(client::Event),
@@ -98,9 +98,9 @@ impl Running {
 
     pub(super) fn poll_act(&mut self) -> Option<Act> {
         match self {
-            Self::Master(endpoint) => endpoint.poll_output().map(|output| {
-                act(output, |never| match never {}, Act::MasterEvent)
-            }),
+            Self::Master(endpoint) => endpoint
+                .poll_output()
+                .map(|output| act(output, |never| match never {}, |_| Act::MasterEvent)),
             Self::Storage(endpoint) => endpoint
                 .poll_output()
                 .map(|output| act(output, Act::StorageJob, Act::StorageEvent)),
@@ -138,7 +138,6 @@ pub enum Ended {
 /// A node's place in the world; what runs there comes and goes.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) name: Name,
     /// How often it was started.
     pub(super) incarnation: u32,
     pub(super) running: Option<Running>,
@@ -165,7 +164,6 @@ const EPOCH_MICROS: i64 = 1_790_000_000_000_000;
 impl Place {
     pub(super) fn new(name: Name, index: usize) -> Self {
         Self {
-            name,
             incarnation: 0,
             running: None,
             ended: None,

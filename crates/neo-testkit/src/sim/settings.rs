@@ -74,7 +74,9 @@ const CLUSTER: &str = "simulated";
 
 impl WorldSettings {
     fn masters_addresses(&self) -> Vec<Address> {
-        (1..=self.masters).map(|n| Name::Master(n).address()).collect()
+        (1..=self.masters)
+            .map(|n| Name::Master(n).address())
+            .collect()
     }
 
     pub(super) fn master(&self) -> MasterSettings {

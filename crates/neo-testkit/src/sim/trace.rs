@@ -37,7 +37,13 @@ impl Trace {
         self.hash
     }
 
-    pub(super) fn message(&mut self, at: u64, point: Option<u64>, ends: (Name, Name), bytes: &Bytes) {
+    pub(super) fn message(
+        &mut self,
+        at: u64,
+        point: Option<u64>,
+        ends: (Name, Name),
+        bytes: &Bytes,
+    ) {
         self.mix(at, bytes);
         let (from, to) = ends;
         let frame = bytes.clone();

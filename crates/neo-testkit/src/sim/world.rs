@@ -14,7 +14,7 @@ use neo_api::{ClusterState, NodeId, Now, PartitionTable};
 use neo_client::core::{self as client, ClientCore};
 use neo_master::core::MasterCore;
 use neo_proto::{ConnId, Endpoint};
-use neo_storage::core::{Job, StorageCore, StorageEvent};
+use neo_storage::{Job, StorageCore, StorageEvent};
 
 use super::client::{Mailbox, SimClient};
 use super::disk::Disk;
@@ -41,14 +41,20 @@ enum Happening {
     Dialed { link: LinkId, error: Option<String> },
     /// Something may have arrived.
     Arrival { link: LinkId, side: Side },
-    /// A connection ends, as one end sees it.
-    Ended { link: LinkId, side: Side },
     /// A group of writes is done.
     Written { node: Name, incarnation: u32 },
     /// A read takes place.
-    Read { node: Name, incarnation: u32, job: u64 },
+    Read {
+        node: Name,
+        incarnation: u32,
+        job: u64,
+    },
     /// Its result is there.
-    ReadDone { node: Name, incarnation: u32, job: u64 },
+    ReadDone {
+        node: Name,
+        incarnation: u32,
+        job: u64,
+    },
     /// The process of a node that ended is gone.
     Gone { node: Name, incarnation: u32 },
 }
@@ -208,7 +214,10 @@ impl World {
     /// When it is no storage node.
     #[must_use]
     pub fn disk(&self, name: Name) -> &Disk {
-        self.place(name).disk.as_ref().expect("storage nodes have disks")
+        self.place(name)
+            .disk
+            .as_ref()
+            .expect("storage nodes have disks")
     }
 
     /// The id that a storage node was given.
@@ -298,7 +307,8 @@ impl World {
                 Running::Master(Box::new(Endpoint::new(core, self.settings.session.clone())))
             }
             Name::Storage(_) => {
-                let core = StorageCore::new(self.settings.storage(), name.address(), Vec::new());
+                let core =
+                    StorageCore::new(self.settings.storage(), name.address(), Vec::new(), seed);
                 Running::Storage(Box::new(Endpoint::new(core, self.settings.session.clone())))
             }
             Name::Client(_) => {
@@ -447,7 +457,8 @@ impl World {
 
     /// The connections between two nodes are cut.
     pub fn cut(&mut self, first: Name, second: Name, gap: Duration, in_flight: InFlight) {
-        let note = format!("CUT of {first}-{second}, {first} sees it first, the other {gap:?} later");
+        let note =
+            format!("CUT of {first}-{second}, {first} sees it first, the other {gap:?} later");
         self.trace.note(self.now, None, note);
         self.busy_at = self.now;
         let gap = gap.as_nanos() as u64;
@@ -472,7 +483,7 @@ impl World {
             link.to(side.other()).lost = true;
             let reset = || Carried::End(Some("connection reset".into()));
             for (side, at) in [(side, now), (side.other(), now + gap)] {
-                let to = link.to(side);
+                let to = self.links[id.0].to(side);
                 let at = to.queue.back().map_or(at, |(last, _)| at.max(last + 1));
                 to.queue.push_back((at, reset()));
                 self.push(at, Happening::Arrival { link: id, side });
@@ -485,7 +496,11 @@ impl World {
     /// Runs for some virtual time.
     pub fn run_for(&mut self, duration: Duration) {
         let until = self.now + duration.as_nanos() as u64;
-        while self.heap.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+        while self
+            .heap
+            .first_key_value()
+            .is_some_and(|((at, _), _)| *at <= until)
+        {
             self.step();
         }
         self.now = self.now.max(until);
@@ -553,7 +568,6 @@ impl World {
             Happening::Dial { link } => self.dial(link),
             Happening::Dialed { link, error } => self.dialed(link, error),
             Happening::Arrival { link, side } => self.arrival(link, side),
-            Happening::Ended { link, side } => self.end_seen(link, side, None),
             Happening::Written { node, incarnation } => self.written(node, incarnation),
             Happening::Read {
                 node,
@@ -596,7 +610,12 @@ impl World {
     /// Does what a node wants, until it wants nothing.
     fn pump(&mut self, node: Name) {
         loop {
-            while let Some(act) = self.place_mut(node).running.as_mut().and_then(Running::poll_act) {
+            while let Some(act) = self
+                .place_mut(node)
+                .running
+                .as_mut()
+                .and_then(Running::poll_act)
+            {
                 self.act(node, act);
             }
             if !self.run_scripts(node) {
@@ -651,7 +670,8 @@ impl World {
         }
         let now = self.now;
         for command in commands {
-            self.trace.note(now, None, format!("{node} {}", brief(&command)));
+            self.trace
+                .note(now, None, format!("{node} {}", brief(&command)));
             let place = self.place_mut(node);
             let moment = place.now(now);
             if let Some(Running::Client(endpoint)) = &mut place.running {
@@ -699,7 +719,7 @@ impl World {
                 let incarnation = place.incarnation;
                 self.push(at, Happening::Gone { node, incarnation });
             }
-            Act::MasterEvent(_) => {}
+            Act::MasterEvent => {}
             Act::StorageJob(job) => self.storage_job(node, job),
             Act::StorageEvent(event) => {
                 let place = self.place_mut(node);
@@ -723,7 +743,9 @@ impl World {
         self.trace.note(self.now, None, format!("{node} {event:?}"));
         let taken = self.mailboxes[&node].borrow_mut().event(event);
         if let Err(wrong) = taken {
-            self.oracle.borrow_mut().complain(format!("{node}: {wrong}"));
+            self.oracle
+                .borrow_mut()
+                .complain(format!("{node}: {wrong}"));
         }
     }
 
@@ -795,7 +817,13 @@ impl World {
         end.incarnation = incarnation;
         // The dialer hears of it before it gets bytes.
         self.links[id.0].to(Side::Dialer).last_arrival = at;
-        self.push(at, Happening::Dialed { link: id, error: None });
+        self.push(
+            at,
+            Happening::Dialed {
+                link: id,
+                error: None,
+            },
+        );
         self.pump(target);
     }
 
@@ -811,7 +839,9 @@ impl World {
             Some(error) => {
                 self.links[id.0].end(Side::Dialer).open = false;
                 self.place_mut(node).conns.remove(&conn);
-                self.input(node, |running, now| running.connect_failed(now, conn, error));
+                self.input(node, |running, now| {
+                    running.connect_failed(now, conn, error)
+                });
             }
         }
     }
@@ -865,9 +895,8 @@ impl World {
             self.strike_at(point, When::Before, Some((id, side)));
             // What the fault left.
             let front = self.links[id.0].to(side).queue.front();
-            let is_due = front.is_some_and(|(at, carried)| {
-                *at <= now && matches!(carried, Carried::Frame(_))
-            });
+            let is_due = front
+                .is_some_and(|(at, carried)| *at <= now && matches!(carried, Carried::Frame(_)));
             if !is_due || !self.is_current(node, incarnation) || !self.links[id.0].end(side).open {
                 return;
             }
@@ -1053,7 +1082,10 @@ impl World {
 /// A command, for the trace.
 fn brief(command: &client::Command) -> String {
     let text = format!("{command:?}");
-    let end = text.char_indices().nth(200).map_or(text.len(), |(at, _)| at);
+    let end = text
+        .char_indices()
+        .nth(200)
+        .map_or(text.len(), |(at, _)| at);
     text[..end].to_owned()
 }
 

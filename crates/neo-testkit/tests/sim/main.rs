@@ -1,0 +1,4 @@
+//! Whole clusters in virtual time, with faults at exact points.
+
+mod case;
+mod crash;
