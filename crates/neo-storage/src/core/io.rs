@@ -1,0 +1,300 @@
+//! What every part of the core uses to talk: effects, and the jobs that are under way.
+
+use std::collections::BTreeMap;
+
+use neo_api::{BackendError, DataId, Durability, Instant, Now, Oid, Reign, Tid, TxnId, WriteBatch};
+use neo_proto::{ConnId, Effect, Effects, ErrorCode, Message, MsgId, Packet};
+
+use super::StorageCore;
+use super::effect::{Job, Query, Token};
+use super::lock::Ticket;
+
+/// A request to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asker {
+    pub(crate) conn: ConnId,
+    pub(crate) id: MsgId,
+}
+
+/// What a finished write leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AfterPersist {
+    /// The partition table is durable.
+    Table,
+    /// The reign is durable.
+    Reign(Asker, Reign),
+    /// The oid mark is durable.
+    OidMark(Asker, Oid),
+    /// The import mark is durable.
+    ImportMark(Asker, u64, Option<Tid>),
+    /// What was imported is durable.
+    SyncImport(Asker, u64),
+    /// A long request of the primary goes on.
+    Task(u64),
+    /// A value of a transaction was written early; the peer gets its credit back.
+    Data {
+        txn: TxnId,
+        conn: ConnId,
+        bytes: u64,
+    },
+    /// A page of a vote.
+    Vote(TxnId),
+    /// The tid of a transaction.
+    Lock(TxnId),
+    /// A page of an unlock.
+    Unlock(TxnId),
+    /// Something was cleaned up.
+    Clean,
+    /// A batch of an import.
+    Import { asker: Asker, bytes: u64 },
+    /// Nothing: who waited for it is gone.
+    Nothing,
+}
+
+impl AfterPersist {
+    /// Whether the node itself must know that it is durable, whoever asked for it.
+    const fn changes_the_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Table | Self::Reign(..) | Self::OidMark(..) | Self::ImportMark(..)
+        )
+    }
+}
+
+/// What a finished read leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AfterRead {
+    /// The node starts.
+    Start,
+    /// A store, check or relock has the newest serial.
+    Serial(Ticket),
+    /// A read of a peer.
+    Peer(Asker),
+    /// A long request of the primary goes on.
+    Task(u64),
+    /// A page of what is to be cleaned up.
+    Clean,
+}
+
+#[derive(Debug)]
+struct Persist {
+    since: Instant,
+    then: AfterPersist,
+    /// It can't be refused: on a full disk it is tried again.
+    again: Option<(WriteBatch, Durability)>,
+}
+
+/// Jobs under way.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    last: u64,
+    next_data_id: DataId,
+    persists: BTreeMap<Token, Persist>,
+    reads: BTreeMap<Token, AfterRead>,
+    retries: BTreeMap<(Instant, Token), (WriteBatch, Durability)>,
+}
+
+impl Jobs {
+    /// A data id that was never used.
+    pub(crate) fn data_id(&mut self) -> DataId {
+        let id = self.next_data_id;
+        self.next_data_id = id.next();
+        id
+    }
+
+    /// The backend uses ids below this one.
+    pub(crate) fn start_data_ids(&mut self, next: DataId) {
+        self.next_data_id = self.next_data_id.max(next);
+    }
+
+    fn token(&mut self) -> Token {
+        self.last += 1;
+        Token(self.last)
+    }
+
+    /// Whether no write is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.persists.is_empty()
+    }
+
+    /// When the oldest write began.
+    pub(crate) fn oldest_persist(&self) -> Option<Instant> {
+        self.persists.values().next().map(|persist| persist.since)
+    }
+
+    /// When a write is to be tried again.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.retries.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The service ends: nobody waits any more for what is under way, and what waits for space is
+    /// given up. Says whether the partition table is given up with it.
+    pub(crate) fn abandon(&mut self) -> bool {
+        self.reads.clear();
+        let mut table = false;
+        for (_, token) in std::mem::take(&mut self.retries).into_keys() {
+            let persist = self.persists.remove(&token);
+            table |= persist.is_some_and(|persist| persist.then == AfterPersist::Table);
+        }
+        for persist in self.persists.values_mut() {
+            if !persist.then.changes_the_node() {
+                persist.then = AfterPersist::Nothing;
+                persist.again = None;
+            }
+        }
+        table
+    }
+
+    /// Whether such a read is under way.
+    pub(crate) fn has_read(&self, then: &AfterRead) -> bool {
+        self.reads.values().any(|under_way| under_way == then)
+    }
+
+    pub(crate) fn read_done(&mut self, token: Token) -> Option<AfterRead> {
+        self.reads.remove(&token)
+    }
+}
+
+/// The moment, the effects, the jobs: what a part of the core is handed with each input.
+#[derive(Debug)]
+pub(crate) struct Io<'a> {
+    pub(crate) now: Now,
+    pub(crate) out: &'a mut Effects<StorageCore>,
+    pub(crate) jobs: &'a mut Jobs,
+}
+
+impl Io<'_> {
+    /// Writes something that may be refused.
+    pub(crate) fn persist(
+        &mut self,
+        batch: WriteBatch,
+        durability: Durability,
+        then: AfterPersist,
+    ) {
+        self.write(batch, durability, then, false);
+    }
+
+    /// Writes something that was promised: it is tried again until there is space, or the node
+    /// fails.
+    pub(crate) fn persist_surely(
+        &mut self,
+        batch: WriteBatch,
+        durability: Durability,
+        then: AfterPersist,
+    ) {
+        self.write(batch, durability, then, true);
+    }
+
+    fn write(
+        &mut self,
+        batch: WriteBatch,
+        durability: Durability,
+        then: AfterPersist,
+        surely: bool,
+    ) {
+        let token = self.jobs.token();
+        let persist = Persist {
+            since: self.now.mono,
+            then,
+            again: surely.then(|| (batch.clone(), durability)),
+        };
+        self.jobs.persists.insert(token, persist);
+        self.out.job(Job::Persist {
+            token,
+            batch,
+            durability,
+        });
+    }
+
+    /// A write is done: what it leads to, unless it will be tried again.
+    pub(crate) fn persisted(
+        &mut self,
+        token: Token,
+        result: Result<(), BackendError>,
+        retry_at: Instant,
+    ) -> Option<(AfterPersist, Result<(), BackendError>)> {
+        let persist = self.jobs.persists.get_mut(&token)?;
+        let for_want_of_space = matches!(
+            result,
+            Err(BackendError::Full | BackendError::Unavailable(_))
+        );
+        if for_want_of_space && let Some(again) = persist.again.take() {
+            self.jobs.retries.insert((retry_at, token), again);
+            return None;
+        }
+        let persist = self.jobs.persists.remove(&token)?;
+        Some((persist.then, result))
+    }
+
+    /// Tries again what is due.
+    pub(crate) fn retry(&mut self) {
+        while let Some(entry) = self.jobs.retries.first_entry() {
+            if entry.key().0 > self.now.mono {
+                break;
+            }
+            let ((_, token), (batch, durability)) = entry.remove_entry();
+            if let Some(persist) = self.jobs.persists.get_mut(&token) {
+                persist.again = Some((batch.clone(), durability));
+            }
+            self.out.job(Job::Persist {
+                token,
+                batch,
+                durability,
+            });
+        }
+    }
+
+    /// Reads something.
+    pub(crate) fn read(&mut self, query: Query, then: AfterRead) {
+        let token = self.jobs.token();
+        self.jobs.reads.insert(token, then);
+        self.out.job(Job::Read { token, query });
+    }
+
+    pub(crate) fn answer(&mut self, to: Asker, packet: Packet) {
+        self.out.send(to.conn, to.id, packet);
+    }
+
+    pub(crate) fn answer_with(&mut self, to: Asker, packet: Packet, payload: bytes::Bytes) {
+        self.out.push(Effect::Send {
+            conn: to.conn,
+            message: Message::with_payload(to.id, packet, payload),
+        });
+    }
+
+    pub(crate) fn error(&mut self, to: Asker, code: ErrorCode, message: impl Into<String>) {
+        let message = message.into();
+        self.out
+            .send(to.conn, to.id, Packet::Error { code, message });
+    }
+
+    pub(crate) fn consumed(&mut self, conn: ConnId, bytes: u64) {
+        if bytes > 0 {
+            self.out.push(Effect::Consumed { conn, bytes });
+        }
+    }
+}
+
+/// How a failed write or read is told to the peer that asked for it.
+pub(crate) fn code_of(error: &BackendError) -> ErrorCode {
+    match error {
+        BackendError::Full => ErrorCode::NoSpace,
+        BackendError::ReadOnly => ErrorCode::ReadOnly,
+        BackendError::Unavailable(_) => ErrorCode::NotReady,
+        BackendError::Missing { .. } => ErrorCode::MissingRevision,
+        BackendError::Unsupported(_) => ErrorCode::TooLarge,
+        _ => ErrorCode::Internal,
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn words(error: &BackendError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,290 @@
+//! The link to the primary: which master to ask next, and when.
+
+use std::time::Duration;
+
+use neo_api::{Address, Instant};
+use neo_proto::{ConnId, ConnectToken, MsgId};
+
+/// Most masters that are remembered.
+const MASTERS_MAX: usize = 100;
+
+/// Where the search stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The next attempt is due then.
+    Idle {
+        at: Instant,
+    },
+    Connecting {
+        token: ConnectToken,
+    },
+    Identifying {
+        conn: ConnId,
+        id: MsgId,
+        until: Instant,
+    },
+    Up {
+        conn: ConnId,
+    },
+}
+
+/// The search for the primary, one attempt at a time. Each round through the masters is followed by
+/// a pause, which doubles from round to round until a primary accepts this node.
+#[derive(Debug)]
+pub(crate) struct MasterLink {
+    masters: Vec<Address>,
+    state: State,
+    /// The next master of this round.
+    next: usize,
+    /// A secondary named it; followed once a round, as two could name each other for ever.
+    hint: Option<Address>,
+    hinted: bool,
+    rounds: u32,
+    backoff: (Duration, Duration),
+    random: u64,
+    last_token: u64,
+    last_id: u64,
+}
+
+impl MasterLink {
+    pub(crate) fn new(masters: Vec<Address>, backoff: (Duration, Duration), seed: u64) -> Self {
+        Self {
+            masters,
+            state: State::Idle { at: Instant(0) },
+            next: 0,
+            hint: None,
+            hinted: false,
+            rounds: 0,
+            backoff,
+            // An xorshift generator must not start at 0.
+            random: seed | 1,
+            last_token: 0,
+            last_id: 0,
+        }
+    }
+
+    /// Masters that are known.
+    pub(crate) fn masters(&self) -> &[Address] {
+        &self.masters
+    }
+
+    /// When an attempt is due, or given up.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle { at } if !self.masters.is_empty() => Some(at),
+            State::Identifying { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Starts the attempt that is due, if one is.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<(ConnectToken, Address)> {
+        match self.state {
+            State::Idle { at } if at <= now => {}
+            _ => return None,
+        }
+        let to = match self.hint.take() {
+            Some(hint) => hint,
+            None => {
+                let to = self.masters.get(self.next).cloned()?;
+                self.next += 1;
+                to
+            }
+        };
+        self.last_token += 1;
+        let token = ConnectToken(self.last_token);
+        self.state = State::Connecting { token };
+        Some((token, to))
+    }
+
+    /// The attempt reached a master: says with which request to identify.
+    pub(crate) fn connected(
+        &mut self,
+        token: ConnectToken,
+        conn: ConnId,
+        until: Instant,
+    ) -> Option<MsgId> {
+        if self.state != (State::Connecting { token }) {
+            return None;
+        }
+        self.last_id += 1;
+        let id = MsgId(self.last_id);
+        self.state = State::Identifying { conn, id, until };
+        Some(id)
+    }
+
+    /// The attempt failed.
+    pub(crate) fn connect_failed(&mut self, now: Instant, token: ConnectToken) {
+        if self.state == (State::Connecting { token }) {
+            self.try_next(now);
+        }
+    }
+
+    /// The master is not the primary, but may know it.
+    pub(crate) fn redirected(
+        &mut self,
+        now: Instant,
+        primary: Option<Address>,
+        masters: Vec<Address>,
+    ) {
+        for master in masters.into_iter().chain(primary.clone()) {
+            if self.masters.len() < MASTERS_MAX && !self.masters.contains(&master) {
+                self.masters.push(master);
+            }
+        }
+        if let Some(primary) = primary.filter(|_| !self.hinted) {
+            self.hinted = true;
+            self.hint = Some(primary);
+            self.state = State::Idle { at: now };
+        } else {
+            self.try_next(now);
+        }
+    }
+
+    /// The primary accepted this node.
+    pub(crate) fn accepted(&mut self) {
+        if let State::Identifying { conn, .. } = self.state {
+            self.state = State::Up { conn };
+            self.rounds = 0;
+            self.restart_round();
+        }
+    }
+
+    /// The connection is gone, or of no use: tries another master, or this one later.
+    pub(crate) fn lost(&mut self, now: Instant) {
+        match self.state {
+            // It was the primary a moment ago: it, or who follows it, is asked after a short pause.
+            State::Up { .. } => {
+                self.restart_round();
+                let at = now + self.pause();
+                self.state = State::Idle { at };
+            }
+            _ => self.try_next(now),
+        }
+    }
+
+    /// The connection to a master, accepted or not.
+    pub(crate) const fn conn(&self) -> Option<ConnId> {
+        match self.state {
+            State::Identifying { conn, .. } | State::Up { conn } => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// The connection to the primary that accepted this node.
+    pub(crate) const fn up(&self) -> Option<ConnId> {
+        match self.state {
+            State::Up { conn } => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// The request for identification that waits for its answer.
+    pub(crate) const fn identifying(&self) -> Option<MsgId> {
+        match self.state {
+            State::Identifying { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The connection of an identification that took too long.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<ConnId> {
+        match self.state {
+            State::Identifying { conn, until, .. } if until <= now => Some(conn),
+            _ => None,
+        }
+    }
+
+    fn restart_round(&mut self) {
+        self.next = 0;
+        self.hint = None;
+        self.hinted = false;
+    }
+
+    fn try_next(&mut self, now: Instant) {
+        let mut at = now;
+        if self.next >= self.masters.len() {
+            at = now + self.pause();
+            self.rounds = self.rounds.saturating_add(1);
+            self.restart_round();
+        }
+        self.state = State::Idle { at };
+    }
+
+    /// The pause after this round, with up to a quarter more, so that nodes that lost their primary
+    /// together do not come back together.
+    fn pause(&mut self) -> Duration {
+        let (min, max) = self.backoff;
+        let pause = min.saturating_mul(1 << self.rounds.min(16)).min(max);
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        pause + pause / 4 * (self.random % 256) as u32 / 256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        Address::new("m", port)
+    }
+
+    fn link() -> MasterLink {
+        let backoff = (Duration::from_millis(5), Duration::from_secs(1));
+        MasterLink::new(vec![address(1), address(2)], backoff, 7)
+    }
+
+    #[test]
+    fn all_masters_are_tried_before_a_pause_that_doubles() {
+        let mut link = link();
+        let mut now = Instant(0);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            for port in [1, 2] {
+                let (token, to) = link.poll(now).unwrap();
+                assert_eq!(to, address(port));
+                link.connect_failed(now, token);
+            }
+            let at = link.timeout().unwrap();
+            assert!(link.poll(now).is_none());
+            pauses.push(at.since(now));
+            now = at;
+        }
+        assert!(pauses[0] >= Duration::from_millis(5) && pauses[0] < Duration::from_millis(7));
+        assert!(pauses[3] >= Duration::from_millis(40));
+        assert!(*pauses.last().unwrap() < Duration::from_millis(1250));
+    }
+
+    #[test]
+    fn secondaries_that_name_each_other_do_not_make_it_spin() {
+        let mut link = link();
+        let now = Instant(0);
+        let mut attempts = 0;
+        while let Some((token, to)) = link.poll(now) {
+            attempts += 1;
+            assert!(attempts < 10);
+            link.connected(token, ConnId(attempts), Instant(9));
+            let other = if to == address(1) { 2 } else { 1 };
+            link.redirected(now, Some(address(other)), vec![]);
+        }
+        assert_eq!(attempts, 3);
+    }
+
+    #[test]
+    fn a_primary_that_is_named_is_asked_at_once_and_remembered() {
+        let mut link = link();
+        let (token, _) = link.poll(Instant(0)).unwrap();
+        link.connected(token, ConnId(1), Instant(9));
+        link.redirected(Instant(0), Some(address(3)), vec![address(2)]);
+        let (token, to) = link.poll(Instant(0)).unwrap();
+        assert_eq!(to, address(3));
+        link.connected(token, ConnId(2), Instant(9));
+        link.accepted();
+        assert_eq!(link.up(), Some(ConnId(2)));
+        assert_eq!(link.masters().len(), 3);
+        link.lost(Instant(0));
+        assert!(link.timeout().unwrap() > Instant(0));
+    }
+}

@@ -1,0 +1,565 @@
+//! The pure core of a storage node.
+//!
+//! A node is in one of these states: it reads what it remembers; it looks for the primary; it is
+//! connected to the primary, which asks (recovery, verification); it serves clients. Losing the
+//! primary leads back to the search, whatever the state: what was not voted is forgotten, what was
+//! is for the next verification to decide.
+//!
+//! **Invariant:** an answer that depends on the disk is sent when the disk has said so.
+//! **Invariant:** a change of the partition table is durable before anything that came after it is
+//! looked at.
+
+mod cells;
+pub(crate) mod clients;
+mod effect;
+mod import;
+mod initialization;
+mod io;
+mod lock;
+mod master_link;
+mod peers;
+mod primary;
+mod read;
+mod task;
+mod transaction;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use neo_api::{
+    Address, BackendError, BackendResult, Instant, NodeId, NodeType, Now, Oid, PartitionTable,
+    Reign, SessionId, Tid,
+};
+use neo_proto::{
+    ClusterIdentity, ConnId, ConnectToken, Core, Effect, Effects, ErrorCode, Identification, Input,
+    Message, Packet,
+};
+
+pub use effect::{
+    CONFIG_KEYS, Done, Job, Query, QueryResult, StartState, StorageCommand, StorageEvent, Token,
+    execute_query,
+};
+
+use crate::config::StorageSettings;
+use cells::Cells;
+use clients::Conns;
+use import::Import;
+use initialization::Memory;
+use io::{AfterPersist, AfterRead, Asker, Io, Jobs, words};
+use master_link::MasterLink;
+use read::Reads;
+use task::Tasks;
+use transaction::Transactions;
+
+/// A storage node without its disk, its sockets and its clock.
+#[derive(Debug)]
+pub struct StorageCore {
+    settings: StorageSettings,
+    address: Address,
+    topology: Vec<String>,
+    phase: Phase,
+    nid: Option<NodeId>,
+    identity: Option<ClusterIdentity>,
+    reign: Reign,
+    oid_mark: Oid,
+    import_tid: Option<Tid>,
+    object_bytes_max: usize,
+    cells: Cells,
+    jobs: Jobs,
+    link: MasterLink,
+    conns: Conns,
+    reads: Reads,
+    tasks: Tasks,
+    import: Option<Import>,
+    /// While the node serves.
+    service: Option<Service>,
+    /// A partition table that is being made durable.
+    table: Option<NewTable>,
+    /// Messages that came after it.
+    held: VecDeque<(ConnId, Message)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// What the node remembers is not read yet.
+    Starting,
+    Up,
+    Ended,
+}
+
+/// A period of service.
+#[derive(Debug)]
+struct Service {
+    transactions: Transactions,
+}
+
+#[derive(Debug)]
+struct NewTable {
+    table: PartitionTable,
+    identity: Option<ClusterIdentity>,
+}
+
+impl StorageCore {
+    /// A node that listens at `own_address`. It reads its backend first, then looks for the
+    /// primary among the masters of its settings.
+    #[must_use]
+    pub fn new(
+        settings: StorageSettings,
+        own_address: Address,
+        topology: Vec<String>,
+        seed: u64,
+    ) -> Self {
+        let limits = &settings.limits;
+        let backoff = (
+            Duration::from_millis(limits.backoff_min_ms.max(1)),
+            Duration::from_millis(limits.backoff_max_ms.max(1)),
+        );
+        Self {
+            link: MasterLink::new(settings.masters.clone(), backoff, seed),
+            reads: Reads::new(limits.running_reads_max.max(1), limits.waiting_reads_max),
+            address: own_address,
+            topology,
+            phase: Phase::Starting,
+            nid: None,
+            identity: None,
+            reign: Reign(0),
+            oid_mark: Oid::ZERO,
+            import_tid: None,
+            object_bytes_max: neo_api::OBJECT_BYTES_MAX,
+            cells: Cells::default(),
+            jobs: Jobs::default(),
+            conns: Conns::default(),
+            tasks: Tasks::default(),
+            import: None,
+            service: None,
+            table: None,
+            held: VecDeque::new(),
+            settings,
+        }
+    }
+
+    /// The node's id, once it has one.
+    #[must_use]
+    pub const fn nid(&self) -> Option<NodeId> {
+        self.nid
+    }
+
+    /// Whether it serves clients.
+    #[must_use]
+    pub const fn is_operating(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// Whether nothing is under way in its backend and no transaction is unfinished: what a test
+    /// looks at to know that it came to rest.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let unfinished = |service: &Service| !service.transactions.is_empty();
+        self.jobs.is_quiet() && !self.service.as_ref().is_some_and(unfinished)
+    }
+
+    fn message(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, message: Message) {
+        if self.table.is_some() && !self.settings.mutations.table_not_durable {
+            if self.held.len() < self.settings.limits.held_messages_max {
+                self.held.push_back((conn, message));
+            } else {
+                self.drop_conn(now, out, conn, "too many messages wait for the disk");
+            }
+            return;
+        }
+        if self.link.conn() == Some(conn) {
+            self.master_says(now, out, conn, message);
+        } else if self.conns.contains(conn) {
+            self.peer_says(now, out, conn, message);
+        }
+    }
+
+    fn started(&mut self, now: Now, out: &mut Effects<Self>, start: StartState) {
+        let memory = match Memory::load(&start, &self.settings.cluster) {
+            Ok(memory) => memory,
+            Err(why) => return self.end(out, Some(why)),
+        };
+        self.nid = memory.nid;
+        self.identity = memory.identity;
+        self.reign = memory.reign;
+        self.oid_mark = memory.oid_mark;
+        self.import_tid = memory.import_tid;
+        self.object_bytes_max = start.object_bytes_max;
+        self.jobs.start_data_ids(start.next_data_id);
+        if let Some(table) = start.table {
+            self.cells.set(self.nid, table);
+        }
+        self.phase = Phase::Up;
+        self.search(now, out);
+    }
+
+    /// Starts the attempt to reach a master that is due, if one is.
+    fn search(&mut self, now: Now, out: &mut Effects<Self>) {
+        if let Some((token, to)) = self.link.poll(now.mono) {
+            out.push(Effect::Connect { token, to });
+        }
+    }
+
+    fn connected(&mut self, now: Now, out: &mut Effects<Self>, token: ConnectToken, conn: ConnId) {
+        let until = now.mono + self.settings.limits.identification_timeout();
+        let Some(id) = self.link.connected(token, conn, until) else {
+            return out.close(conn, "not wanted any more");
+        };
+        let identification = Box::new(Identification {
+            node_type: NodeType::Storage,
+            nid: self.nid,
+            address: Some(self.address.clone()),
+            cluster: self.settings.cluster.clone(),
+            identity: self.identity.clone(),
+            session: None,
+            read_only: false,
+            topology: self.topology.clone(),
+            masters: self.link.masters().to_vec(),
+        });
+        out.send(conn, id, Packet::RequestIdentification { identification });
+    }
+
+    fn closed(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId) {
+        self.held.retain(|(from, _)| *from != conn);
+        if self.link.conn() == Some(conn) {
+            self.leave(out);
+            self.link.lost(now.mono);
+            self.search(now, out);
+        } else {
+            self.conns.remove(conn);
+            self.peer_lost(now, out, conn);
+        }
+    }
+
+    fn peer_lost(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId) {
+        self.reads.forget(conn);
+        if let Some(service) = &mut self.service {
+            let mut io = Io {
+                now,
+                out,
+                jobs: &mut self.jobs,
+            };
+            service
+                .transactions
+                .connection_lost(&self.cells, &mut io, conn);
+        }
+    }
+
+    /// Closes a connection on this node's own account.
+    fn drop_conn(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, reason: &str) {
+        out.close(conn, reason);
+        self.closed(now, out, conn);
+    }
+
+    /// Leaves the primary: the service ends, clients are sent away, who asked is not answered.
+    fn leave(&mut self, out: &mut Effects<Self>) {
+        self.stop_service(out);
+        self.tasks.clear();
+        if self.jobs.abandon() {
+            self.table = None;
+        }
+        if self.table.is_none()
+            && let Some(table) = self.cells.table().cloned()
+        {
+            // A table that was given up had closed the gate of what it took away.
+            self.cells.set(self.nid, table);
+        }
+        self.held.clear();
+        self.import = None;
+    }
+
+    fn stop_service(&mut self, out: &mut Effects<Self>) {
+        for conn in self.conns.clear() {
+            out.close(conn, "this node does not serve any more");
+        }
+        self.reads.clear();
+        if self.service.take().is_some() {
+            out.event(StorageEvent::NotOperating);
+        }
+    }
+
+    fn end(&mut self, out: &mut Effects<Self>, failure: Option<String>) {
+        self.phase = Phase::Ended;
+        self.service = None;
+        out.push(Effect::Stop { failure });
+    }
+
+    fn timer(&mut self, now: Now, out: &mut Effects<Self>) {
+        if self.phase == Phase::Starting {
+            if self.jobs.has_read(&AfterRead::Start) {
+                return;
+            }
+            let mut io = Io {
+                now,
+                out,
+                jobs: &mut self.jobs,
+            };
+            return io.read(Query::Start, AfterRead::Start);
+        }
+        if let Some(conn) = self.link.overdue(now.mono) {
+            self.drop_conn(now, out, conn, "the master does not answer");
+        }
+        for (conn, parked) in self.conns.expired(now.mono) {
+            if let Some(asker) = parked {
+                let message = "the primary master does not know you: identify there again";
+                let message = message.to_owned();
+                let code = ErrorCode::NotReady;
+                out.send(conn, asker.id, Packet::Error { code, message });
+            }
+            out.close(conn, "not identified in time");
+        }
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        io.retry();
+        self.search(now, out);
+    }
+
+    fn persisted(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        token: Token,
+        result: BackendResult<()>,
+    ) {
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        let retry_at = now.mono + self.settings.limits.persist_retry();
+        let Some((then, result)) = io.persisted(token, result, retry_at) else {
+            return;
+        };
+        if let AfterPersist::Data { conn, bytes, .. }
+        | AfterPersist::Import {
+            asker: Asker { conn, .. },
+            bytes,
+        } = &then
+            && self.conns.contains(*conn)
+        {
+            io.consumed(*conn, *bytes);
+        }
+        let refusable = matches!(
+            then,
+            AfterPersist::Data { .. }
+                | AfterPersist::Vote(_)
+                | AfterPersist::Import { .. }
+                | AfterPersist::Nothing
+        );
+        if let Err(error) = &result
+            && !(refusable && error.leaves_reads())
+        {
+            let why = format!("a write failed: {}", words(error));
+            return self.end(out, Some(why));
+        }
+        match then {
+            AfterPersist::Nothing => {}
+            AfterPersist::Table => self.table_stored(now, out),
+            AfterPersist::Reign(asker, reign) => {
+                self.reign = self.reign.max(reign);
+                out.send(asker.conn, asker.id, Packet::AnswerReignStarted { reign });
+            }
+            AfterPersist::OidMark(asker, mark) => {
+                self.oid_mark = self.oid_mark.max(mark);
+                out.send(asker.conn, asker.id, Packet::AnswerOidMarkStored { mark });
+            }
+            AfterPersist::ImportMark(asker, import, mark) => {
+                self.import_mark_stored(out, asker, import, mark);
+            }
+            AfterPersist::SyncImport(asker, import) => {
+                let closed = self.import.as_ref().and_then(Import::closed);
+                match closed {
+                    None => io.answer(asker, Packet::AnswerImportSynced { import }),
+                    Some(why) => io.error(asker, ErrorCode::Internal, why),
+                }
+            }
+            AfterPersist::Task(number) => self.tasks.persisted(&mut io, number),
+            AfterPersist::Import { asker, .. } => {
+                if let Some(import) = &mut self.import {
+                    import.persisted(&mut io, asker, result);
+                }
+            }
+            AfterPersist::Data { .. }
+            | AfterPersist::Vote(_)
+            | AfterPersist::Lock(_)
+            | AfterPersist::Unlock(_)
+            | AfterPersist::Clean => {
+                if let Some(service) = &mut self.service {
+                    service.persisted(&self.cells, &mut io, then, result);
+                }
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        token: Token,
+        result: BackendResult<QueryResult>,
+    ) {
+        let Some(then) = self.jobs.read_done(token) else {
+            return;
+        };
+        if let Err(error) = &result
+            && (!error.leaves_reads() || then == AfterRead::Start)
+        {
+            let why = format!("a read failed: {}", words(error));
+            return self.end(out, Some(why));
+        }
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        match (then, &mut self.service) {
+            (AfterRead::Start, _) => {
+                if let Ok(QueryResult::Start(start)) = result {
+                    self.started(now, out, *start);
+                }
+            }
+            (AfterRead::Serial(ticket), Some(service)) => {
+                let transactions = &mut service.transactions;
+                transactions.serial_read(&self.cells, &mut io, ticket, result);
+            }
+            (AfterRead::Peer(asker), Some(_)) => {
+                self.reads.done(&self.cells, &mut io, asker, result);
+            }
+            (AfterRead::Task(number), _) => {
+                self.tasks.found(&self.cells, &mut io, number, result);
+            }
+            (AfterRead::Clean, Some(service)) => match result {
+                Ok(page) => service.transactions.garbage_found(&mut io, page),
+                // It is left for the next start.
+                Err(error) => tracing::warn!(error = %words(&error), "cannot list what is left"),
+            },
+            (AfterRead::Serial(_) | AfterRead::Peer(_) | AfterRead::Clean, None) => {}
+        }
+    }
+
+    /// What follows from any input: reads that waited, requests of the primary whose turn it is,
+    /// messages that were held, and the node's own failure.
+    fn settle(&mut self, now: Now, out: &mut Effects<Self>) {
+        loop {
+            if self.phase != Phase::Up {
+                return;
+            }
+            if let Some(service) = &mut self.service
+                && service.transactions.take_unlocked()
+            {
+                let mut io = Io {
+                    now,
+                    out,
+                    jobs: &mut self.jobs,
+                };
+                self.reads
+                    .unlocked(&self.cells, &service.transactions, &mut io);
+            }
+            self.next_task(now, out);
+            if self.table.is_some() && !self.settings.mutations.table_not_durable {
+                break;
+            }
+            let Some((conn, message)) = self.held.pop_front() else {
+                break;
+            };
+            self.message(now, out, conn, message);
+        }
+        let timeout = self.settings.limits.persist_timeout();
+        if let Some(since) = self.jobs.oldest_persist()
+            && now.mono.since(since) >= timeout
+        {
+            let why = format!(
+                "a write takes longer than {} s: the disk is stuck, or has been full for as long",
+                timeout.as_secs_f32()
+            );
+            self.end(out, Some(why));
+        }
+    }
+}
+
+impl Service {
+    fn persisted(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        then: AfterPersist,
+        result: Result<(), BackendError>,
+    ) {
+        let transactions = &mut self.transactions;
+        match then {
+            AfterPersist::Data { txn, .. } => transactions.data_persisted(io, txn, result),
+            AfterPersist::Vote(txn) => transactions.vote_persisted(io, txn, result),
+            AfterPersist::Lock(txn) => transactions.lock_persisted(io, txn),
+            AfterPersist::Unlock(txn) => transactions.unlock_persisted(cells, io, txn),
+            AfterPersist::Clean => transactions.garbage_persisted(io),
+            _ => {}
+        }
+    }
+
+    fn client_gone(&mut self, cells: &Cells, io: &mut Io<'_>, nid: NodeId, session: SessionId) {
+        self.transactions.client_gone(cells, io, nid, session);
+    }
+}
+
+impl Core for StorageCore {
+    type Command = StorageCommand;
+    type Event = StorageEvent;
+    type Job = Job;
+    type Done = Done;
+
+    fn handle(&mut self, now: Now, input: Input<Self>, out: &mut Effects<Self>) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        match input {
+            Input::Timer => self.timer(now, out),
+            Input::Connected { token, conn } => self.connected(now, out, token, conn),
+            Input::ConnectFailed { token, error } => {
+                tracing::debug!(error, "no master there");
+                self.link.connect_failed(now.mono, token);
+                self.search(now, out);
+            }
+            Input::Accepted { conn, from } => {
+                if self.conns.unidentified() < self.settings.limits.unidentified_max {
+                    let timeout = self.settings.limits.identification_timeout();
+                    self.conns.accepted(conn, now.mono + timeout);
+                } else {
+                    tracing::warn!(%from, "too many connections that do not identify");
+                    out.close(conn, "too many connections that do not identify");
+                }
+            }
+            Input::Closed { conn, reason } => {
+                tracing::info!(?conn, reason, "connection closed");
+                self.closed(now, out, conn);
+            }
+            Input::Message { conn, message } => self.message(now, out, conn, message),
+            Input::Command(StorageCommand::Stop) => self.end(out, None),
+            Input::Done(Done::Persisted { token, result }) => {
+                self.persisted(now, out, token, result);
+            }
+            Input::Done(Done::Read { token, result }) => self.read(now, out, token, result),
+        }
+        self.settle(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.phase != Phase::Up {
+            return None;
+        }
+        let timeout = self.settings.limits.persist_timeout();
+        let stuck = self.jobs.oldest_persist().map(|since| since + timeout);
+        let all = [
+            stuck,
+            self.jobs.next_retry(),
+            self.conns.next_deadline(),
+            self.link.timeout(),
+        ];
+        all.into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! What clients say to this node.
+
+use neo_proto::{ConnId, Effects, ErrorCode, Message, Packet};
+
+use super::clients::{Client, Verdict};
+use super::import::Batch;
+use super::io::{Asker, Io};
+use super::read::Wanted;
+use super::transaction::{Target, VoteRecord};
+use super::{Now, StorageCore};
+
+impl StorageCore {
+    pub(super) fn peer_says(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        conn: ConnId,
+        message: Message,
+    ) {
+        match self.conns.client(conn) {
+            Some(client) => self.client_says(now, out, client, message),
+            None => self.stranger_says(now, out, conn, message),
+        }
+    }
+
+    fn stranger_says(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, message: Message) {
+        let asker = Asker {
+            conn,
+            id: message.id,
+        };
+        let identification = match message.packet {
+            Packet::RequestIdentification { identification } if !self.conns.is_parked(conn) => {
+                identification
+            }
+            other => return self.misunderstood(now, out, asker, &other),
+        };
+        let own = &self.settings.cluster;
+        let other_id = match (&self.identity, &identification.identity) {
+            (Some(own), Some(its)) => own.id != its.id,
+            _ => false,
+        };
+        let refusal = if identification.cluster != *own || other_id {
+            let asked = &identification.cluster;
+            let text = format!("this is a node of cluster {own:?}, you asked for {asked:?}");
+            Some((ErrorCode::OtherCluster, text))
+        } else if self.service.is_none() {
+            let text = "this storage node does not serve now: wait for the primary master";
+            Some((ErrorCode::NotReady, text.to_owned()))
+        } else {
+            None
+        };
+        let verdict = match refusal {
+            Some(refusal) => {
+                self.conns.remove(conn);
+                Verdict::Refuse(asker, refusal)
+            }
+            None => {
+                let deadline = now.mono + self.settings.limits.parked_timeout();
+                self.conns
+                    .identify(asker, &identification, self.reign, deadline)
+            }
+        };
+        self.pronounce(out, verdict);
+    }
+
+    fn client_says(&mut self, now: Now, out: &mut Effects<Self>, client: Client, message: Message) {
+        let Client { peer, read_only } = client;
+        let Message {
+            id,
+            packet,
+            payload,
+        } = message;
+        let asker = Asker {
+            conn: peer.conn,
+            id,
+        };
+        let (Some(service), cells) = (&mut self.service, &self.cells) else {
+            return;
+        };
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        let transactions = &mut service.transactions;
+        let writes = matches!(
+            packet,
+            Packet::AskStoreObject { .. }
+                | Packet::AskCheckCurrentSerial { .. }
+                | Packet::AskStoreTransaction { .. }
+                | Packet::AskVoteTransaction { .. }
+                | Packet::AskImport { .. }
+        );
+        if read_only && writes {
+            io.consumed(peer.conn, payload.len() as u64);
+            let text = "this client identified as read-only";
+            return io.error(asker, ErrorCode::ReadOnly, text);
+        }
+        let carries = matches!(
+            packet,
+            Packet::AskStoreObject { .. } | Packet::AskImport { .. }
+        );
+        if !carries && !payload.is_empty() {
+            io.consumed(peer.conn, payload.len() as u64);
+            return self.misunderstood(now, out, asker, &packet);
+        }
+        let mut vote = |io: &mut Io<'_>, txn, record: VoteRecord, objects| {
+            transactions.vote(cells, io, peer, id, txn, (record, objects));
+        };
+        match packet {
+            Packet::AskStoreTransaction {
+                txn,
+                meta,
+                oids,
+                objects,
+            } => vote(&mut io, txn, Some((meta, oids.0)), objects),
+            Packet::AskVoteTransaction { txn, objects } => vote(&mut io, txn, None, objects),
+            Packet::AskStoreObject {
+                txn,
+                oid,
+                serial,
+                kind,
+            } => {
+                let target = Target { txn, oid, serial };
+                transactions.store(cells, &mut io, peer, id, target, (kind, payload));
+            }
+            Packet::AskCheckCurrentSerial { txn, oid, serial } => {
+                let target = Target { txn, oid, serial };
+                transactions.check(cells, &mut io, peer, id, target);
+            }
+            Packet::AskRelockObject { txn, oid } => {
+                transactions.relock(cells, &mut io, peer, id, (txn, oid));
+            }
+            Packet::AbortTransaction { txn, .. } => {
+                transactions.abort(cells, &mut io, txn, Some(peer));
+            }
+            Packet::AskImport {
+                import,
+                transactions,
+                revisions,
+            } => {
+                let batch = Batch {
+                    import,
+                    transactions,
+                    revisions,
+                    payload,
+                };
+                match &mut self.import {
+                    Some(going) => {
+                        going.take(
+                            cells,
+                            &mut io,
+                            (peer.conn, id),
+                            batch,
+                            self.object_bytes_max,
+                        );
+                    }
+                    None => {
+                        io.consumed(peer.conn, batch.payload.len() as u64);
+                        let text = "no import goes on: ask the primary master to begin one";
+                        io.error(asker, ErrorCode::UnknownTransaction, text);
+                    }
+                }
+            }
+            other => match wanted(&other) {
+                Some(wanted) => self.reads.ask(cells, transactions, &mut io, asker, wanted),
+                None => self.misunderstood(now, out, asker, &other),
+            },
+        }
+    }
+
+    /// A message that makes no sense here: the peer is told, and sent away.
+    fn misunderstood(&mut self, now: Now, out: &mut Effects<Self>, asker: Asker, packet: &Packet) {
+        let message = format!("{} was not expected", packet.name());
+        if !packet.is_answer() && asker.id.0 != 0 {
+            let (code, message) = (ErrorCode::Protocol, message.clone());
+            out.send(asker.conn, asker.id, Packet::Error { code, message });
+        }
+        self.drop_conn(now, out, asker.conn, &message);
+    }
+}
+
+fn wanted(packet: &Packet) -> Option<Wanted> {
+    Some(match *packet {
+        Packet::AskObject { oid, at } => Wanted::Object { oid, at },
+        Packet::AskTransactionInformation { tid } => Wanted::Transaction { tid },
+        Packet::AskTransactions {
+            partition,
+            min,
+            max,
+            entries,
+        } => Wanted::Transactions {
+            partition,
+            min,
+            max,
+            entries,
+        },
+        Packet::AskRevisions {
+            partition,
+            min,
+            max,
+            bytes,
+        } => Wanted::Revisions {
+            partition,
+            min,
+            max,
+            bytes,
+        },
+        Packet::AskFinalTid { txn } => Wanted::FinalTid { txn },
+        _ => return None,
+    })
+}

@@ -1,0 +1,426 @@
+//! What masters say to this node.
+
+use neo_api::{Durability, NodeState, PartitionTable, Reign, Tid, WriteBatch, WriteOp};
+use neo_proto::{ClusterIdentity, ConnId, Effects, ErrorCode, Message, NodeInfo, Packet, Recovery};
+
+use super::clients::Verdict;
+use super::effect::{IMPORT_TID, OID_MARK, REIGN, StorageEvent};
+use super::import::Import;
+use super::initialization::{set, set_identity};
+use super::io::{AfterPersist, Asker, Io};
+use super::task::Waiting;
+use super::transaction::Transactions;
+use super::{NewTable, Now, Service, StorageCore};
+
+impl StorageCore {
+    pub(super) fn master_says(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        conn: ConnId,
+        message: Message,
+    ) {
+        let Message { id, packet, .. } = message;
+        if let Some(request) = self.link.identifying() {
+            if id == request && packet.is_answer() {
+                return self.identified(now, out, conn, packet);
+            }
+            let reason = format!("{} before the identification's answer", packet.name());
+            return self.drop_conn(now, out, conn, &reason);
+        }
+        if let Err(reason) = self.primary_says(now, out, Asker { conn, id }, packet) {
+            tracing::error!(reason, "the primary and this node disagree");
+            if id.0 != 0 {
+                let (code, message) = (ErrorCode::Protocol, reason.clone());
+                out.send(conn, id, Packet::Error { code, message });
+            }
+            self.drop_conn(now, out, conn, &reason);
+        }
+    }
+
+    fn identified(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, answer: Packet) {
+        match answer {
+            Packet::AcceptIdentification { your_nid, .. } => {
+                if let Some(nid) = self.nid.filter(|nid| *nid != your_nid)
+                    && self.cells.table().is_some()
+                {
+                    let why = format!(
+                        "the primary calls this node {your_nid}, but its database is that of {nid}"
+                    );
+                    return self.end(out, Some(why));
+                }
+                self.nid = Some(your_nid);
+                self.link.accepted();
+                out.event(StorageEvent::Identified { nid: your_nid });
+            }
+            Packet::NotPrimaryMaster { primary, masters } => {
+                out.close(conn, "not the primary master");
+                self.link.redirected(now.mono, primary, masters);
+                self.search(now, out);
+            }
+            Packet::Error {
+                code: ErrorCode::OtherCluster,
+                message,
+            } => self.end(out, Some(message)),
+            Packet::Error { code, message } => {
+                tracing::warn!(%code, message, "the master refuses this node");
+                self.drop_conn(now, out, conn, "refused by the master");
+            }
+            other => {
+                let reason = format!("{} answers no identification", other.name());
+                self.drop_conn(now, out, conn, &reason);
+            }
+        }
+    }
+
+    fn primary_says(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        asker: Asker,
+        packet: Packet,
+    ) -> Result<(), String> {
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        match packet {
+            Packet::NotifyNodeInformation { full, nodes } => {
+                self.node_information(now, out, full, &nodes);
+            }
+            Packet::NotifyClusterInformation { .. } => {}
+            Packet::SendPartitionTable { identity, table } => {
+                self.new_table(now, out, identity, *table)?;
+            }
+            Packet::NotifyPartitionChanges {
+                base,
+                version,
+                replicas,
+                changes,
+            } => {
+                let current = self.cells.table().filter(|table| table.version == base);
+                let mut table = current
+                    .cloned()
+                    .ok_or_else(|| format!("changes of table {base}, which is not here"))?;
+                table
+                    .apply(version, replicas, &changes)
+                    .map_err(|error| error.to_string())?;
+                let op = WriteOp::ChangeCells {
+                    version,
+                    replicas,
+                    changes,
+                };
+                self.store_table(now, out, None, table, vec![op]);
+            }
+            Packet::AskRecovery {}
+            | Packet::AskPartitionTable {}
+            | Packet::AskStartReign { .. }
+            | Packet::AskLockedTransactions { .. }
+            | Packet::AskFinalTid { .. }
+            | Packet::AskValidateTransaction { .. }
+            | Packet::AskLastIds {}
+            | Packet::AskTruncate { .. }
+            | Packet::AskImportMark { .. }
+            | Packet::StartOperation { .. } => {
+                self.tasks.queue.push_back(Waiting { asker, packet });
+            }
+            Packet::AskStoreOidMark { mark } => {
+                let value = self.oid_mark.max(mark).to_string();
+                let batch = WriteBatch::from(vec![set(OID_MARK, Some(value))]);
+                let then = AfterPersist::OidMark(asker, mark);
+                io.persist_surely(batch, Durability::Synced, then);
+            }
+            Packet::AskSyncImport { import } => {
+                if self.import.as_ref().map(Import::number) != Some(import) {
+                    return Err(format!("import {import} is not the one that goes on"));
+                }
+                let then = AfterPersist::SyncImport(asker, import);
+                io.persist_surely(WriteBatch::new(), Durability::Synced, then);
+            }
+            Packet::StopOperation {} => {
+                self.tasks.clear();
+                self.stop_service(out);
+                self.jobs.abandon();
+            }
+            Packet::AskLockInformation { txn, tid } => {
+                let service = self.service.as_mut().ok_or("this node does not serve")?;
+                let transactions = &mut service.transactions;
+                transactions.lock(&self.cells, &mut io, asker, txn, tid)?;
+            }
+            Packet::NotifyUnlockInformation { txn } => {
+                let service = self.service.as_mut().ok_or("this node does not serve")?;
+                service.transactions.unlock(&self.cells, &mut io, txn)?;
+            }
+            Packet::AbortTransaction { txn, .. } => {
+                if let Some(service) = &mut self.service {
+                    service.transactions.abort(&self.cells, &mut io, txn, None);
+                }
+            }
+            other => return Err(format!("{} was not expected", other.name())),
+        }
+        Ok(())
+    }
+
+    fn node_information(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        full: bool,
+        nodes: &[NodeInfo],
+    ) {
+        let own = nodes.iter().find(|node| Some(node.nid) == self.nid);
+        if let Some(own) = own
+            && matches!(own.state, NodeState::Down | NodeState::Unknown)
+        {
+            tracing::info!(state = %own.state, "the primary wants this node to stop");
+            return self.end(out, None);
+        }
+        let changes = self.conns.nodes(full, nodes);
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        for (nid, session) in changes.gone {
+            if let Some(service) = &mut self.service {
+                service.client_gone(&self.cells, &mut io, nid, session);
+            }
+        }
+        for conn in changes.close {
+            self.held.retain(|(from, _)| *from != conn);
+            self.reads.forget(conn);
+            out.close(conn, "the primary master says that this client is gone");
+        }
+        for verdict in changes.verdicts {
+            self.pronounce(out, verdict);
+        }
+    }
+
+    /// Tells a peer what became of its identification.
+    pub(super) fn pronounce(&self, out: &mut Effects<Self>, verdict: Verdict) {
+        match verdict {
+            Verdict::Wait => {}
+            Verdict::Refuse(asker, (code, message)) => {
+                out.send(asker.conn, asker.id, Packet::Error { code, message });
+                out.close(asker.conn, "not accepted");
+            }
+            Verdict::Accept(client, asker) => {
+                let answer = Packet::AcceptIdentification {
+                    node_type: neo_api::NodeType::Storage,
+                    nid: self.nid,
+                    your_nid: client.peer.nid,
+                    reign: self.reign,
+                    session: client.peer.session,
+                    identity: None,
+                };
+                out.send(asker.conn, asker.id, answer);
+            }
+        }
+    }
+
+    fn new_table(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        identity: Option<ClusterIdentity>,
+        table: PartitionTable,
+    ) -> Result<(), String> {
+        table.check().map_err(|error| error.to_string())?;
+        let nid = self.nid.ok_or("a partition table before a node id")?;
+        if let Some(current) = self.cells.table() {
+            if table.version < current.version {
+                let (old, new) = (table.version, current.version);
+                return Err(format!("table {old} is older than {new}, which is here"));
+            }
+            if table.rows.len() != current.rows.len() {
+                let (is, was) = (table.rows.len(), current.rows.len());
+                return Err(format!("a table of {is} partitions; there are {was} here"));
+            }
+        }
+        if let (Some(own), Some(other)) = (&self.identity, &identity)
+            && own.id != other.id
+        {
+            let why = format!("this is a node of cluster {}, not {}", own.id, other.id);
+            return Err(why);
+        }
+        let mut ops = set_identity(&self.settings.cluster, nid, identity.as_ref());
+        ops.push(WriteOp::SetPartitionTable(table.clone()));
+        self.store_table(now, out, identity, table, ops);
+        Ok(())
+    }
+
+    fn store_table(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        identity: Option<ClusterIdentity>,
+        table: PartitionTable,
+        ops: Vec<WriteOp>,
+    ) {
+        // What it takes away must not be read from now on; what it gives, once it is durable.
+        self.cells.narrow(&table);
+        self.table = Some(NewTable { table, identity });
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        io.persist_surely(ops.into(), Durability::Synced, AfterPersist::Table);
+        if self.settings.mutations.table_not_durable {
+            self.table_stored(now, out);
+        }
+    }
+
+    /// The new table is durable.
+    pub(super) fn table_stored(&mut self, _now: Now, out: &mut Effects<Self>) {
+        let Some(NewTable { table, identity }) = self.table.take() else {
+            return;
+        };
+        let version = table.version;
+        if identity.is_some() {
+            self.identity = identity;
+        }
+        self.cells.set(self.nid, table);
+        if let Some(conn) = self.link.up() {
+            out.notify(conn, Packet::NotifyPartitionTableStored { version });
+        }
+    }
+
+    /// Starts the request of the primary whose turn it is.
+    pub(super) fn next_task(&mut self, now: Now, out: &mut Effects<Self>) {
+        while !self.tasks.is_busy() {
+            let Some(next) = self.tasks.queue.front() else {
+                return;
+            };
+            let truncate = matches!(next.packet, Packet::AskTruncate { .. });
+            if truncate && let Some(import) = &mut self.import {
+                // Its batches that are on their way are taken back too.
+                import.close();
+                if import.is_writing() {
+                    return;
+                }
+            }
+            if self.service.is_none() && !self.jobs.is_quiet() {
+                return;
+            }
+            let Some(next) = self.tasks.queue.pop_front() else {
+                return;
+            };
+            let asker = next.asker;
+            if let Err(reason) = self.start_task(now, out, next) {
+                tracing::error!(reason, "the primary and this node disagree");
+                let (code, message) = (ErrorCode::Protocol, reason.clone());
+                out.send(asker.conn, asker.id, Packet::Error { code, message });
+                return self.drop_conn(now, out, asker.conn, &reason);
+            }
+        }
+    }
+
+    fn start_task(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        next: Waiting,
+    ) -> Result<(), String> {
+        let asker = next.asker;
+        let serves = self.service.is_some();
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        match next.packet {
+            Packet::AskRecovery {} => {
+                let recovery = Box::new(Recovery {
+                    version: self.cells.version(),
+                    reign: self.reign,
+                    identity: self.identity.clone(),
+                    oid_mark: self.oid_mark,
+                    backup_tid: None,
+                    truncate_tid: None,
+                    import_tid: self.import_tid,
+                });
+                io.answer(asker, Packet::AnswerRecovery { recovery });
+            }
+            Packet::AskPartitionTable {} => {
+                let table = self.cells.table().cloned().map(Box::new);
+                io.answer(asker, Packet::AnswerPartitionTable { table });
+            }
+            Packet::AskStartReign { reign } => {
+                if serves || reign < self.reign {
+                    let known = self.reign;
+                    return Err(format!("reign {reign} can't start: {known} has been here"));
+                }
+                let batch = WriteBatch::from(vec![set(REIGN, Some(reign.0.to_string()))]);
+                let then = AfterPersist::Reign(asker, reign);
+                io.persist_surely(batch, Durability::Synced, then);
+            }
+            Packet::AskImportMark { import, mark } => {
+                let value = mark.map(|mark| mark.to_string());
+                let batch = WriteBatch::from(vec![set(IMPORT_TID, value)]);
+                if mark.is_none() {
+                    // Late batches of it are refused from now on.
+                    self.import = None;
+                }
+                let then = AfterPersist::ImportMark(asker, import, mark);
+                io.persist_surely(batch, Durability::Synced, then);
+            }
+            Packet::StartOperation { operation } => self.start_operation(now, out, operation)?,
+            Packet::AskValidateTransaction { .. } if serves => {
+                return Err("a transaction is validated while this node serves".to_owned());
+            }
+            _ => self.tasks.start(&self.cells, &mut io, next),
+        }
+        Ok(())
+    }
+
+    fn start_operation(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        operation: u64,
+    ) -> Result<(), String> {
+        if self.service.is_some() {
+            return Err("this node serves already".to_owned());
+        }
+        if self.cells.table().is_none() || self.reign == Reign(0) {
+            return Err("this node can't serve without a partition table and a reign".to_owned());
+        }
+        let mut transactions = Transactions::new(
+            self.reign,
+            self.settings.limits.clone(),
+            self.settings.mutations,
+            self.object_bytes_max,
+        );
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        transactions.collect_garbage(&mut io);
+        self.service = Some(Service { transactions });
+        out.event(StorageEvent::Operating);
+        if let Some(conn) = self.link.up() {
+            out.notify(conn, Packet::NotifyReady { operation });
+        }
+        Ok(())
+    }
+
+    pub(super) fn import_mark_stored(
+        &mut self,
+        out: &mut Effects<Self>,
+        asker: Asker,
+        number: u64,
+        mark: Option<Tid>,
+    ) {
+        self.import_tid = mark;
+        match (mark, &mut self.import) {
+            (None, _) => self.import = None,
+            (Some(mark), Some(import)) if import.number() == number => import.raise(mark),
+            (Some(mark), _) => self.import = Some(Import::new(number, mark)),
+        }
+        let import = number;
+        out.send(asker.conn, asker.id, Packet::AnswerImportMark { import });
+    }
+}

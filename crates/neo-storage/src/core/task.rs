@@ -1,0 +1,353 @@
+//! Long requests of the primary: what recovery and verification ask, and truncation. One at a
+//! time, in the order asked.
+//!
+//! Outside of service each waits until every write of an earlier period is done: what verification
+//! is told must not change by a write that was still on its way.
+
+use std::collections::VecDeque;
+
+use neo_api::{
+    BackendResult, Durability, ObjectData, Oid, PageLimit, Partition, Partitioning, RevisionId,
+    Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
+};
+use neo_proto::{ErrorCode, FinalTid, Packet, WireLastIds};
+
+use super::cells::Cells;
+use super::effect::{Query, QueryResult};
+use super::io::{AfterPersist, AfterRead, Asker, Io, code_of, words};
+use super::transaction::{UNLOCK_PAGE, committed};
+
+/// Transactions in one answer.
+const LOCKED_PAGE: usize = 1_000;
+/// Rows removed by one batch of a truncation.
+const TRUNCATE_PAGE: usize = 1_000;
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) asker: Asker,
+    pub(crate) packet: Packet,
+}
+
+/// The requests of the primary.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    pub(crate) queue: VecDeque<Waiting>,
+    current: Option<Task>,
+    /// Of the current one; what is left of earlier ones is told apart by it.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Task {
+    asker: Asker,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Locked,
+    FinalTid,
+    LastIds,
+    Validate(Validate),
+    Truncate(Truncate),
+}
+
+#[derive(Debug)]
+struct Validate {
+    txn: TxnId,
+    tid: Tid,
+    record: Option<(TransactionMeta, Vec<Oid>)>,
+    after: Option<Oid>,
+    last: bool,
+}
+
+#[derive(Debug)]
+struct Truncate {
+    after: Tid,
+    partitions: VecDeque<Partition>,
+    /// Of the first partition.
+    transactions: bool,
+    last: bool,
+}
+
+impl Tasks {
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The primary is gone.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.current = None;
+    }
+
+    /// Starts one of the requests that take several steps.
+    pub(crate) fn start(&mut self, cells: &Cells, io: &mut Io<'_>, waiting: Waiting) {
+        let Waiting { asker, packet } = waiting;
+        self.number += 1;
+        let (kind, query) = match packet {
+            Packet::AskLockedTransactions { after } => {
+                let limit = LOCKED_PAGE;
+                (Kind::Locked, Query::Unfinished { after, limit })
+            }
+            Packet::AskFinalTid { txn } => {
+                let Some(partitioning) = cells.partitioning() else {
+                    return no_table(io, asker);
+                };
+                let partition = partitioning.of_tid(txn.ttid);
+                (Kind::FinalTid, Query::FinalTid { partition, txn })
+            }
+            Packet::AskLastIds {} => {
+                let partitions = cells.all_readable();
+                (Kind::LastIds, Query::LastIds { partitions })
+            }
+            Packet::AskValidateTransaction { txn, tid } => {
+                let validate = Validate {
+                    txn,
+                    tid,
+                    record: None,
+                    after: None,
+                    last: false,
+                };
+                (Kind::Validate(validate), Query::UnfinishedOne { txn })
+            }
+            Packet::AskTruncate { after } => {
+                let truncate = Truncate {
+                    after,
+                    partitions: cells.assigned().into(),
+                    transactions: false,
+                    last: false,
+                };
+                let kind = Kind::Truncate(truncate);
+                self.current = Some(Task { asker, kind });
+                return self.truncate(io);
+            }
+            other => {
+                let text = format!("{} is not understood here", other.name());
+                return io.error(asker, ErrorCode::Protocol, text);
+            }
+        };
+        self.current = Some(Task { asker, kind });
+        io.read(query, AfterRead::Task(self.number));
+    }
+
+    /// A read of the current request is done.
+    pub(crate) fn found(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        number: u64,
+        result: BackendResult<QueryResult>,
+    ) {
+        let Some(task) = self.current.as_mut().filter(|_| number == self.number) else {
+            return;
+        };
+        let asker = task.asker;
+        let found = match result {
+            Ok(found) => found,
+            Err(error) => {
+                self.current = None;
+                return io.error(asker, code_of(&error), words(&error));
+            }
+        };
+        match (&mut task.kind, found) {
+            (Kind::Locked, QueryResult::Unfinished(page)) => {
+                let more = page.len() == LOCKED_PAGE;
+                let transactions = page.into_iter().map(|u| (u.txn, u.tid)).collect();
+                let answer = Packet::AnswerLockedTransactions { transactions, more };
+                self.finish(io, answer);
+            }
+            (Kind::FinalTid, QueryResult::FinalTid(tid)) => {
+                let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
+                self.finish(io, Packet::AnswerFinalTid { tid });
+            }
+            (Kind::LastIds, QueryResult::LastIds(ids)) => {
+                let ids = WireLastIds {
+                    first_tid: ids.first_tid,
+                    last_tid: ids.last_tid,
+                    last_oid: ids.last_oid,
+                };
+                self.finish(io, Packet::AnswerLastIds { ids, version: None });
+            }
+            (Kind::Validate(_), QueryResult::Unfinished(page)) => {
+                self.validate(io, page.into_iter().next());
+            }
+            (Kind::Validate(validate), QueryResult::UnfinishedObjects(page)) => {
+                let Some(partitioning) = cells.partitioning() else {
+                    self.current = None;
+                    return no_table(io, asker);
+                };
+                let objects: Vec<_> = page.into_iter().map(|o| (o.oid, o.data)).collect();
+                let (batch, durability) = validate.page(partitioning, &objects);
+                io.persist_surely(batch, durability, AfterPersist::Task(number));
+            }
+            (Kind::Truncate(truncate), QueryResult::Revisions(page)) => {
+                let Some(partition) = truncate.partitions.front().copied() else {
+                    return;
+                };
+                truncate.transactions = page.is_empty();
+                let delete = |id| WriteOp::DeleteObject { partition, id };
+                let batch: Vec<_> = page.into_iter().map(delete).collect();
+                self.remove(io, batch);
+            }
+            (Kind::Truncate(truncate), QueryResult::Transactions { page, .. }) => {
+                let Some(partition) = truncate.partitions.front().copied() else {
+                    return;
+                };
+                if page.is_empty() {
+                    truncate.partitions.pop_front();
+                    truncate.transactions = false;
+                }
+                let delete = |tid| WriteOp::DeleteTransaction { partition, tid };
+                let batch: Vec<_> = page.into_iter().map(|r| delete(r.tid)).collect();
+                self.remove(io, batch);
+            }
+            _ => {
+                self.current = None;
+                io.error(asker, ErrorCode::Internal, "the node failed");
+            }
+        }
+    }
+
+    /// A write of the current request is done.
+    pub(crate) fn persisted(&mut self, io: &mut Io<'_>, number: u64) {
+        let Some(task) = self.current.as_ref().filter(|_| number == self.number) else {
+            return;
+        };
+        match &task.kind {
+            Kind::Validate(validate) if validate.last => {
+                let txn = validate.txn;
+                self.finish(io, Packet::AnswerTransactionValidated { txn });
+            }
+            Kind::Validate(validate) => {
+                let query = Query::UnfinishedObjects {
+                    txn: validate.txn,
+                    after: validate.after,
+                    limit: UNLOCK_PAGE,
+                };
+                io.read(query, AfterRead::Task(number));
+            }
+            Kind::Truncate(truncate) if truncate.last => {
+                let after = truncate.after;
+                self.finish(io, Packet::AnswerTruncated { after });
+            }
+            Kind::Truncate(_) => self.truncate(io),
+            Kind::Locked | Kind::FinalTid | Kind::LastIds => {}
+        }
+    }
+
+    fn finish(&mut self, io: &mut Io<'_>, answer: Packet) {
+        if let Some(task) = self.current.take() {
+            io.answer(task.asker, answer);
+        }
+    }
+
+    /// The row of the transaction, if it is not moved yet.
+    fn validate(&mut self, io: &mut Io<'_>, row: Option<UnfinishedTransaction>) {
+        let number = self.number;
+        let Some(Task {
+            asker,
+            kind: Kind::Validate(validate),
+        }) = &mut self.current
+        else {
+            return;
+        };
+        let (txn, tid) = (validate.txn, validate.tid);
+        let Some(row) = row else {
+            // Moved before; that may not be durable yet.
+            validate.last = true;
+            let nothing = WriteBatch::new();
+            return io.persist_surely(nothing, Durability::Synced, AfterPersist::Task(number));
+        };
+        if let Some(other) = row.tid.filter(|other| *other != tid) {
+            let text = format!("transaction {txn} is locked here with {other}, not {tid}");
+            io.error(*asker, ErrorCode::Internal, text);
+            self.current = None;
+            return;
+        }
+        validate.record = row.record;
+        // The tid first: whatever part of the rest survives a crash comes with it.
+        let lock = WriteBatch::from(vec![WriteOp::LockUnfinished { txn, tid }]);
+        io.persist_surely(lock, Durability::Buffered, AfterPersist::Task(number));
+    }
+
+    /// Looks for the next page to remove.
+    fn truncate(&mut self, io: &mut Io<'_>) {
+        let number = self.number;
+        let Some(Task {
+            kind: Kind::Truncate(truncate),
+            ..
+        }) = &mut self.current
+        else {
+            return;
+        };
+        let first = truncate.after.checked_next();
+        let (Some(partition), Some(min)) = (truncate.partitions.front().copied(), first) else {
+            truncate.last = true;
+            let nothing = WriteBatch::new();
+            return io.persist_surely(nothing, Durability::Synced, AfterPersist::Task(number));
+        };
+        let query = if truncate.transactions {
+            Query::Transactions {
+                partition,
+                min,
+                max: Tid::MAX,
+                limit: PageLimit {
+                    entries: TRUNCATE_PAGE,
+                    bytes: 1 << 20,
+                },
+            }
+        } else {
+            let oid = Oid::ZERO;
+            Query::Revisions {
+                partition,
+                min: RevisionId { tid: min, oid },
+                max: Tid::MAX,
+                limit: TRUNCATE_PAGE,
+            }
+        };
+        io.read(query, AfterRead::Task(number));
+    }
+
+    fn remove(&mut self, io: &mut Io<'_>, ops: Vec<WriteOp>) {
+        if ops.is_empty() {
+            return self.truncate(io);
+        }
+        let batch = WriteBatch::from(ops);
+        let then = AfterPersist::Task(self.number);
+        io.persist_surely(batch, Durability::Buffered, then);
+    }
+}
+
+impl Validate {
+    /// Moves a page of objects; with the last goes the row.
+    fn page(
+        &mut self,
+        partitioning: Partitioning,
+        objects: &[(Oid, ObjectData)],
+    ) -> (WriteBatch, Durability) {
+        let (txn, tid) = (self.txn, self.tid);
+        let put = objects.iter().map(|&(oid, data)| WriteOp::PutObject {
+            partition: partitioning.of_oid(oid),
+            id: RevisionId { tid, oid },
+            data,
+        });
+        let mut batch = WriteBatch::from(put.collect::<Vec<_>>());
+        self.after = objects.last().map(|(oid, _)| *oid).or(self.after);
+        self.last = objects.len() < UNLOCK_PAGE;
+        if !self.last {
+            return (batch, Durability::Buffered);
+        }
+        if let Some(record) = self.record.take() {
+            batch.push(committed(partitioning.of_tid(tid), txn, tid, record));
+        }
+        batch.push(WriteOp::DropUnfinished { txn });
+        (batch, Durability::Synced)
+    }
+}
+
+fn no_table(io: &mut Io<'_>, asker: Asker) {
+    let text = "this node has no partition table";
+    io.error(asker, ErrorCode::NotReady, text);
+}

@@ -1,0 +1,145 @@
+//! Removal of what transactions wrote that were not committed: those aborted now, and those that
+//! an earlier period of service left behind.
+
+use std::collections::VecDeque;
+
+use neo_api::{DataId, Durability, Reign, TxnId, WriteBatch, WriteOp};
+
+use crate::core::effect::{Query, QueryResult};
+use crate::core::io::{AfterPersist, AfterRead, Io};
+
+/// Values removed by one write.
+const PAGE: usize = 1_000;
+
+/// What is to be removed. One page is written at a time; nobody waits for it.
+#[derive(Debug)]
+pub(super) struct Garbage {
+    /// Transactions of earlier reigns are garbage, all of them.
+    reign: Reign,
+    data: Vec<DataId>,
+    rows: VecDeque<TxnId>,
+    /// What an earlier period of service left; done when `None`.
+    left: Option<Left>,
+    busy: bool,
+}
+
+/// Values first, then rows: a value whose row is gone would never be found again.
+#[derive(Debug)]
+enum Left {
+    Data(Option<(TxnId, DataId)>),
+    Rows(Option<TxnId>),
+}
+
+impl Garbage {
+    pub(super) const fn new(reign: Reign) -> Self {
+        Self {
+            reign,
+            data: Vec::new(),
+            rows: VecDeque::new(),
+            left: None,
+            busy: false,
+        }
+    }
+
+    pub(super) fn data(&mut self, id: DataId) {
+        self.data.push(id);
+    }
+
+    pub(super) fn rows(&mut self, txn: TxnId) {
+        self.rows.push_back(txn);
+    }
+
+    /// Starts to look for what earlier periods of service left.
+    pub(super) fn collect(&mut self, io: &mut Io<'_>) {
+        self.left = Some(Left::Data(None));
+        self.pump(io);
+    }
+
+    pub(super) fn pump(&mut self, io: &mut Io<'_>) {
+        if self.busy {
+            return;
+        }
+        let mut batch = WriteBatch::new();
+        if !self.data.is_empty() {
+            let rest = self.data.split_off(self.data.len().min(PAGE));
+            let ids = std::mem::replace(&mut self.data, rest);
+            batch.push(WriteOp::DeleteData { ids });
+        }
+        if self.data.is_empty() {
+            let rows = self.rows.drain(..self.rows.len().min(PAGE));
+            batch
+                .ops
+                .extend(rows.map(|txn| WriteOp::DropUnfinished { txn }));
+        }
+        if !batch.is_empty() {
+            self.busy = true;
+            io.persist_surely(batch, Durability::Buffered, AfterPersist::Clean);
+            return;
+        }
+        let limit = PAGE;
+        let query = match &self.left {
+            None => return,
+            Some(Left::Data(after)) => Query::LooseData {
+                after: *after,
+                limit,
+            },
+            Some(Left::Rows(after)) => Query::Unfinished {
+                after: *after,
+                limit,
+            },
+        };
+        self.busy = true;
+        io.read(query, AfterRead::Clean);
+    }
+
+    pub(super) fn persisted(&mut self, io: &mut Io<'_>) {
+        self.busy = false;
+        self.pump(io);
+    }
+
+    /// A page of what was left.
+    pub(super) fn found(&mut self, io: &mut Io<'_>, page: QueryResult) {
+        self.busy = false;
+        match page {
+            QueryResult::LooseData(page) => {
+                let last = page.last().copied();
+                // Names are in order: those of this reign, which are in use, come last.
+                let old = page.into_iter().filter(|(txn, _)| txn.reign < self.reign);
+                let old: Vec<_> = old.map(|(_, id)| id).collect();
+                self.left = Some(match last.filter(|(txn, _)| txn.reign < self.reign) {
+                    Some(last) => Left::Data(Some(last)),
+                    None => Left::Rows(None),
+                });
+                self.data.extend(old);
+            }
+            QueryResult::Unfinished(page) => {
+                let last = page.last().map(|unfinished| unfinished.txn);
+                let old = page.into_iter().map(|unfinished| unfinished.txn);
+                let old = old.filter(|txn| txn.reign < self.reign);
+                self.rows.extend(old);
+                self.left = last
+                    .filter(|txn| txn.reign < self.reign)
+                    .map(|last| Left::Rows(Some(last)));
+            }
+            _ => self.left = None,
+        }
+        self.pump(io);
+    }
+}
+
+impl super::Transactions {
+    /// Drops what earlier periods of service left unfinished. All that could be committed was, in
+    /// verification; the names of new transactions are of a later reign, so that nothing of theirs
+    /// can be taken for it.
+    pub(crate) fn collect_garbage(&mut self, io: &mut Io<'_>) {
+        self.garbage.collect(io);
+    }
+
+    pub(crate) fn garbage_persisted(&mut self, io: &mut Io<'_>) {
+        self.garbage.persisted(io);
+    }
+
+    pub(crate) fn garbage_found(&mut self, io: &mut Io<'_>, page: QueryResult) {
+        self.garbage.found(io, page);
+    }
+}

@@ -1,0 +1,389 @@
+//! Unfinished transactions: what they store, which locks they have, how far they are.
+//!
+//! `store` takes stores, checks and relocks; `finish` votes, locks and unlocks; `garbage` removes
+//! what aborted transactions wrote.
+
+mod finish;
+mod garbage;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use neo_api::{
+    DataId, NodeId, ObjectData, Oid, Record, Reign, SessionId, Tid, TransactionMeta, TxnId,
+};
+use neo_proto::{ConnId, ErrorCode};
+
+use super::cells::Cells;
+use super::io::{Asker, Io};
+use super::lock::{Locks, Ticket};
+use crate::config::{Mutations, StorageLimits};
+
+pub(crate) use finish::{UNLOCK_PAGE, VoteRecord, committed};
+pub(crate) use store::Target;
+
+use garbage::Garbage;
+use store::Request;
+
+/// Names of ended transactions that are remembered, so that what arrives late is refused.
+const ENDED_MAX: usize = 10_000;
+
+/// Why a request is refused.
+pub(crate) type Refusal = (ErrorCode, String);
+
+/// A client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) conn: ConnId,
+    pub(crate) nid: NodeId,
+    pub(crate) session: SessionId,
+}
+
+/// The unfinished transactions of one period of service.
+#[derive(Debug)]
+pub(crate) struct Transactions {
+    reign: Reign,
+    limits: StorageLimits,
+    mutations: Mutations,
+    object_bytes_max: usize,
+    txns: BTreeMap<TxnId, Txn>,
+    locks: Locks,
+    requests: BTreeMap<Ticket, Request>,
+    last_ticket: u64,
+    unanswered: BTreeMap<ConnId, usize>,
+    /// Requests that have just got their lock.
+    ready: VecDeque<Ticket>,
+    /// Bytes of values in memory.
+    buffered: usize,
+    /// Objects that readers of this tid or later wait for.
+    read_locks: BTreeMap<Oid, Tid>,
+    locked: BTreeMap<Tid, TxnId>,
+    /// Whether a transaction was unlocked since it was asked.
+    unlocked: bool,
+    ended: BTreeSet<TxnId>,
+    ended_order: VecDeque<TxnId>,
+    garbage: Garbage,
+}
+
+#[derive(Debug)]
+struct Txn {
+    peer: Peer,
+    /// Whether its client's connection is there.
+    connected: bool,
+    stage: Stage,
+    objects: BTreeMap<Oid, Object>,
+    /// Objects whose newest serial is being read, with the requests that come next.
+    busy: BTreeMap<Oid, VecDeque<Ticket>>,
+    /// Requests that are not answered.
+    tickets: BTreeSet<Ticket>,
+    /// Bytes of values in memory.
+    buffered: usize,
+    /// Values that are being written before the vote.
+    writing: usize,
+    /// Why it can only be aborted here.
+    refused: Option<ErrorCode>,
+    /// Whether the backend may have rows of it.
+    has_rows: bool,
+    /// On a node of its metadata, from the vote on.
+    record: Option<Box<(TransactionMeta, Vec<Oid>)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Takes stores.
+    Open,
+    /// The vote is being written; pages up to this oid are.
+    Voting {
+        asker: Asker,
+        with_record: bool,
+        after: Option<Oid>,
+    },
+    /// The vote is durable.
+    Voted,
+    /// The tid is being written.
+    Locking { asker: Asker, tid: Tid },
+    /// The tid is durable, where the metadata is.
+    Locked { tid: Tid },
+    /// It is moved to its final place; pages up to this oid are.
+    Unlocking { tid: Tid, after: Option<Oid> },
+}
+
+impl Stage {
+    /// Its tid, when it is durable where it has to be.
+    const fn tid(self) -> Option<Tid> {
+        match self {
+            Self::Locked { tid } | Self::Unlocking { tid, .. } => Some(tid),
+            _ => None,
+        }
+    }
+
+    const fn may_abort(self) -> bool {
+        matches!(self, Self::Open | Self::Voting { .. } | Self::Voted)
+    }
+}
+
+/// An object that a transaction stores or checks.
+#[derive(Debug)]
+struct Object {
+    /// Its newest serial when the lock was taken.
+    current: Option<Tid>,
+    /// What it becomes; `None` when it is only checked.
+    value: Option<Value>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Memory(Record),
+    Written(DataId),
+    SameAs(Tid),
+    Deleted,
+}
+
+impl Value {
+    fn buffered(&self) -> usize {
+        match self {
+            Self::Memory(record) => record.data.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Transactions {
+    pub(crate) fn new(
+        reign: Reign,
+        limits: StorageLimits,
+        mutations: Mutations,
+        object_bytes_max: usize,
+    ) -> Self {
+        Self {
+            reign,
+            limits,
+            mutations,
+            object_bytes_max,
+            txns: BTreeMap::new(),
+            locks: Locks::default(),
+            requests: BTreeMap::new(),
+            last_ticket: 0,
+            unanswered: BTreeMap::new(),
+            ready: VecDeque::new(),
+            buffered: 0,
+            read_locks: BTreeMap::new(),
+            locked: BTreeMap::new(),
+            unlocked: false,
+            ended: BTreeSet::new(),
+            ended_order: VecDeque::new(),
+            garbage: Garbage::new(reign),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.txns.is_empty()
+    }
+
+    /// The tid with which an object is locked: readers of that tid or later wait.
+    pub(crate) fn locked_at(&self, oid: Oid) -> Option<Tid> {
+        if self.mutations.no_read_lock {
+            return None;
+        }
+        self.read_locks.get(&oid).copied()
+    }
+
+    /// The greatest tid of a locked transaction at or below `max`.
+    pub(crate) fn greatest_locked(&self, max: Tid) -> Option<Tid> {
+        if self.mutations.no_read_lock {
+            return None;
+        }
+        self.locked.range(..=max).next_back().map(|(tid, _)| *tid)
+    }
+
+    /// Whether a transaction of exactly this tid is locked.
+    pub(crate) fn is_locked(&self, tid: Tid) -> bool {
+        self.locked.contains_key(&tid)
+    }
+
+    /// Whether a transaction was unlocked since the last time.
+    pub(crate) fn take_unlocked(&mut self) -> bool {
+        std::mem::take(&mut self.unlocked)
+    }
+
+    /// The tid of a transaction that is locked here.
+    pub(crate) fn tid_of(&self, txn: TxnId) -> Option<Tid> {
+        self.txns.get(&txn).and_then(|t| t.stage.tid())
+    }
+
+    /// Forgets a transaction on behalf of the primary (`None`) or of its client. Locked ones stay.
+    pub(crate) fn abort(&mut self, cells: &Cells, io: &mut Io<'_>, txn: TxnId, by: Option<Peer>) {
+        if txn.reign != self.reign {
+            return;
+        }
+        match self.txns.get(&txn) {
+            // Stores that it overtook are refused.
+            None => self.note_ended(txn),
+            Some(t) => {
+                let owns = |peer: Peer| peer.nid == t.peer.nid && peer.session == t.peer.session;
+                if t.stage.may_abort() && by.is_none_or(owns) {
+                    self.forget(io, txn, "it was aborted");
+                }
+            }
+        }
+        self.run_ready(cells, io);
+    }
+
+    /// A client's connection is lost: its transactions that have not voted are aborted; whether
+    /// those that have can be committed is for the primary to say.
+    pub(crate) fn connection_lost(&mut self, cells: &Cells, io: &mut Io<'_>, conn: ConnId) {
+        self.unanswered.remove(&conn);
+        let mut aborted = Vec::new();
+        for (txn, t) in &mut self.txns {
+            if t.peer.conn == conn && t.connected {
+                t.connected = false;
+                if matches!(t.stage, Stage::Open | Stage::Voting { .. }) {
+                    aborted.push(*txn);
+                }
+            }
+        }
+        for txn in aborted {
+            self.forget(io, txn, "its connection was lost");
+        }
+        self.run_ready(cells, io);
+    }
+
+    /// The primary forgot this identification of a client: nobody will finish what is not locked.
+    pub(crate) fn client_gone(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        nid: NodeId,
+        session: SessionId,
+    ) {
+        let gone = |t: &Txn| t.peer.nid == nid && t.peer.session == session;
+        let its = self
+            .txns
+            .iter()
+            .filter(|(_, t)| gone(t) && t.stage.may_abort());
+        let its: Vec<_> = its.map(|(txn, _)| *txn).collect();
+        for txn in its {
+            if let Some(t) = self.txns.get_mut(&txn) {
+                t.connected = false;
+            }
+            self.forget(io, txn, "its client is gone");
+        }
+        self.run_ready(cells, io);
+    }
+
+    /// Removes a transaction that was not committed, with all that it wrote.
+    fn forget(&mut self, io: &mut Io<'_>, txn: TxnId, why: &str) {
+        let Some(t) = self.txns.remove(&txn) else {
+            return;
+        };
+        let mut askers = Vec::new();
+        let mut values: Vec<Value> = t.objects.into_values().filter_map(|o| o.value).collect();
+        for ticket in t.tickets {
+            if let Some(request) = self.requests.remove(&ticket) {
+                askers.push(request.asker);
+                values.extend(request.into_value());
+            }
+        }
+        if let Stage::Voting { asker, .. } = t.stage {
+            askers.push(asker);
+        }
+        for asker in askers {
+            self.answered(asker.conn);
+            if t.connected {
+                let text = format!("transaction {txn} ended: {why}");
+                io.error(asker, ErrorCode::UnknownTransaction, text);
+            }
+        }
+        for value in values {
+            self.buffered -= value.buffered();
+            if let Value::Written(id) = value {
+                self.garbage.data(id);
+            }
+        }
+        if t.has_rows {
+            self.garbage.rows(txn);
+        }
+        self.garbage.pump(io);
+        self.note_ended(txn);
+        let granted = self.locks.end(txn);
+        self.ready.extend(granted);
+    }
+
+    fn note_ended(&mut self, txn: TxnId) {
+        if self.ended.insert(txn) {
+            self.ended_order.push_back(txn);
+            if self.ended_order.len() > ENDED_MAX
+                && let Some(oldest) = self.ended_order.pop_front()
+            {
+                self.ended.remove(&oldest);
+            }
+        }
+    }
+
+    fn answered(&mut self, conn: ConnId) {
+        if let Some(n) = self.unanswered.get_mut(&conn) {
+            *n = n.saturating_sub(1);
+        }
+    }
+
+    /// What a store, check, relock or vote needs of its transaction. One that is not known yet is
+    /// fine: its first store makes it known.
+    fn admit(&self, txn: TxnId, peer: Peer) -> Result<(), Refusal> {
+        let unknown = |why: &str| {
+            let text = format!("transaction {txn} is not served here: {why}");
+            Err((ErrorCode::UnknownTransaction, text))
+        };
+        if txn.reign != self.reign && !self.mutations.any_reign {
+            return unknown(&format!("this is reign {}", self.reign));
+        }
+        if self.ended.contains(&txn) {
+            return unknown("it ended");
+        }
+        let Some(t) = self.txns.get(&txn) else {
+            if self.txns.len() < self.limits.transactions_max {
+                return Ok(());
+            }
+            let text = format!("{} transactions are unfinished here", self.txns.len());
+            return Err((ErrorCode::TooLarge, text));
+        };
+        if t.peer.conn != peer.conn {
+            return unknown("another connection began it");
+        }
+        if let Some(code) = t.refused {
+            let text = format!("transaction {txn} failed here and can only be aborted");
+            return Err((code, text));
+        }
+        if t.stage != Stage::Open {
+            return unknown("it has voted");
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, txn: TxnId, peer: Peer) -> &mut Txn {
+        self.txns.entry(txn).or_insert_with(|| Txn {
+            peer,
+            connected: true,
+            stage: Stage::Open,
+            objects: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            tickets: BTreeSet::new(),
+            buffered: 0,
+            writing: 0,
+            refused: None,
+            has_rows: false,
+            record: None,
+        })
+    }
+}
+
+impl Object {
+    /// Its row, unless it is only checked. Values in memory have none yet.
+    fn data(&self) -> Option<ObjectData> {
+        match self.value.as_ref()? {
+            Value::Memory(_) => None,
+            Value::Written(id) => Some(ObjectData::Value(*id)),
+            Value::SameAs(tid) => Some(ObjectData::SameAs(*tid)),
+            Value::Deleted => Some(ObjectData::Deleted),
+        }
+    }
+}

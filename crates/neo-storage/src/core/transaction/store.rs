@@ -1,0 +1,571 @@
+//! Stores, checks and relocks: lock first, then look at the newest serial, then answer.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use neo_api::{
+    BackendResult, Durability, Oid, Record, TRANSACTION_OIDS_MAX, Tid, TxnId, WriteBatch, WriteOp,
+};
+use neo_proto::{ErrorCode, MsgId, Packet, RelockOutcome, StoreKind, StoreOutcome};
+
+use super::{Object, Peer, Refusal, Transactions, Value};
+use crate::core::cells::Cells;
+use crate::core::effect::{Query, QueryResult};
+use crate::core::io::{AfterPersist, AfterRead, Asker, Io, code_of};
+use crate::core::lock::{Mode, Requested, Ticket};
+
+/// A store, check or relock that is not answered.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) asker: Asker,
+    txn: TxnId,
+    oid: Oid,
+    kind: Kind,
+    /// Whether its client knows that it waits.
+    delayed: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Store { serial: Tid, value: Value },
+    Check { serial: Tid },
+    Relock { asked: bool },
+}
+
+impl Request {
+    pub(super) fn into_value(self) -> Option<Value> {
+        match self.kind {
+            Kind::Store { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match self.kind {
+            Kind::Check { .. } => Mode::Shared,
+            _ => Mode::Exclusive,
+        }
+    }
+}
+
+/// What a store or check names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) txn: TxnId,
+    pub(crate) oid: Oid,
+    pub(crate) serial: Tid,
+}
+
+impl Transactions {
+    /// A client stores an object.
+    pub(crate) fn store(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        peer: Peer,
+        id: MsgId,
+        target: Target,
+        (kind, payload): (StoreKind, Bytes),
+    ) {
+        let asker = Asker {
+            conn: peer.conn,
+            id,
+        };
+        let bytes = payload.len();
+        let checked = self
+            .admit_object(cells, target.txn, target.oid, peer)
+            .and_then(|()| self.value(kind, payload));
+        let value = match checked {
+            Ok(value) => value,
+            Err((code, text)) => {
+                io.consumed(peer.conn, bytes as u64);
+                return io.error(asker, code, text);
+            }
+        };
+        let value = self.keep(io, peer, target.txn, value);
+        let serial = target.serial;
+        self.ask(io, peer, target, id, Kind::Store { serial, value });
+        self.run_ready(cells, io);
+    }
+
+    /// A client checks that an object has not changed.
+    pub(crate) fn check(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        peer: Peer,
+        id: MsgId,
+        target: Target,
+    ) {
+        let asker = Asker {
+            conn: peer.conn,
+            id,
+        };
+        if let Err((code, text)) = self.admit_object(cells, target.txn, target.oid, peer) {
+            return io.error(asker, code, text);
+        }
+        let serial = target.serial;
+        self.ask(io, peer, target, id, Kind::Check { serial });
+        self.run_ready(cells, io);
+    }
+
+    /// A client lets an older transaction pass.
+    pub(crate) fn relock(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        peer: Peer,
+        id: MsgId,
+        (txn, oid): (TxnId, Oid),
+    ) {
+        let asker = Asker {
+            conn: peer.conn,
+            id,
+        };
+        let known = self.admit_object(cells, txn, oid, peer).and_then(|()| {
+            let known = self.txns.contains_key(&txn);
+            let text = format!("transaction {txn} has nothing to relock here");
+            known
+                .then_some(())
+                .ok_or((ErrorCode::UnknownTransaction, text))
+        });
+        if let Err((code, text)) = known {
+            return io.error(asker, code, text);
+        }
+        let ticket = self.enter(peer, asker, txn, oid, Kind::Relock { asked: false });
+        let t = self.open(txn, peer);
+        match t.busy.get_mut(&oid) {
+            // A store of it is looking at the serial, under the lock.
+            Some(next) => next.push_back(ticket),
+            None => {
+                t.busy.insert(oid, VecDeque::new());
+                self.give_way(cells, io, ticket);
+            }
+        }
+        self.run_ready(cells, io);
+    }
+
+    /// A value is written, or is not.
+    pub(crate) fn data_persisted(
+        &mut self,
+        io: &mut Io<'_>,
+        txn: TxnId,
+        result: BackendResult<()>,
+    ) {
+        let Some(t) = self.txns.get_mut(&txn) else {
+            return;
+        };
+        t.writing -= 1;
+        if let Err(error) = result {
+            t.refused.get_or_insert(code_of(&error));
+        }
+        if t.writing == 0 {
+            self.continue_vote(io, txn);
+        }
+    }
+
+    /// The newest serial of an object was read.
+    pub(crate) fn serial_read(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        ticket: Ticket,
+        result: BackendResult<QueryResult>,
+    ) {
+        match result {
+            Ok(QueryResult::LastSerial { last, repeatable }) => {
+                self.decide(cells, io, ticket, last, repeatable);
+            }
+            Ok(_) => self.refuse(
+                io,
+                ticket,
+                ErrorCode::Internal,
+                "the node failed".to_owned(),
+            ),
+            Err(error) => self.refuse(io, ticket, code_of(&error), error.to_string()),
+        }
+        self.run_ready(cells, io);
+    }
+
+    fn admit_object(&self, cells: &Cells, txn: TxnId, oid: Oid, peer: Peer) -> Result<(), Refusal> {
+        self.admit(txn, peer)?;
+        if cells.readable_of_oid(oid).is_none() {
+            let text = format!("this node has no readable cell of object {oid}");
+            return Err((ErrorCode::NonReadableCell, text));
+        }
+        let objects = self.txns.get(&txn).map_or(0, |t| t.objects.len());
+        if objects >= TRANSACTION_OIDS_MAX {
+            let text = format!("a transaction has at most {TRANSACTION_OIDS_MAX} objects");
+            return Err((ErrorCode::TooLarge, text));
+        }
+        let unanswered = self.unanswered.get(&peer.conn).copied().unwrap_or(0);
+        if unanswered >= self.limits.unanswered_stores_max {
+            let text = format!("{unanswered} requests of this connection are not answered yet");
+            return Err((ErrorCode::TooLarge, text));
+        }
+        Ok(())
+    }
+
+    fn value(&self, kind: StoreKind, payload: Bytes) -> Result<Value, Refusal> {
+        let value = match kind {
+            StoreKind::Value {
+                compression,
+                checksum,
+            } => {
+                if payload.len() > self.object_bytes_max {
+                    let (is, max) = (payload.len(), self.object_bytes_max);
+                    let text = format!("an object of {is} bytes; this node takes at most {max}");
+                    return Err((ErrorCode::TooLarge, text));
+                }
+                let record = Record {
+                    compression,
+                    checksum,
+                    data: payload,
+                };
+                if !record.is_intact() {
+                    let text = "the data does not match its checksum".to_owned();
+                    return Err((ErrorCode::Checksum, text));
+                }
+                return Ok(Value::Memory(record));
+            }
+            StoreKind::SameAs(tid) => Value::SameAs(tid),
+            StoreKind::Deletion => Value::Deleted,
+        };
+        if !payload.is_empty() {
+            let text = "data was sent with a store that has none".to_owned();
+            return Err((ErrorCode::Protocol, text));
+        }
+        Ok(value)
+    }
+
+    /// Keeps a value in memory, or writes it when there is too much of it.
+    fn keep(&mut self, io: &mut Io<'_>, peer: Peer, txn: TxnId, value: Value) -> Value {
+        let Value::Memory(record) = value else {
+            return value;
+        };
+        let bytes = record.data.len();
+        let (total, limits) = (self.buffered, self.limits.clone());
+        let t = self.open(txn, peer);
+        if t.buffered + bytes <= limits.transaction_buffered_bytes_max
+            && total + bytes <= limits.buffered_bytes_max
+        {
+            t.buffered += bytes;
+            self.buffered += bytes;
+            io.consumed(peer.conn, bytes as u64);
+            return Value::Memory(record);
+        }
+        t.writing += 1;
+        let id = io.jobs.data_id();
+        let put = WriteOp::PutData {
+            id,
+            owner: Some(txn),
+            record,
+        };
+        let then = AfterPersist::Data {
+            txn,
+            conn: peer.conn,
+            bytes: bytes as u64,
+        };
+        io.persist(WriteBatch::from(vec![put]), Durability::Buffered, then);
+        Value::Written(id)
+    }
+
+    fn enter(&mut self, peer: Peer, asker: Asker, txn: TxnId, oid: Oid, kind: Kind) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        let request = Request {
+            asker,
+            txn,
+            oid,
+            kind,
+            delayed: false,
+        };
+        self.requests.insert(ticket, request);
+        self.open(txn, peer).tickets.insert(ticket);
+        *self.unanswered.entry(peer.conn).or_default() += 1;
+        ticket
+    }
+
+    fn ask(&mut self, io: &mut Io<'_>, peer: Peer, target: Target, id: MsgId, kind: Kind) {
+        let asker = Asker {
+            conn: peer.conn,
+            id,
+        };
+        let ticket = self.enter(peer, asker, target.txn, target.oid, kind);
+        self.ask_lock(io, ticket);
+    }
+
+    fn ask_lock(&mut self, io: &mut Io<'_>, ticket: Ticket) {
+        let Some(request) = self.requests.get(&ticket) else {
+            return;
+        };
+        let (txn, oid, mode) = (request.txn, request.oid, request.mode());
+        let outcome = self.locks.request(txn, oid, mode, ticket);
+        self.asked(io, ticket, outcome);
+    }
+
+    /// Gives a lock to who waits for it, and asks for it again.
+    fn give_way(&mut self, cells: &Cells, io: &mut Io<'_>, ticket: Ticket) {
+        let Some(request) = self.requests.get_mut(&ticket) else {
+            return;
+        };
+        request.kind = Kind::Relock { asked: true };
+        let (txn, oid) = (request.txn, request.oid);
+        match self.locks.relock(txn, oid, ticket) {
+            Some((outcome, granted)) => {
+                self.ready.extend(granted);
+                if outcome == Requested::Granted {
+                    // It stays the one that is at work.
+                    return self.look(cells, io, ticket);
+                }
+                let t = self.txns.get_mut(&txn);
+                let next = t.and_then(|t| t.busy.remove(&oid)).unwrap_or_default();
+                self.asked(io, ticket, outcome);
+                self.ask_again(io, next);
+            }
+            // Its store was refused, perhaps: the serial tells the client why.
+            None => self.look(cells, io, ticket),
+        }
+    }
+
+    fn asked(&mut self, io: &mut Io<'_>, ticket: Ticket, outcome: Requested) {
+        match outcome {
+            Requested::Granted => self.ready.push_back(ticket),
+            Requested::Waits { holder, deadlocks } => {
+                let Some(request) = self.requests.get_mut(&ticket) else {
+                    return;
+                };
+                let (asker, oid) = (request.asker, request.oid);
+                if !std::mem::replace(&mut request.delayed, true) {
+                    let request = asker.id;
+                    io.out
+                        .notify(asker.conn, Packet::NotifyDelayed { request, holder });
+                }
+                for txn in deadlocks {
+                    if let Some(t) = self.txns.get(&txn).filter(|t| t.connected) {
+                        let conn = t.peer.conn;
+                        io.out.notify(conn, Packet::NotifyDeadlock { txn, oid });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with requests that have got their lock.
+    pub(super) fn run_ready(&mut self, cells: &Cells, io: &mut Io<'_>) {
+        while let Some(ticket) = self.ready.pop_front() {
+            let Some(request) = self.requests.get(&ticket) else {
+                continue;
+            };
+            let (txn, oid) = (request.txn, request.oid);
+            let Some(t) = self.txns.get_mut(&txn) else {
+                continue;
+            };
+            if let Some(next) = t.busy.get_mut(&oid) {
+                next.push_back(ticket);
+                continue;
+            }
+            t.busy.insert(oid, VecDeque::new());
+            self.start(cells, io, ticket);
+        }
+    }
+
+    /// One request of a transaction and object is at work at a time, in the order asked.
+    fn start(&mut self, cells: &Cells, io: &mut Io<'_>, ticket: Ticket) {
+        let Some(request) = self.requests.get(&ticket) else {
+            return;
+        };
+        let (txn, oid) = (request.txn, request.oid);
+        // What this transaction has locked can't have changed.
+        let object = self.txns.get(&txn).and_then(|t| t.objects.get(&oid));
+        let current = object.map(|object| object.current);
+        match (&request.kind, current) {
+            (Kind::Relock { asked: false }, _) => self.give_way(cells, io, ticket),
+            (Kind::Store { value, .. }, Some(current)) if !matches!(value, Value::SameAs(_)) => {
+                self.decide(cells, io, ticket, current, false);
+            }
+            (Kind::Check { .. }, Some(current)) => self.decide(cells, io, ticket, current, false),
+            _ => self.look(cells, io, ticket),
+        }
+    }
+
+    fn look(&mut self, cells: &Cells, io: &mut Io<'_>, ticket: Ticket) {
+        let Some(request) = self.requests.get(&ticket) else {
+            return;
+        };
+        let oid = request.oid;
+        let same_as = match &request.kind {
+            Kind::Store {
+                value: Value::SameAs(tid),
+                ..
+            } => Some(*tid),
+            _ => None,
+        };
+        let Some(partition) = cells.readable_of_oid(oid) else {
+            return self.not_readable(io, ticket, oid);
+        };
+        let query = Query::LastSerial {
+            partition,
+            oid,
+            same_as,
+        };
+        io.read(query, AfterRead::Serial(ticket));
+    }
+
+    /// The lock is there, the newest serial known: answers.
+    fn decide(
+        &mut self,
+        cells: &Cells,
+        io: &mut Io<'_>,
+        ticket: Ticket,
+        last: Option<Tid>,
+        repeatable: bool,
+    ) {
+        let Some(request) = self.requests.get_mut(&ticket) else {
+            return;
+        };
+        let (asker, txn, oid) = (request.asker, request.txn, request.oid);
+        if cells.readable_of_oid(oid).is_none() {
+            return self.not_readable(io, ticket, oid);
+        }
+        let Some(t) = self.txns.get_mut(&txn) else {
+            return;
+        };
+        let own = t.objects.get(&oid);
+        match &mut request.kind {
+            Kind::Store { serial, value } => {
+                let serial = *serial;
+                let current = match own {
+                    None => last.is_none_or(|last| last == serial),
+                    Some(own) => own.takes(last, serial),
+                };
+                if !current && !self.mutations.no_conflicts {
+                    let outcome = StoreOutcome::Conflict(last.unwrap_or(Tid::ZERO));
+                    io.answer(asker, Packet::AnswerStoreObject { outcome });
+                    return self.end_request(io, ticket, true);
+                }
+                if matches!(value, Value::SameAs(_)) && !repeatable {
+                    let text = format!("object {oid} has no value to repeat at that tid");
+                    return self.refuse(io, ticket, ErrorCode::MissingRevision, text);
+                }
+                let value = Some(std::mem::replace(value, Value::Deleted));
+                let object = Object {
+                    current: last,
+                    value,
+                };
+                let before = t.objects.insert(oid, object);
+                self.discard(txn, before.and_then(|object| object.value));
+                self.garbage.pump(io);
+                let outcome = StoreOutcome::Locked;
+                io.answer(asker, Packet::AnswerStoreObject { outcome });
+                self.end_request(io, ticket, false);
+            }
+            Kind::Check { serial } => {
+                let same = last.unwrap_or(Tid::ZERO) == *serial;
+                let known = own.is_some();
+                let outcome = if same || self.mutations.no_conflicts {
+                    let object = || Object {
+                        current: last,
+                        value: None,
+                    };
+                    t.objects.entry(oid).or_insert_with(object);
+                    StoreOutcome::Locked
+                } else {
+                    StoreOutcome::Conflict(last.unwrap_or(Tid::ZERO))
+                };
+                io.answer(asker, Packet::AnswerCheckCurrentSerial { outcome });
+                let release = outcome != StoreOutcome::Locked && !known;
+                self.end_request(io, ticket, release);
+            }
+            Kind::Relock { .. } => {
+                let stands = own.is_some_and(|own| own.current == last);
+                let outcome = if stands {
+                    RelockOutcome::Relocked
+                } else {
+                    RelockOutcome::Conflict(last.unwrap_or(Tid::ZERO))
+                };
+                io.answer(asker, Packet::AnswerRelockObject { outcome });
+                self.end_request(io, ticket, !stands);
+            }
+        }
+    }
+
+    fn not_readable(&mut self, io: &mut Io<'_>, ticket: Ticket, oid: Oid) {
+        let text = format!("this node has no readable cell of object {oid} any more");
+        self.refuse(io, ticket, ErrorCode::NonReadableCell, text);
+    }
+
+    /// Answers a request with an error. What the transaction had of the object before stays.
+    fn refuse(&mut self, io: &mut Io<'_>, ticket: Ticket, code: ErrorCode, text: String) {
+        let Some(request) = self.requests.get(&ticket) else {
+            return;
+        };
+        io.error(request.asker, code, text);
+        let t = self.txns.get(&request.txn);
+        let known = t.is_some_and(|t| t.objects.contains_key(&request.oid));
+        self.end_request(io, ticket, !known);
+    }
+
+    /// The request is answered; with `release`, the transaction gives the object up.
+    fn end_request(&mut self, io: &mut Io<'_>, ticket: Ticket, release: bool) {
+        let Some(request) = self.requests.remove(&ticket) else {
+            return;
+        };
+        let (txn, oid) = (request.txn, request.oid);
+        self.answered(request.asker.conn);
+        // A value that was taken has been replaced by one without data.
+        self.discard(txn, request.into_value());
+        let Some(t) = self.txns.get_mut(&txn) else {
+            return;
+        };
+        t.tickets.remove(&ticket);
+        let next = t.busy.remove(&oid).unwrap_or_default();
+        if release {
+            let dropped = t.objects.remove(&oid);
+            self.discard(txn, dropped.and_then(|object| object.value));
+            let granted = self.locks.release(txn, oid);
+            self.ready.extend(granted);
+            self.ask_again(io, next);
+        } else {
+            self.ready.extend(next);
+        }
+        self.garbage.pump(io);
+    }
+
+    /// These had their lock only because their transaction had it before.
+    fn ask_again(&mut self, io: &mut Io<'_>, tickets: VecDeque<Ticket>) {
+        for ticket in tickets {
+            let relock = |r: &Request| matches!(r.kind, Kind::Relock { .. });
+            if self.requests.get(&ticket).is_some_and(relock) {
+                self.ready.push_back(ticket);
+            } else {
+                self.ask_lock(io, ticket);
+            }
+        }
+    }
+
+    /// A value is not needed any more.
+    fn discard(&mut self, txn: TxnId, value: Option<Value>) {
+        let Some(value) = value else {
+            return;
+        };
+        let bytes = value.buffered();
+        self.buffered -= bytes;
+        if let Some(t) = self.txns.get_mut(&txn) {
+            t.buffered -= bytes;
+        }
+        if let Value::Written(id) = value {
+            self.garbage.data(id);
+        }
+    }
+}
+
+impl Object {
+    /// Whether a second store of the object in the same transaction may replace the first: it
+    /// starts from what the lock was taken on, from what the first store repeats, or from
+    /// something newer, which only a node that is about to be expelled does not know.
+    fn takes(&self, last: Option<Tid>, serial: Tid) -> bool {
+        let repeats = matches!(&self.value, Some(Value::SameAs(tid)) if *tid == serial);
+        repeats || last.is_none_or(|last| last <= serial)
+    }
+}

@@ -1,0 +1,412 @@
+//! The storage node around its core: a listener, the driver, the queue of writes, and reads beside
+//! it.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use neo_api::{
+    Address, BackendError, Durability, Env, NodeId, StorageBackend, SystemEnv, Transport,
+    WriteBatch,
+};
+use neo_proto::SessionSettings;
+use neo_proto::net::{self, DoneSender, DriverOptions, NodeFailure, Shell, TcpTransport};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::StorageSettings;
+use crate::core::{
+    Done, Job, Query, StorageCommand, StorageCore, StorageEvent, Token, execute_query,
+};
+use crate::persist::Persister;
+
+/// A storage node.
+#[derive(Debug)]
+pub struct Storage;
+
+/// A node that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Nothing can listen there.
+    #[error("cannot listen at {address}")]
+    Bind {
+        /// The address.
+        address: Address,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Settings without a master.
+    #[error("no master is given: a storage node would have nobody to ask for its cluster")]
+    NoMaster,
+}
+
+/// How a storage node is to be run.
+#[derive(Debug)]
+pub struct StorageBuilder {
+    settings: StorageSettings,
+    backend: Arc<dyn StorageBackend>,
+    bind: Address,
+    transport: Arc<dyn Transport>,
+    env: Arc<dyn Env>,
+    session: SessionSettings,
+}
+
+impl Storage {
+    /// A storage node of a cluster that keeps its data in `backend`. It listens at a free port of
+    /// 127.0.0.1 and talks TCP, unless told otherwise.
+    #[must_use]
+    pub fn builder(settings: StorageSettings, backend: Arc<dyn StorageBackend>) -> StorageBuilder {
+        StorageBuilder {
+            settings,
+            backend,
+            bind: Address::new("127.0.0.1", 0),
+            transport: Arc::new(TcpTransport::new()),
+            env: Arc::new(SystemEnv::new()),
+            session: SessionSettings::default(),
+        }
+    }
+}
+
+impl StorageBuilder {
+    /// Where the node listens; others connect to this very host name.
+    #[must_use]
+    pub fn bind(mut self, address: Address) -> Self {
+        self.bind = address;
+        self
+    }
+
+    /// How nodes reach each other.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Time and randomness.
+    #[must_use]
+    pub fn env(mut self, env: Arc<dyn Env>) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Times and bounds of connections.
+    #[must_use]
+    pub fn session(mut self, session: SessionSettings) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Listens, and runs the node as a task of the current tokio runtime.
+    ///
+    /// # Errors
+    /// When it cannot listen, or has no master.
+    pub async fn start(self) -> Result<RunningStorage, StartError> {
+        let Self {
+            settings,
+            backend,
+            bind,
+            transport,
+            env,
+            session,
+        } = self;
+        if settings.masters.is_empty() {
+            return Err(StartError::NoMaster);
+        }
+        let bound = transport.bind(&bind).await;
+        let listener = bound.map_err(|source| StartError::Bind {
+            address: bind,
+            source,
+        })?;
+        let address = listener.local_address();
+        let topology = backend.info().topology;
+        let seed = env.random();
+        let reads = settings.limits.backend_reads_max.max(1);
+        let (commands, receiver) = mpsc::channel(8);
+        let (told, status) = watch::channel(StorageStatus::default());
+        let options = DriverOptions {
+            transport,
+            env,
+            listener: Some(listener),
+            session,
+            name: "storage".to_owned(),
+        };
+        let core = StorageCore::new(settings, address.clone(), topology, seed);
+        let writes = Arc::new(Writes::default());
+        let shell = StorageShell {
+            backend: Arc::clone(&backend),
+            writes: Arc::clone(&writes),
+            reads: Arc::new(Semaphore::new(reads)),
+            told,
+        };
+        let task = tokio::spawn(async move {
+            let _stop = StopWriter(Arc::clone(&writes));
+            let ended = net::run(core, shell, options, receiver).await;
+            writes.finish().await;
+            match (ended, backend.close().await) {
+                (Ok(()), Err(error)) => Err(NodeFailure {
+                    reason: format!("the database could not be closed: {error}"),
+                }),
+                (ended, _) => ended,
+            }
+        });
+        Ok(RunningStorage {
+            address,
+            status,
+            commands,
+            task,
+        })
+    }
+}
+
+/// What a storage node tells about itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StorageStatus {
+    /// Its id, once the primary master has accepted it.
+    pub nid: Option<NodeId>,
+    /// Whether it serves clients.
+    pub operating: bool,
+}
+
+/// A storage node that runs; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct RunningStorage {
+    address: Address,
+    status: watch::Receiver<StorageStatus>,
+    commands: mpsc::Sender<StorageCommand>,
+    task: JoinHandle<Result<(), NodeFailure>>,
+}
+
+impl RunningStorage {
+    /// Where it listens, with the real port.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its id, once the primary master has accepted it.
+    #[must_use]
+    pub fn nid(&self) -> Option<NodeId> {
+        self.status.borrow().nid
+    }
+
+    /// What it tells about itself, as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<StorageStatus> {
+        self.status.clone()
+    }
+
+    /// A handle that stops the node.
+    #[must_use]
+    pub fn stopper(&self) -> StorageStopper {
+        StorageStopper(self.commands.clone())
+    }
+
+    /// Stops the node cleanly, and waits until its database is closed.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub async fn stop(self) -> Result<(), NodeFailure> {
+        self.stopper().stop().await;
+        self.wait().await
+    }
+
+    /// Waits for the node to end.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub async fn wait(self) -> Result<(), NodeFailure> {
+        self.task.await.unwrap_or_else(|error| {
+            Err(NodeFailure {
+                reason: format!("the node's task ended: {error}"),
+            })
+        })
+    }
+
+    /// Ends the node at once, as a crash of its process would: nothing more is written or sent.
+    /// What the backend was given before may still be carried out.
+    pub async fn kill(self) {
+        self.task.abort();
+        // It was cancelled, or had ended by itself.
+        let _ = self.task.await;
+    }
+}
+
+/// Stops a storage node.
+#[derive(Debug, Clone)]
+pub struct StorageStopper(mpsc::Sender<StorageCommand>);
+
+impl StorageStopper {
+    /// Asks the node to stop cleanly; [`RunningStorage::wait`] tells when it has.
+    pub async fn stop(&self) {
+        // A node that does not listen any more has stopped.
+        let _ = self.0.send(StorageCommand::Stop).await;
+    }
+}
+
+/// The queue of writes, between the loop that fills it and the task that empties it.
+#[derive(Debug, Default)]
+struct Writes {
+    state: Mutex<WriteState>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct WriteState {
+    queue: Persister,
+    /// The node ends: what is queued is written, then the task ends.
+    ending: bool,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Writes {
+    fn state(&self) -> MutexGuard<'_, WriteState> {
+        // Nothing that holds the lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is queued, until the node ends.
+    async fn run(&self, backend: &dyn StorageBackend, done: &DoneSender<StorageCore>) {
+        loop {
+            let (next, ending) = {
+                let mut state = self.state();
+                (state.queue.next(), state.ending)
+            };
+            match next {
+                Some((batch, durability)) => {
+                    let result = backend.apply(batch, durability).await;
+                    let answered = self.state().queue.done(result);
+                    for (token, result) in answered {
+                        done.send(Done::Persisted { token, result });
+                    }
+                }
+                None if ending => return,
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// Waits until what was queued is written.
+    async fn finish(&self) {
+        let task = {
+            let mut state = self.state();
+            state.ending = true;
+            state.task.take()
+        };
+        self.changed.notify_one();
+        if let Some(task) = task {
+            // A writer that panicked has nothing more to wait for; closing the backend tells.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Stops the writer with the node: one that is dropped is a crash, after which nothing is written.
+#[derive(Debug)]
+struct StopWriter(Arc<Writes>);
+
+impl Drop for StopWriter {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.state().task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// The shell: writes go to one task, reads to a task each.
+#[derive(Debug)]
+struct StorageShell {
+    backend: Arc<dyn StorageBackend>,
+    writes: Arc<Writes>,
+    reads: Arc<Semaphore>,
+    told: watch::Sender<StorageStatus>,
+}
+
+impl StorageShell {
+    fn write(&self, (token, batch, durability): Write, done: &DoneSender<StorageCore>) {
+        let mut state = self.writes.state();
+        state.queue.push(token, batch, durability);
+        if state.task.is_none() && !state.ending {
+            let (writes, backend) = (Arc::clone(&self.writes), Arc::clone(&self.backend));
+            let guard = WriterPanics(Arc::clone(&self.writes), done.clone());
+            state.task = Some(tokio::spawn(async move {
+                writes.run(&*backend, &guard.1).await;
+            }));
+        }
+        drop(state);
+        self.writes.changed.notify_one();
+    }
+
+    fn read(&self, token: Token, query: Query, done: &DoneSender<StorageCore>) {
+        let (backend, reads) = (Arc::clone(&self.backend), Arc::clone(&self.reads));
+        let guard = ReadPanics(token, done.clone());
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let _turn = reads.acquire().await;
+            let result = execute_query(&*backend, query).await;
+            guard.1.send(Done::Read { token, result });
+        });
+    }
+}
+
+type Write = (Token, WriteBatch, Durability);
+
+/// Tells the core when a backend panics: it would wait for the answer for ever.
+#[derive(Debug)]
+struct ReadPanics(Token, DoneSender<StorageCore>);
+
+impl Drop for ReadPanics {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (token, result) = (self.0, Err(panicked()));
+            self.1.send(Done::Read { token, result });
+        }
+    }
+}
+
+/// The same, of the task that writes.
+#[derive(Debug)]
+struct WriterPanics(Arc<Writes>, DoneSender<StorageCore>);
+
+impl Drop for WriterPanics {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let mut state = self.0.state();
+        let mut failed = state.queue.done(Err(panicked()));
+        // Of a group, the first that would be tried singly.
+        if failed.is_empty() && state.queue.next().is_some() {
+            failed = state.queue.done(Err(panicked()));
+        }
+        drop(state);
+        for (token, result) in failed {
+            self.1.send(Done::Persisted { token, result });
+        }
+    }
+}
+
+fn panicked() -> BackendError {
+    BackendError::Closed("it panicked; the log says where".to_owned())
+}
+
+impl Shell<StorageCore> for StorageShell {
+    fn job(&mut self, job: Job, done: &DoneSender<StorageCore>) {
+        match job {
+            Job::Persist {
+                token,
+                batch,
+                durability,
+            } => self.write((token, batch, durability), done),
+            Job::Read { token, query } => self.read(token, query, done),
+        }
+    }
+
+    fn event(&mut self, event: StorageEvent) {
+        self.told.send_modify(|status| match event {
+            StorageEvent::Identified { nid } => status.nid = Some(nid),
+            StorageEvent::Operating => status.operating = true,
+            StorageEvent::NotOperating => status.operating = false,
+        });
+    }
+}
