@@ -149,7 +149,7 @@ impl MasterCore {
         }
     }
 
-    fn admit_storage(&mut self, peer: &Identification) -> Result<NodeId, Refusal> {
+    fn admit_storage(&self, peer: &Identification) -> Result<NodeId, Refusal> {
         let Some(address) = &peer.address else {
             return Err((
                 ErrorCode::Protocol,
@@ -204,7 +204,7 @@ impl MasterCore {
         nid.ok_or_else(|| (ErrorCode::TooLarge, "no node id is free".to_owned()))
     }
 
-    fn admit_identity(&mut self, peer: &Identification) -> Result<(), Refusal> {
+    fn admit_identity(&self, peer: &Identification) -> Result<(), Refusal> {
         let Some(theirs) = &peer.identity else {
             return Ok(());
         };

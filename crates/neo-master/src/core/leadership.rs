@@ -6,7 +6,6 @@ use neo_proto::{ConnId, Packet};
 
 use super::effect::Out;
 use super::node_manager::Node;
-use super::recovery::Recovering;
 use super::{MasterCore, Phase};
 
 impl MasterCore {
@@ -76,7 +75,7 @@ impl MasterCore {
         if self.settings.mutations.no_floor {
             self.table = None;
         }
-        self.phase = Phase::Recovering(Box::new(Recovering::default()));
+        self.phase = Phase::Recovering(Box::default());
         self.nodes.publish(out);
         self.announce_state(now, out);
         self.recovery_step(now, out);

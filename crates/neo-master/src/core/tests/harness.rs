@@ -14,7 +14,7 @@ use neo_proto::{
 };
 
 use crate::MasterSettings;
-use crate::core::{Command, MasterCore, Status};
+use crate::{Command, MasterCore, Status};
 
 pub(super) const T0: i64 = 1_795_297_530_000_000;
 
@@ -291,7 +291,7 @@ impl World {
                         }
                     }
                 }
-                Effect::Event(crate::core::Event::Status(status)) => self.status = *status,
+                Effect::Event(crate::Event::Status(status)) => self.status = *status,
                 Effect::Stop { failure } => {
                     assert_eq!(failure, None);
                     self.stopped = true;
