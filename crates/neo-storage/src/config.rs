@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use neo_api::Address;
+use neo_api::{Address, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// Numbers and names that a storage node is given; each has a default but the first two.
@@ -13,6 +13,9 @@ pub struct StorageSettings {
     pub cluster: String,
     /// Masters to look for the primary at.
     pub masters: Vec<Address>,
+    /// The id to ask for while the database has none; without, the primary chooses.
+    #[serde(default)]
+    pub nid: Option<NodeId>,
     /// The bounds; all have defaults.
     #[serde(default)]
     pub limits: StorageLimits,
@@ -29,6 +32,7 @@ impl StorageSettings {
         Self {
             cluster: cluster.into(),
             masters,
+            nid: None,
             limits: StorageLimits::default(),
             mutations: Mutations::default(),
         }

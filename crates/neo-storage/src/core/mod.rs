@@ -179,7 +179,7 @@ impl StorageCore {
             Ok(memory) => memory,
             Err(why) => return self.end(out, Some(why)),
         };
-        self.nid = memory.nid;
+        self.nid = memory.nid.or(self.settings.nid);
         self.identity = memory.identity;
         self.reign = memory.reign;
         self.oid_mark = memory.oid_mark;
