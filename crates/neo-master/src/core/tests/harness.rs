@@ -77,6 +77,12 @@ impl Storage {
         self.operating = false;
     }
 
+    /// As a node that was started again.
+    pub(super) fn restarted(&mut self) {
+        self.restart();
+        self.holds.clear();
+    }
+
     fn last_tid(&self) -> Option<Tid> {
         self.committed.values().max().copied()
     }
