@@ -271,6 +271,7 @@ impl ClientCore {
     pub(super) fn end_import(&mut self, key: ImportKey, reply: Option<ReplyId>) {
         let conn = self.master.ready_conn();
         let Some(import) = self.imports.get_mut(&key) else {
+            self.drop_begin_import(key);
             if let Some(reply) = reply {
                 self.reply(reply, Err(Error::Misuse("the import is over".into())));
             }

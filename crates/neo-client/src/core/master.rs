@@ -149,7 +149,6 @@ impl MasterLink {
         self.session
     }
 
-
     pub(super) const fn identity(&self) -> Option<&ClusterIdentity> {
         self.identity.as_ref()
     }
@@ -567,6 +566,13 @@ impl ClientCore {
             CallKind::Begin { txn, .. } => txn != key || !call.waiting,
             _ => true,
         });
+    }
+
+    /// An import whose beginning nobody waits for: when the primary answers, it is told to end it.
+    pub(super) fn drop_begin_import(&mut self, key: ImportKey) {
+        self.calls.retain(
+            |_, call| !matches!(call.kind, CallKind::BeginImport { import, .. } if import == key),
+        );
     }
 
     /// Forgets the calls of a read that ended.

@@ -1,0 +1,453 @@
+//! The same API for callers that block: threads without a runtime.
+//!
+//! The client's driver runs on a thread of its own. Not for use inside an async task: it would
+//! block the task's thread.
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use neo_api::{Oid, Tid, TransactionMeta, TransactionRecord, TxnId};
+
+use crate::config::ClientBuilder;
+use crate::error::Result;
+use crate::invalidation::{Invalidation, Invalidations as AsyncInvalidations};
+use crate::iterator::TransactionObject;
+use crate::object::{Lookup, Object};
+
+#[derive(Debug)]
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future of this crate: they need no runtime, only the client's driver.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Connects with a driver on a thread of its own, and waits until the cluster serves.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_blocking(self) -> Result<Client> {
+        block_on(self.own_thread().connect()).map(Client)
+    }
+}
+
+/// [`crate::Client`], blocking.
+#[derive(Debug, Clone)]
+pub struct Client(crate::Client);
+
+impl Client {
+    /// Connects with the default settings, and waits until the cluster serves.
+    ///
+    /// # Errors
+    /// As [`crate::Client::connect`].
+    pub fn connect<A: Into<String>>(
+        cluster: impl Into<String>,
+        masters: impl IntoIterator<Item = A>,
+    ) -> Result<Self> {
+        crate::Client::builder(cluster)
+            .masters(masters)
+            .connect_blocking()
+    }
+
+    /// The client itself, for what does not block.
+    #[must_use]
+    pub const fn as_async(&self) -> &crate::Client {
+        &self.0
+    }
+
+    /// See [`crate::Client::wait_ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
+        block_on(self.0.wait_ready(timeout))
+    }
+
+    /// See [`crate::Client::last_tid`].
+    #[must_use]
+    pub fn last_tid(&self) -> Tid {
+        self.0.last_tid()
+    }
+
+    /// See [`crate::Client::sync`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sync(&self) -> Result<Tid> {
+        block_on(self.0.sync())
+    }
+
+    /// See [`crate::Client::new_oid`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new_oid(&self) -> Result<Oid> {
+        block_on(self.0.new_oid())
+    }
+
+    /// See [`crate::Client::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
+        block_on(self.0.load(oid))
+    }
+
+    /// See [`crate::Client::load_before`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_before(&self, oid: Oid, tid: Tid) -> Result<Lookup> {
+        block_on(self.0.load_before(oid, tid))
+    }
+
+    /// See [`crate::Client::load_serial`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_serial(&self, oid: Oid, serial: Tid) -> Result<Lookup> {
+        block_on(self.0.load_serial(oid, serial))
+    }
+
+    /// See [`crate::Client::snapshot`].
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.0.snapshot())
+    }
+
+    /// See [`crate::Client::snapshot_at`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn snapshot_at(&self, tid: Tid) -> Result<Snapshot> {
+        block_on(self.0.snapshot_at(tid)).map(Snapshot)
+    }
+
+    /// See [`crate::Client::begin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin(&self, meta: TransactionMeta) -> Result<Transaction> {
+        block_on(self.0.begin(meta)).map(Transaction)
+    }
+
+    /// See [`crate::Client::begin_at`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_at(&self, meta: TransactionMeta, tid: Tid) -> Result<Transaction> {
+        block_on(self.0.begin_at(meta, tid)).map(Transaction)
+    }
+
+    /// See [`crate::Client::transact`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn transact<T>(&self, mut f: impl FnMut(&Attempt) -> Result<T>) -> Result<T> {
+        // The closure blocks inside the future, which is polled on this thread alone.
+        block_on(self.0.transact(|attempt| {
+            let result = f(&Attempt(attempt));
+            std::future::ready(result)
+        }))
+    }
+
+    /// See [`crate::Client::iterate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn iterate(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
+        block_on(self.0.iterate(range)).map(Transactions)
+    }
+
+    /// See [`crate::Client::transaction`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn transaction(&self, tid: Tid) -> Result<Option<TransactionRecord>> {
+        block_on(self.0.transaction(tid))
+    }
+
+    /// See [`crate::Client::import`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn import(&self) -> Result<Import> {
+        block_on(self.0.import()).map(Import)
+    }
+
+    /// See [`crate::Client::on_invalidation`].
+    #[must_use]
+    pub fn on_invalidation(&self) -> Invalidations {
+        Invalidations(self.0.on_invalidation())
+    }
+
+    /// See [`crate::Client::close`].
+    pub fn close(&self) {
+        block_on(self.0.close());
+    }
+}
+
+/// [`crate::Snapshot`], blocking.
+#[derive(Debug, Clone)]
+pub struct Snapshot(crate::Snapshot);
+
+impl Snapshot {
+    /// See [`crate::Snapshot::tid`].
+    #[must_use]
+    pub const fn tid(&self) -> Tid {
+        self.0.tid()
+    }
+
+    /// See [`crate::Snapshot::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
+        block_on(self.0.load(oid))
+    }
+}
+
+/// [`crate::Transaction`], blocking.
+#[derive(Debug)]
+pub struct Transaction(crate::Transaction);
+
+impl Transaction {
+    /// See [`crate::Transaction::name`].
+    #[must_use]
+    pub const fn name(&self) -> TxnId {
+        self.0.name()
+    }
+
+    /// See [`crate::Transaction::store`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn store(&self, oid: Oid, base_serial: Tid, data: impl Into<Bytes>) -> Result<()> {
+        block_on(self.0.store(oid, base_serial, data))
+    }
+
+    /// See [`crate::Transaction::store_same_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn store_same_as(&self, oid: Oid, base_serial: Tid, serial: Tid) -> Result<()> {
+        block_on(self.0.store_same_as(oid, base_serial, serial))
+    }
+
+    /// See [`crate::Transaction::delete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete(&self, oid: Oid, serial: Tid) -> Result<()> {
+        block_on(self.0.delete(oid, serial))
+    }
+
+    /// See [`crate::Transaction::check_current`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_current(&self, oid: Oid, serial: Tid) -> Result<()> {
+        block_on(self.0.check_current(oid, serial))
+    }
+
+    /// See [`crate::Transaction::vote`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn vote(&self) -> Result<Vec<Oid>> {
+        block_on(self.0.vote())
+    }
+
+    /// See [`crate::Transaction::finish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(self) -> Result<Tid> {
+        block_on(self.0.finish())
+    }
+
+    /// See [`crate::Transaction::finish_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish_with(self, f: impl FnOnce(Tid) + Send + 'static) -> Result<Tid> {
+        block_on(self.0.finish_with(f))
+    }
+
+    /// See [`crate::Transaction::commit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit(self) -> Result<Tid> {
+        block_on(self.0.commit())
+    }
+
+    /// See [`crate::Transaction::abort`].
+    pub fn abort(self) {
+        self.0.abort();
+    }
+}
+
+/// [`crate::Attempt`], blocking.
+#[derive(Debug, Clone)]
+pub struct Attempt(crate::Attempt);
+
+impl Attempt {
+    /// See [`crate::Attempt::tid`].
+    #[must_use]
+    pub fn tid(&self) -> Tid {
+        self.0.tid()
+    }
+
+    /// See [`crate::Attempt::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
+        block_on(self.0.load(oid))
+    }
+
+    /// See [`crate::Attempt::store`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn store(&self, oid: Oid, data: impl Into<Bytes>) -> Result<()> {
+        block_on(self.0.store(oid, data))
+    }
+
+    /// See [`crate::Attempt::delete`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete(&self, oid: Oid) -> Result<()> {
+        block_on(self.0.delete(oid))
+    }
+
+    /// See [`crate::Attempt::check_current`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_current(&self, oid: Oid) -> Result<()> {
+        block_on(self.0.check_current(oid))
+    }
+
+    /// See [`crate::Attempt::new_oid`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new_oid(&self) -> Result<Oid> {
+        block_on(self.0.new_oid())
+    }
+}
+
+/// [`crate::Transactions`], blocking.
+#[derive(Debug)]
+pub struct Transactions(crate::Transactions);
+
+impl Transactions {
+    /// See [`crate::Transactions::next_object`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_object(&mut self) -> Result<Option<TransactionObject>> {
+        block_on(self.0.next_object())
+    }
+
+    /// See [`crate::Transactions::objects`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn objects(&mut self, of: &TransactionRecord) -> Result<Vec<TransactionObject>> {
+        block_on(self.0.objects(of))
+    }
+}
+
+impl Iterator for Transactions {
+    type Item = Result<TransactionRecord>;
+
+    /// See [`crate::Transactions::next`].
+    fn next(&mut self) -> Option<Self::Item> {
+        block_on(self.0.next()).transpose()
+    }
+}
+
+/// [`crate::Import`], blocking.
+#[derive(Debug)]
+pub struct Import(crate::Import);
+
+impl Import {
+    /// See [`crate::Import::last_tid`].
+    #[must_use]
+    pub const fn last_tid(&self) -> Tid {
+        self.0.last_tid()
+    }
+
+    /// See [`crate::Import::push`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn push(
+        &mut self,
+        transaction: TransactionRecord,
+        objects: impl IntoIterator<Item = TransactionObject>,
+    ) -> Result<()> {
+        block_on(self.0.push(transaction, objects))
+    }
+
+    /// See [`crate::Import::checkpoint`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn checkpoint(&mut self) -> Result<Tid> {
+        block_on(self.0.checkpoint())
+    }
+
+    /// See [`crate::Import::finish`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(self) -> Result<Tid> {
+        block_on(self.0.finish())
+    }
+}
+
+/// [`crate::Invalidations`], blocking.
+#[derive(Debug)]
+pub struct Invalidations(AsyncInvalidations);
+
+impl Invalidations {
+    /// See [`crate::Invalidations::recv`].
+    pub fn recv(&mut self) -> Option<Invalidation> {
+        block_on(self.0.recv())
+    }
+
+    /// See [`crate::Invalidations::try_recv`].
+    pub fn try_recv(&mut self) -> Option<Invalidation> {
+        self.0.try_recv()
+    }
+}

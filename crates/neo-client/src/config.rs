@@ -1,0 +1,185 @@
+//! The builder of a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neo_api::{Address, ConflictResolver, Env, SystemEnv, Transport};
+use neo_proto::SessionSettings;
+use neo_proto::net::TcpTransport;
+
+use crate::client::Client;
+use crate::codec::CompressionSetting;
+use crate::error::{Error, Result};
+
+/// How to reach a cluster, and how to work with it. Made by [`Client::builder`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ClientBuilder {
+    pub(crate) cluster: String,
+    masters: Vec<String>,
+    pub(crate) cache_bytes: usize,
+    pub(crate) compression: CompressionSetting,
+    pub(crate) read_only: bool,
+    pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) operation_timeout: Duration,
+    pub(crate) store_bytes_max: u32,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) session: SessionSettings,
+    pub(crate) own_thread: bool,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new(cluster: impl Into<String>) -> Self {
+        Self {
+            cluster: cluster.into(),
+            masters: Vec::new(),
+            cache_bytes: 64 << 20,
+            compression: CompressionSetting::default(),
+            read_only: false,
+            resolver: None,
+            connect_timeout: Duration::from_secs(10),
+            operation_timeout: Duration::from_secs(60),
+            store_bytes_max: 16 << 20,
+            transport: Arc::new(TcpTransport::new()),
+            env: Arc::new(SystemEnv::new()),
+            session: SessionSettings::default(),
+            own_thread: false,
+        }
+    }
+
+    /// Adds a master: `HOST:PORT` or `[IPV6]:PORT`. One that is reachable is enough; the others are
+    /// learnt.
+    pub fn master(mut self, address: impl Into<String>) -> Self {
+        self.masters.push(address.into());
+        self
+    }
+
+    /// Adds masters.
+    pub fn masters<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.masters.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
+    /// Size of the cache of objects, in bytes, overhead included: 64 MiB by default, 0 for none.
+    pub const fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// How values are compressed: zlib, where it helps, by default.
+    pub const fn compression(mut self, setting: CompressionSetting) -> Self {
+        self.compression = setting;
+        self
+    }
+
+    /// Promises not to write: transactions can't begin. Off by default.
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Merges concurrent changes of an object. Without one, each conflict is an error.
+    pub fn resolver(mut self, resolver: Arc<dyn ConflictResolver>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
+    /// How long [`connect`](Self::connect) waits for the cluster to be ready: 10 s by default.
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an operation waits without any progress before it fails: 60 s by default.
+    pub const fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// Bytes that a transaction has on their way to storage nodes before a store waits: 16 MiB by
+    /// default.
+    pub const fn store_bytes_max(mut self, bytes: u32) -> Self {
+        self.store_bytes_max = bytes;
+        self
+    }
+
+    /// How to reach nodes: TCP by default.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Time and randomness: the machine's by default.
+    pub fn env(mut self, env: Arc<dyn Env>) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Times and bounds of connections.
+    pub fn session(mut self, session: SessionSettings) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Runs the client's driver on a thread of its own, so that it needs no runtime of the
+    /// caller's. Without it, the driver is a task on the runtime that [`connect`](Self::connect)
+    /// is called on, and ends with it.
+    pub const fn own_thread(mut self) -> Self {
+        self.own_thread = true;
+        self
+    }
+
+    /// Connects, and waits until the cluster serves.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for an address that is none; [`Error::NotReady`] or [`Error::Timeout`] when
+    /// the cluster does not serve within the connect timeout; [`Error::OtherCluster`] when the
+    /// masters are another cluster's.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O and time, unless [`own_thread`](Self::own_thread) was
+    /// called.
+    ///
+    /// Cancel safe: dropping the future closes what it opened.
+    pub async fn connect(self) -> Result<Client> {
+        let timeout = self.connect_timeout;
+        let client = self.start()?;
+        client.wait_ready(timeout).await?;
+        Ok(client)
+    }
+
+    /// Starts to connect, and does not wait: operations wait, each up to its timeout.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for an address that is none.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    pub fn start(self) -> Result<Client> {
+        let masters = self.addresses()?;
+        Client::start(self, masters)
+    }
+
+    fn addresses(&self) -> Result<Vec<Address>> {
+        if self.masters.is_empty() {
+            return Err(Error::Misuse(
+                "a client needs the address of a master".into(),
+            ));
+        }
+        let mut addresses = Vec::new();
+        for text in &self.masters {
+            // Lists are often written as one string.
+            for text in text.split([' ', ',']).filter(|text| !text.is_empty()) {
+                let address = text
+                    .parse()
+                    .map_err(|error| Error::Misuse(format!("{error}")))?;
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        Ok(addresses)
+    }
+}

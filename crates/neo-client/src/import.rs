@@ -1,0 +1,253 @@
+//! Bulk loads: ordered, pipelined, committed by checkpoints.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use neo_api::{OBJECT_BYTES_MAX, Oid, RevisionId, Tid, TransactionRecord};
+use neo_proto::{WireRevision, WireTransaction, WireValue};
+
+use crate::client::{Client, unexpected};
+use crate::codec;
+use crate::core::{Command, ImportKey, Reply};
+use crate::error::{Error, Result};
+use crate::iterator::TransactionObject;
+use crate::shell::Pending;
+
+/// Bytes of a batch, about.
+const BATCH_BYTES: usize = 1 << 20;
+/// Transactions and revisions of a batch, at most.
+const BATCH_ENTRIES: usize = 10_000;
+/// Batches in flight.
+const WINDOW: usize = 8;
+
+/// An import: transactions with their tids, in order, alone on the cluster. Made by
+/// [`Client::import`].
+///
+/// Dropped before [`finish`](Self::finish), it ends at its last checkpoint: what came after is
+/// removed.
+#[derive(Debug)]
+pub struct Import {
+    client: Client,
+    key: ImportKey,
+    /// The greatest tid that was taken.
+    last_tid: Tid,
+    last_oid: Oid,
+    /// Up to where everything is committed.
+    committed: Tid,
+    transactions: Vec<WireTransaction>,
+    revisions: Vec<(WireRevision, Bytes)>,
+    bytes: usize,
+    in_flight: VecDeque<Pending>,
+    ended: bool,
+}
+
+impl Drop for Import {
+    fn drop(&mut self) {
+        if !self.ended {
+            let (import, reply) = (self.key, None);
+            let commands = &self.client.inner.commands;
+            commands.send_later(Command::EndImport { import, reply });
+        }
+    }
+}
+
+impl Client {
+    /// Begins an import, after the last transaction of the database.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] while transactions are pending, or another import is on;
+    /// [`Error::ReadOnly`].
+    ///
+    /// Cancel safe: an import whose beginning is not waited for ends.
+    pub async fn import(&self) -> Result<Import> {
+        self.check_writable()?;
+        let import = ImportKey(self.inner.shared.id());
+        // From here on, dropping it ends it.
+        let mut session = Import {
+            client: self.clone(),
+            key: import,
+            last_tid: Tid::ZERO,
+            last_oid: Oid::ZERO,
+            committed: Tid::ZERO,
+            transactions: Vec::new(),
+            revisions: Vec::new(),
+            bytes: 0,
+            in_flight: VecDeque::new(),
+            ended: false,
+        };
+        match self
+            .ask(|reply| Command::BeginImport { import, reply })
+            .await?
+        {
+            Reply::ImportBegun(tid) => {
+                session.last_tid = tid;
+                session.committed = tid;
+                Ok(session)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Import {
+    /// The greatest tid so far: the next transaction's must be greater.
+    #[must_use]
+    pub const fn last_tid(&self) -> Tid {
+        self.last_tid
+    }
+
+    /// The tid up to which everything is committed.
+    #[must_use]
+    pub const fn committed_tid(&self) -> Tid {
+        self.committed
+    }
+
+    /// Adds a transaction with its objects. Sent in batches, several at once; waited for only when
+    /// too many are on their way.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for a tid that is not greater than those before, or beyond [`Tid::MAX`];
+    /// [`Error::TooLarge`]; what made the import fail.
+    ///
+    /// Not cancel safe: drop the import when its future was dropped.
+    pub async fn push(
+        &mut self,
+        transaction: TransactionRecord,
+        objects: impl IntoIterator<Item = TransactionObject>,
+    ) -> Result<()> {
+        let tid = transaction.tid;
+        if tid <= self.last_tid || tid > Tid::MAX {
+            let words = format!(
+                "tid {tid} must be above {} and at most {}",
+                self.last_tid,
+                Tid::MAX
+            );
+            return Err(Error::Misuse(words));
+        }
+        self.last_tid = tid;
+        let oids = transaction.oids.iter().copied().max();
+        self.last_oid = self.last_oid.max(oids.unwrap_or_default());
+        self.transactions.push(transaction.into());
+        for object in objects {
+            self.push_object(tid, object)?;
+            if self.bytes >= BATCH_BYTES || self.revisions.len() >= BATCH_ENTRIES {
+                self.send().await?;
+            }
+        }
+        if self.transactions.len() >= BATCH_ENTRIES {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    fn push_object(&mut self, tid: Tid, object: TransactionObject) -> Result<()> {
+        let TransactionObject {
+            oid,
+            data,
+            data_serial,
+        } = object;
+        self.last_oid = self.last_oid.max(oid);
+        let record = data.map(|data| codec::encode(data, self.client.inner.compression));
+        let bytes = record.as_ref().map_or(0, |record| record.data.len());
+        let wire_bytes = u32::try_from(bytes)
+            .ok()
+            .filter(|_| bytes <= OBJECT_BYTES_MAX);
+        let wire_bytes = wire_bytes.ok_or_else(|| {
+            Error::TooLarge(format!(
+                "object {oid} has {bytes} bytes, at most {OBJECT_BYTES_MAX} can be"
+            ))
+        })?;
+        let value = record.as_ref().map(|record| WireValue {
+            compression: record.compression,
+            checksum: record.checksum,
+            bytes: wire_bytes,
+        });
+        let revision = WireRevision {
+            id: RevisionId { tid, oid },
+            value,
+            data_serial,
+        };
+        self.bytes += bytes;
+        let data = record.map(|record| record.data).unwrap_or_default();
+        self.revisions.push((revision, data));
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        if self.transactions.is_empty() && self.revisions.is_empty() {
+            return Ok(());
+        }
+        while self.in_flight.len() >= WINDOW {
+            self.wait_one().await?;
+        }
+        let pending = self.client.inner.shared.wait()?;
+        let command = Command::ImportBatch {
+            import: self.key,
+            reply: pending.id,
+            transactions: std::mem::take(&mut self.transactions),
+            revisions: std::mem::take(&mut self.revisions),
+        };
+        self.bytes = 0;
+        self.client.inner.commands.send(command).await?;
+        self.in_flight.push_back(pending);
+        Ok(())
+    }
+
+    async fn wait_one(&mut self) -> Result<()> {
+        if let Some(pending) = self.in_flight.pop_front() {
+            pending.answer().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits everything so far, durably, and returns the last tid. Readers see it then.
+    ///
+    /// # Errors
+    /// What made the import fail: it ended at its last checkpoint then.
+    ///
+    /// Not cancel safe: drop the import when its future was dropped.
+    pub async fn checkpoint(&mut self) -> Result<Tid> {
+        self.send().await?;
+        while !self.in_flight.is_empty() {
+            self.wait_one().await?;
+        }
+        if self.committed == self.last_tid {
+            return Ok(self.committed);
+        }
+        let (import, tid, last_oid) = (self.key, self.last_tid, self.last_oid);
+        let reply = self
+            .client
+            .ask(|reply| Command::CheckpointImport {
+                import,
+                reply,
+                tid,
+                last_oid,
+            })
+            .await?;
+        match reply {
+            Reply::LastTid(tid) => {
+                self.committed = tid;
+                Ok(tid)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Commits everything, ends the import, and returns the last tid.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint).
+    ///
+    /// Not cancel safe: dropped before it is done, the import ends at its last checkpoint.
+    pub async fn finish(mut self) -> Result<Tid> {
+        let tid = self.checkpoint().await?;
+        let import = self.key;
+        let end = |reply| Command::EndImport {
+            import,
+            reply: Some(reply),
+        };
+        self.client.ask(end).await?;
+        self.ended = true;
+        Ok(tid)
+    }
+}

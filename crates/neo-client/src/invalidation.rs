@@ -1,0 +1,185 @@
+//! What changed, told to the application in order.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use neo_api::{Oid, Tid};
+use tokio::sync::Notify;
+
+/// A committed transaction, or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Invalidation {
+    /// This transaction changed these objects.
+    Objects {
+        /// Its tid: greater than that of any told before.
+        tid: Tid,
+        /// What it stored or deleted; may be empty.
+        oids: Arc<[Oid]>,
+        /// Whether this client committed it.
+        own: bool,
+    },
+    /// Some transactions, up to this tid, are not known one by one: after a reconnection, or when
+    /// the subscriber was too slow. Anything may have changed.
+    All {
+        /// The last tid. Less than one told before only when the database was truncated.
+        tid: Tid,
+    },
+}
+
+/// Oids that wait for a subscriber, at most; beyond, it is told [`Invalidation::All`].
+const OIDS_MAX: usize = 1 << 20;
+/// Transactions that wait for a subscriber, at most.
+const TRANSACTIONS_MAX: usize = 1 << 16;
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Invalidation>,
+    oids: usize,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Subscription {
+    queue: Mutex<Queue>,
+    news: Notify,
+}
+
+impl Subscription {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A subscription to what changes. Dropping it ends it.
+///
+/// When [`Client::last_tid`](crate::Client::last_tid) shows a tid, everything up to it is in the
+/// queue already.
+#[derive(Debug)]
+pub struct Invalidations(Arc<Subscription>);
+
+impl Invalidations {
+    /// The next invalidation; `None` when the client is closed and all were told.
+    ///
+    /// Cancel safe: nothing is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Option<Invalidation> {
+        loop {
+            let mut news = pin!(self.0.news.notified());
+            news.as_mut().enable();
+            {
+                let mut queue = self.0.queue();
+                if let Some(next) = pop(&mut queue) {
+                    return Some(next);
+                }
+                if queue.closed {
+                    return None;
+                }
+            }
+            news.await;
+        }
+    }
+
+    /// The next invalidation, if one is there.
+    pub fn try_recv(&mut self) -> Option<Invalidation> {
+        pop(&mut self.0.queue())
+    }
+}
+
+fn pop(queue: &mut Queue) -> Option<Invalidation> {
+    let next = queue.waiting.pop_front()?;
+    if let Invalidation::Objects { oids, .. } = &next {
+        queue.oids -= oids.len();
+    }
+    Some(next)
+}
+
+/// Everybody who wants to hear.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers(Mutex<Vec<Weak<Subscription>>>);
+
+impl Subscribers {
+    fn list(&self) -> MutexGuard<'_, Vec<Weak<Subscription>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn subscribe(&self) -> Invalidations {
+        let subscription = Arc::new(Subscription::default());
+        self.list().push(Arc::downgrade(&subscription));
+        Invalidations(subscription)
+    }
+
+    pub(crate) fn tell(&self, invalidation: &Invalidation) {
+        self.list().retain(|subscription| {
+            let Some(subscription) = subscription.upgrade() else {
+                return false;
+            };
+            push(&mut subscription.queue(), invalidation.clone());
+            subscription.news.notify_waiters();
+            true
+        });
+    }
+
+    pub(crate) fn close(&self) {
+        for subscription in self.list().drain(..).filter_map(|s| s.upgrade()) {
+            subscription.queue().closed = true;
+            subscription.news.notify_waiters();
+        }
+    }
+}
+
+fn push(queue: &mut Queue, invalidation: Invalidation) {
+    let tid = match &invalidation {
+        Invalidation::All { tid } => *tid,
+        Invalidation::Objects { tid, oids, .. } => {
+            let fits =
+                queue.waiting.len() < TRANSACTIONS_MAX && queue.oids + oids.len() <= OIDS_MAX;
+            if fits {
+                queue.oids += oids.len();
+                queue.waiting.push_back(invalidation);
+                return;
+            }
+            *tid
+        }
+    };
+    // What waits is part of "all".
+    queue.waiting.clear();
+    queue.oids = 0;
+    queue.waiting.push_back(Invalidation::All { tid });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(tid: u64, oids: usize) -> Invalidation {
+        Invalidation::Objects {
+            tid: Tid(tid),
+            oids: vec![Oid(1); oids].into(),
+            own: false,
+        }
+    }
+
+    #[test]
+    fn a_slow_subscriber_is_told_all() {
+        let subscribers = Subscribers::default();
+        let mut slow = subscribers.subscribe();
+        subscribers.tell(&objects(1, OIDS_MAX));
+        subscribers.tell(&objects(2, 1));
+        subscribers.tell(&objects(3, 1));
+        assert_eq!(slow.try_recv(), Some(Invalidation::All { tid: Tid(2) }));
+        assert_eq!(slow.try_recv(), Some(objects(3, 1)));
+        assert_eq!(slow.try_recv(), None);
+    }
+
+    #[tokio::test]
+    async fn a_closed_client_ends_the_subscription() {
+        let subscribers = Subscribers::default();
+        let mut subscription = subscribers.subscribe();
+        drop(subscribers.subscribe());
+        subscribers.tell(&objects(1, 0));
+        subscribers.close();
+        assert_eq!(subscription.recv().await, Some(objects(1, 0)));
+        assert_eq!(subscription.recv().await, None);
+    }
+}

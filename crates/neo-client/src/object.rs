@@ -1,0 +1,96 @@
+//! What reads give, and reads as of one tid.
+
+use bytes::Bytes;
+use neo_api::{Oid, Tid};
+
+use crate::client::Client;
+use crate::error::Result;
+
+/// An object as it was at some tid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Object {
+    /// Its value.
+    pub data: Bytes,
+    /// The transaction that wrote it.
+    pub serial: Tid,
+}
+
+/// What a read before a tid, or of a certain revision, finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// A value.
+    Found {
+        /// The value.
+        data: Bytes,
+        /// The transaction that wrote it.
+        serial: Tid,
+        /// The transaction that replaced it; `None`: it is the newest.
+        next_serial: Option<Tid>,
+    },
+    /// The object was deleted.
+    Deleted {
+        /// The transaction that deleted it.
+        serial: Tid,
+        /// The transaction that wrote it again; `None`: it still is deleted.
+        next_serial: Option<Tid>,
+    },
+    /// The object exists, but not at that tid.
+    NotYet,
+    /// No object has this oid.
+    Unknown,
+}
+
+impl Lookup {
+    /// The object, where there is a value.
+    #[must_use]
+    pub fn object(self) -> Option<Object> {
+        match self {
+            Self::Found { data, serial, .. } => Some(Object { data, serial }),
+            Self::Deleted { .. } | Self::NotYet | Self::Unknown => None,
+        }
+    }
+}
+
+/// The database as of one tid: every read sees exactly the transactions up to it.
+///
+/// Cheap to make and to clone. It holds no resource of the cluster.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    client: Client,
+    tid: Tid,
+}
+
+impl Snapshot {
+    pub(crate) const fn new(client: Client, tid: Tid) -> Self {
+        Self { client, tid }
+    }
+
+    /// The tid that it shows the database at.
+    #[must_use]
+    pub const fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// An object; `None` when it is not there: never created, created later, or deleted.
+    ///
+    /// # Errors
+    /// As [`Client::load`].
+    ///
+    /// Cancel safe.
+    pub async fn load(&self, oid: Oid) -> Result<Option<Object>> {
+        self.client.load_at(oid, self.tid).await
+    }
+
+    /// What there is of an object, with all that is known.
+    ///
+    /// # Errors
+    /// As [`Client::load`].
+    ///
+    /// Cancel safe.
+    pub async fn look_up(&self, oid: Oid) -> Result<Lookup> {
+        self.client
+            .load_before(oid, Tid(self.tid.0.saturating_add(1)))
+            .await
+    }
+}

@@ -1,0 +1,382 @@
+//! Between the core, on the driver's task, and those who call: waiters, cache, last tid.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use neo_api::{Compression, Loaded, NodeId, Oid, Partitioning, Record, Tid};
+use neo_proto::net::{DoneSender, Shell};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::cache::{Cache, Value};
+use crate::core::{ClientCore, Command, Event, Reply, ReplyId, TxnKey, Validity};
+use crate::error::{Error, Result};
+use crate::invalidation::{Invalidation, Subscribers};
+
+/// What a waiter gets.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    Loaded(Loaded),
+    Committed(Tid),
+}
+
+#[derive(Debug)]
+enum Waiter {
+    Call(oneshot::Sender<Result<Answer>>),
+    /// Nobody, but the bytes of a store are free again.
+    Bytes {
+        _permit: OwnedSemaphorePermit,
+        failure: Arc<OnceLock<Error>>,
+    },
+}
+
+/// What the application runs when its transaction is committed.
+pub(crate) type Callback = Box<dyn FnOnce(Tid) + Send>;
+
+#[derive(Default)]
+struct Waiters {
+    closed: bool,
+    waiters: HashMap<ReplyId, Waiter>,
+    callbacks: HashMap<TxnKey, (ReplyId, Callback)>,
+}
+
+impl fmt::Debug for Waiters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiters")
+            .field("closed", &self.closed)
+            .field("waiters", &self.waiters.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the client is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Status {
+    pub(crate) nid: Option<NodeId>,
+    pub(crate) partitioning: Option<Partitioning>,
+}
+
+/// What the driver's task and the callers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) cache: Cache,
+    pub(crate) subscribers: Subscribers,
+    last_tid: AtomicU64,
+    next_id: AtomicU64,
+    waiters: Mutex<Waiters>,
+    status: Mutex<Status>,
+    /// Oids that were allocated and not given out.
+    oids: Mutex<(u64, u64)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(cache_bytes: usize) -> Self {
+        Self {
+            cache: Cache::new(cache_bytes),
+            subscribers: Subscribers::default(),
+            last_tid: AtomicU64::new(0),
+            next_id: AtomicU64::new(1),
+            waiters: Mutex::default(),
+            status: Mutex::default(),
+            oids: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn last_tid(&self) -> Tid {
+        Tid(self.last_tid.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        *lock(&self.status)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.waiters).closed
+    }
+
+    /// A number that no other reply, transaction or import has.
+    pub(crate) fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// An oid of the block at hand.
+    pub(crate) fn take_oid(&self) -> Option<Oid> {
+        let mut oids = lock(&self.oids);
+        let (next, end) = *oids;
+        (next < end).then(|| {
+            oids.0 += 1;
+            Oid(next)
+        })
+    }
+
+    /// A new block; one that is not used up yet is given up.
+    pub(crate) fn put_oids(&self, first: Oid, count: u32) {
+        *lock(&self.oids) = (first.0, first.0.saturating_add(u64::from(count)));
+    }
+
+    /// Somebody waits for the answer with this id, until the `Pending` is dropped.
+    pub(crate) fn wait(self: &Arc<Self>) -> Result<Pending> {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.register(Waiter::Call(sender))?;
+        Ok(Pending {
+            id,
+            receiver,
+            shared: Arc::clone(self),
+        })
+    }
+
+    /// The permit is held until the answer comes; an error is noted.
+    pub(crate) fn hold(
+        &self,
+        permit: OwnedSemaphorePermit,
+        failure: &Arc<OnceLock<Error>>,
+    ) -> Result<ReplyId> {
+        self.register(Waiter::Bytes {
+            _permit: permit,
+            failure: Arc::clone(failure),
+        })
+    }
+
+    fn register(&self, waiter: Waiter) -> Result<ReplyId> {
+        let id = ReplyId(self.id());
+        let mut waiters = lock(&self.waiters);
+        if waiters.closed {
+            return Err(Error::Closed);
+        }
+        waiters.waiters.insert(id, waiter);
+        Ok(id)
+    }
+
+    /// What to run when the transaction is committed; dropped when it is not.
+    pub(crate) fn set_callback(&self, txn: TxnKey, reply: ReplyId, callback: Callback) {
+        lock(&self.waiters).callbacks.insert(txn, (reply, callback));
+    }
+
+    fn answer(&self, id: ReplyId, result: Result<Answer>) {
+        let waiter = {
+            let mut waiters = lock(&self.waiters);
+            if result.is_err() && !waiters.callbacks.is_empty() {
+                waiters.callbacks.retain(|_, (reply, _)| *reply != id);
+            }
+            waiters.waiters.remove(&id)
+        };
+        match (waiter, result) {
+            (Some(Waiter::Call(sender)), result) => {
+                // Who waited may have given up.
+                let _ = sender.send(result);
+            }
+            (Some(Waiter::Bytes { failure, .. }), Err(error)) => {
+                failure.get_or_init(|| error);
+            }
+            (Some(Waiter::Bytes { .. }) | None, _) => {}
+        }
+    }
+
+    fn publish(&self, tid: Tid) {
+        self.last_tid.store(tid.0, Ordering::Release);
+    }
+
+    fn raise(&self, tid: Tid) {
+        self.last_tid.fetch_max(tid.0, Ordering::Release);
+    }
+
+    fn committed(&self, tid: Tid, changed: Vec<(Oid, Option<Record>)>, newest: bool) -> Vec<Oid> {
+        let mut oids = Vec::with_capacity(changed.len());
+        for (oid, record) in changed {
+            oids.push(oid);
+            self.cache.invalidate(oid, tid);
+            if newest && let Some(record) = record {
+                let value = cached_value(record);
+                self.cache.insert(oid, tid, value, Validity::Current);
+            }
+        }
+        oids
+    }
+
+    /// The driver has ended: nobody is answered any more.
+    fn close(&self) {
+        let (waiters, callbacks) = {
+            let mut waiters = lock(&self.waiters);
+            waiters.closed = true;
+            (
+                std::mem::take(&mut waiters.waiters),
+                std::mem::take(&mut waiters.callbacks),
+            )
+        };
+        drop((waiters, callbacks));
+        *lock(&self.status) = Status::default();
+        self.subscribers.close();
+    }
+}
+
+/// A slice of a large buffer would keep the whole of it.
+const COPIED_BYTES_MAX: usize = 64 << 10;
+
+fn cached_value(record: Record) -> Value {
+    let own = |data: Bytes| {
+        if data.len() <= COPIED_BYTES_MAX {
+            Bytes::copy_from_slice(&data)
+        } else {
+            data
+        }
+    };
+    match record.compression {
+        Compression::None => Value::Plain(own(record.data)),
+        Compression::Zlib => Value::Stored(Record {
+            data: own(record.data),
+            ..record
+        }),
+    }
+}
+
+/// An answer that is waited for.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) id: ReplyId,
+    receiver: oneshot::Receiver<Result<Answer>>,
+    shared: Arc<Shared>,
+}
+
+impl Pending {
+    pub(crate) async fn answer(mut self) -> Result<Answer> {
+        (&mut self.receiver).await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        lock(&self.shared.waiters).waiters.remove(&self.id);
+    }
+}
+
+/// What the driver tells events to.
+#[derive(Debug)]
+pub(crate) struct ClientShell(pub(crate) Arc<Shared>);
+
+impl Shell<ClientCore> for ClientShell {
+    fn job(&mut self, job: std::convert::Infallible, _done: &DoneSender<ClientCore>) {
+        match job {}
+    }
+
+    fn event(&mut self, event: Event) {
+        let shared = &self.0;
+        match event {
+            Event::Ready { nid, partitioning } => {
+                *lock(&shared.status) = Status {
+                    nid: Some(nid),
+                    partitioning: Some(partitioning),
+                };
+            }
+            Event::NotReady { .. } => lock(&shared.status).nid = None,
+            Event::Reply { id, result } => shared.answer(id, result.map(Answer::Reply)),
+            Event::Loaded {
+                oid,
+                waiters,
+                loaded,
+                validity,
+            } => {
+                match &loaded {
+                    Loaded::Found(found) => {
+                        let value = cached_value(found.record.clone());
+                        shared.cache.insert(oid, found.serial, value, validity);
+                    }
+                    Loaded::Deleted { serial, .. } => {
+                        shared.cache.insert(oid, *serial, Value::Deleted, validity);
+                    }
+                    Loaded::NotYet | Loaded::Unknown => {}
+                }
+                for waiter in waiters {
+                    shared.answer(waiter, Ok(Answer::Loaded(loaded.clone())));
+                }
+            }
+            // The order in each of these is what readers rely on: the cache first, then who wants
+            // to hear, then the last tid.
+            Event::Invalidated { tid, oids } => {
+                for oid in &oids {
+                    shared.cache.invalidate(*oid, tid);
+                }
+                let oids = oids.into();
+                let own = false;
+                shared
+                    .subscribers
+                    .tell(&Invalidation::Objects { tid, oids, own });
+                shared.raise(tid);
+            }
+            Event::Resynced { known, tid } => {
+                shared.cache.resync(known);
+                shared.subscribers.tell(&Invalidation::All { tid });
+                shared.raise(tid);
+            }
+            Event::Cleared { tid } => {
+                shared.publish(tid);
+                shared.cache.clear();
+                *lock(&shared.oids) = (0, 0);
+                shared.subscribers.tell(&Invalidation::All { tid });
+            }
+            Event::Committed {
+                txn,
+                reply,
+                tid,
+                changed,
+                newest,
+            } => {
+                let oids = shared.committed(tid, changed, newest).into();
+                let callback = lock(&shared.waiters).callbacks.remove(&txn);
+                if let Some((_, callback)) = callback
+                    && catch_unwind(AssertUnwindSafe(|| callback(tid))).is_err()
+                {
+                    tracing::error!(%tid, "the callback of a committed transaction panicked");
+                }
+                let own = true;
+                shared
+                    .subscribers
+                    .tell(&Invalidation::Objects { tid, oids, own });
+                shared.raise(tid);
+                if let Some(reply) = reply {
+                    shared.answer(reply, Ok(Answer::Committed(tid)));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ClientShell {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The way to the core.
+#[derive(Debug, Clone)]
+pub(crate) struct Commands {
+    pub(crate) sender: mpsc::Sender<Command>,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl Commands {
+    pub(crate) async fn send(&self, command: Command) -> Result<()> {
+        self.sender.send(command).await.map_err(|_| Error::Closed)
+    }
+
+    /// Sends from where nothing can be awaited: a destructor.
+    pub(crate) fn send_later(&self, command: Command) {
+        match self.sender.try_send(command) {
+            // Without a driver there is nothing to let go of.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(command)) => {
+                let sender = self.sender.clone();
+                self.runtime.spawn(async move {
+                    let _ = sender.send(command).await;
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A transaction: store, vote, finish or abort.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use neo_api::{
+    ConflictingChange, METADATA_BYTES_MAX, OBJECT_BYTES_MAX, Oid, Tid, TransactionMeta, TxnId,
+};
+use tokio::sync::Semaphore;
+
+use crate::client::{Client, unexpected};
+use crate::codec;
+use crate::core::{Change, Command, Conflict, Reply, TxnKey};
+use crate::error::{Error, Result};
+use crate::object::Lookup;
+use crate::shell::{Answer, Callback};
+
+/// A transaction in progress. Nobody sees what it does before [`finish`](Self::finish); dropped
+/// before, it is aborted.
+///
+/// Its methods take `&self`: stores may be made by several tasks.
+#[derive(Debug)]
+pub struct Transaction {
+    client: Client,
+    key: TxnKey,
+    name: TxnId,
+    meta: TransactionMeta,
+    /// Bytes that may be on their way.
+    bytes: Arc<Semaphore>,
+    /// What a store met.
+    failure: Arc<OnceLock<Error>>,
+    _abort: AbortOnDrop,
+}
+
+/// Aborts; the core ignores it once the finish was asked.
+#[derive(Debug)]
+struct AbortOnDrop(Client, TxnKey);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0
+            .inner
+            .commands
+            .send_later(Command::Abort { txn: self.1 });
+    }
+}
+
+impl Transaction {
+    pub(crate) async fn begin(
+        client: Client,
+        meta: TransactionMeta,
+        tid: Option<Tid>,
+    ) -> Result<Self> {
+        client.check_writable()?;
+        for (name, field) in [
+            ("user", &meta.user),
+            ("description", &meta.description),
+            ("extension", &meta.extension),
+        ] {
+            if field.len() > METADATA_BYTES_MAX {
+                let len = field.len();
+                let words = format!("{name} has {len} bytes, at most {METADATA_BYTES_MAX} can be");
+                return Err(Error::TooLarge(words));
+            }
+        }
+        let txn = TxnKey(client.inner.shared.id());
+        let abort = AbortOnDrop(client.clone(), txn);
+        match client
+            .ask(|reply| Command::Begin { txn, reply, tid })
+            .await?
+        {
+            Reply::Begun(name) => Ok(Self {
+                bytes: Arc::new(Semaphore::new(client.inner.store_bytes_max as usize)),
+                failure: Arc::default(),
+                client,
+                key: txn,
+                name,
+                meta,
+                _abort: abort,
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Its name until it has a tid.
+    #[must_use]
+    pub const fn name(&self) -> TxnId {
+        self.name
+    }
+
+    /// The client.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Stores an object. `base_serial` is the serial of the revision that the change starts from:
+    /// what was read; [`Tid::ZERO`] for a new object.
+    ///
+    /// Sent to every replica, and not waited for, unless too many bytes are on their way: that the
+    /// object was changed by somebody else shows at the [`vote`](Self::vote). The value is kept
+    /// until the transaction ends.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond 64 MiB; what made the transaction fail before.
+    ///
+    /// Cancel safe: the object is stored, or not.
+    pub async fn store(&self, oid: Oid, base_serial: Tid, data: impl Into<Bytes>) -> Result<()> {
+        let record = codec::encode(data.into(), self.client.inner.compression);
+        let len = record.data.len();
+        if len > OBJECT_BYTES_MAX {
+            let words = format!("object {oid} has {len} bytes, at most {OBJECT_BYTES_MAX} can be");
+            return Err(Error::TooLarge(words));
+        }
+        self.change(oid, base_serial, Change::Value(record), len)
+            .await
+    }
+
+    /// Stores the value of an earlier revision of the object again (an undo).
+    ///
+    /// # Errors
+    /// As [`store`](Self::store); at the vote, [`Error::MissingRevision`] when it is not there.
+    ///
+    /// Cancel safe.
+    pub async fn store_same_as(&self, oid: Oid, base_serial: Tid, serial: Tid) -> Result<()> {
+        self.change(oid, base_serial, Change::SameAs(serial), 0)
+            .await
+    }
+
+    /// Deletes an object; `serial` is that of its newest revision. Earlier revisions stay readable.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store); a conflict is never merged.
+    ///
+    /// Cancel safe.
+    pub async fn delete(&self, oid: Oid, serial: Tid) -> Result<()> {
+        self.change(oid, serial, Change::Deletion, 0).await
+    }
+
+    /// Makes sure that the object's newest revision is this one, and stays so until the transaction
+    /// is committed. Of no effect for an object that the transaction stores.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store); at the vote, [`Error::ReadConflict`] when it is not.
+    ///
+    /// Cancel safe.
+    pub async fn check_current(&self, oid: Oid, serial: Tid) -> Result<()> {
+        self.change(oid, serial, Change::Check, 0).await
+    }
+
+    async fn change(&self, oid: Oid, serial: Tid, change: Change, bytes: usize) -> Result<()> {
+        let inner = &self.client.inner;
+        let most = inner.store_bytes_max;
+        // One for the request itself: many small changes wait, too.
+        let bytes = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .saturating_add(256)
+            .min(most);
+        let permit = Arc::clone(&self.bytes)
+            .acquire_many_owned(bytes)
+            .await
+            .map_err(|_| Error::Closed)?;
+        if let Some(error) = self.failure.get() {
+            return Err(error.clone());
+        }
+        let command = Command::Store {
+            txn: self.key,
+            reply: inner.shared.hold(permit, &self.failure)?,
+            oid,
+            serial,
+            change,
+        };
+        inner.commands.send(command).await
+    }
+
+    /// Makes everything durable but the decision. Conflicts are merged first, by the client's
+    /// resolver. Returns the objects that were merged: their values are not those that were
+    /// stored.
+    ///
+    /// After a vote, [`finish`](Self::finish) fails only with nodes.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] and [`Error::ReadConflict`]; [`Error::IncompleteTransaction`] when too
+    /// many nodes failed; [`Error::NoSpace`]; [`Error::NotReady`] when the primary master was lost;
+    /// [`Error::Timeout`]. The transaction can only be aborted then.
+    ///
+    /// Cancel safe: may be called again, and goes on where it was.
+    pub async fn vote(&self) -> Result<Vec<Oid>> {
+        let txn = self.key;
+        loop {
+            let meta = self.meta.clone();
+            match self
+                .client
+                .ask(|reply| Command::Vote { txn, reply, meta })
+                .await?
+            {
+                Reply::Voted(resolved) => return Ok(resolved),
+                Reply::Conflicts(conflicts) => {
+                    for conflict in conflicts {
+                        self.resolve(conflict).await?;
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Merges one conflict, on this task, holding nothing.
+    async fn resolve(&self, conflict: Conflict) -> Result<()> {
+        let Conflict {
+            oid,
+            version,
+            base,
+            serial,
+            change,
+        } = conflict;
+        let failed = Error::Conflict { oid, serial };
+        let (Some(resolver), Change::Value(record)) = (&self.client.inner.resolver, change) else {
+            return Err(failed);
+        };
+        let new = codec::decode(&record).ok_or_else(|| failed.clone())?;
+        let base_data = self
+            .revision(oid, base)
+            .await?
+            .ok_or_else(|| failed.clone())?;
+        let committed = self
+            .revision(oid, serial)
+            .await?
+            .ok_or_else(|| failed.clone())?;
+        let change = ConflictingChange::new(oid, (base, base_data), (serial, committed), new);
+        let merged = resolver.resolve(&change).ok_or(failed)?;
+        let record = codec::encode(merged, self.client.inner.compression);
+        if record.data.len() > OBJECT_BYTES_MAX {
+            return Err(Error::TooLarge(format!("the merge of object {oid}")));
+        }
+        let command = Command::Resolve {
+            txn: self.key,
+            oid,
+            version,
+            serial,
+            record,
+        };
+        self.client.inner.commands.send(command).await
+    }
+
+    /// The data of a revision, `Some(None)` when it is deleted, `None` when it is not there.
+    async fn revision(&self, oid: Oid, serial: Tid) -> Result<Option<Option<Bytes>>> {
+        if serial == Tid::ZERO {
+            return Ok(Some(None));
+        }
+        Ok(match self.client.load_serial(oid, serial).await? {
+            Lookup::Found { data, .. } => Some(Some(data)),
+            Lookup::Deleted { .. } => Some(None),
+            Lookup::NotYet | Lookup::Unknown => None,
+        })
+    }
+
+    /// Commits, after the vote, and returns the tid.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] before the vote. [`Error::IncompleteTransaction`] and [`Error::NotReady`]:
+    /// it is not committed. [`Error::Unknown`]: nobody could tell in time; do not redo it blindly.
+    ///
+    /// Dropped before it is done, it goes on all the same: the transaction may be committed.
+    pub async fn finish(self) -> Result<Tid> {
+        self.finish_inner(None).await
+    }
+
+    /// As [`finish`](Self::finish); `f` is called with the tid when the transaction is committed,
+    /// before [`Client::last_tid`] shows it, and before any later invalidation is delivered.
+    ///
+    /// `f` runs on the driver's task: it must not block, and not wait for this client. It also runs
+    /// when the future was dropped. After the connection to the primary master was lost meanwhile,
+    /// it runs when the outcome is known; [`Invalidation::All`](crate::Invalidation::All) may have
+    /// been delivered before.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish); `f` is not called then.
+    ///
+    /// Dropped before it is done, it goes on all the same.
+    pub async fn finish_with(self, f: impl FnOnce(Tid) + Send + 'static) -> Result<Tid> {
+        self.finish_inner(Some(Box::new(f))).await
+    }
+
+    async fn finish_inner(self, callback: Option<Callback>) -> Result<Tid> {
+        let inner = &self.client.inner;
+        let pending = inner.shared.wait()?;
+        let (txn, reply) = (self.key, pending.id);
+        if let Some(callback) = callback {
+            inner.shared.set_callback(txn, reply, callback);
+        }
+        inner.commands.send(Command::Finish { txn, reply }).await?;
+        match pending.answer().await? {
+            Answer::Committed(tid) => Ok(tid),
+            other => Err(Error::Node(format!("{other:?} is no answer to a finish"))),
+        }
+    }
+
+    /// Votes and commits.
+    ///
+    /// # Errors
+    /// As [`vote`](Self::vote) and [`finish`](Self::finish).
+    ///
+    /// Dropped before it is done: aborted, or committed, by how far it was.
+    pub async fn commit(self) -> Result<Tid> {
+        self.vote().await?;
+        self.finish().await
+    }
+
+    /// Forgets everything that it did. The same as dropping it, but visible.
+    pub fn abort(self) {}
+}
