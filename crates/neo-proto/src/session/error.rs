@@ -49,6 +49,14 @@ pub enum SessionError {
     /// Nothing was taken.
     #[error("took nothing of what waits for it for {}", Seconds(*.0))]
     Stalled(Duration),
+    /// None of the answers that it asked for was taken.
+    #[error("took none of the {bytes} bytes that it asked for, for {}", Seconds(*.waited))]
+    NotTaking {
+        /// How much waits.
+        bytes: usize,
+        /// How long.
+        waited: Duration,
+    },
     /// Too much waits.
     #[error("does not read: {bytes} bytes of messages wait for it")]
     NotReading {
@@ -86,7 +94,7 @@ impl SessionError {
     pub const fn is_dead(&self) -> bool {
         matches!(
             self,
-            Self::Silent(_) | Self::Stalled(_) | Self::NotReading { .. }
+            Self::Silent(_) | Self::Stalled(_) | Self::NotTaking { .. } | Self::NotReading { .. }
         )
     }
 }

@@ -71,6 +71,8 @@ pub struct Session {
     heard: Patience,
     /// Since bytes were last sent, or began to wait.
     sent: Patience,
+    /// While paused: since object bytes were last sent.
+    taken: Patience,
 }
 
 impl Session {
@@ -95,6 +97,7 @@ impl Session {
             consumed: 0,
             heard: Patience::new(now),
             sent: Patience::new(now),
+            taken: Patience::new(now),
             settings,
         }
     }
@@ -165,7 +168,7 @@ impl Session {
                     return Some(self.report());
                 }
             };
-            if !self.is_paused {
+            if !self.is_paused || message.packet.is_answer() {
                 return Some(SessionEvent::Message(message));
             }
             self.inbox_bytes += weight;
@@ -224,11 +227,12 @@ impl Session {
     }
 
     /// A peer that asks for more than it takes is not listened to until it has taken half. Its
-    /// credits still count: the answers wait for them.
+    /// credits still count, since our answers wait for them; so do its own answers, since its
+    /// credits may wait for ours, when both ask for much.
     fn update_pause(&mut self) {
-        let held = self.outbox.held_bytes();
-        let max = self.settings.held_bytes_max;
-        self.is_paused = held > if self.is_paused { max / 2 } else { max };
+        if self.outbox.held_bytes() <= self.settings.held_bytes_max / 2 {
+            self.is_paused = false;
+        }
     }
 
     // --- out ---
@@ -249,6 +253,10 @@ impl Session {
             }
         }
         self.push(now, message);
+        if !self.is_paused && self.outbox.held_bytes() > self.settings.held_bytes_max {
+            self.is_paused = true;
+            self.taken.renew(now);
+        }
     }
 
     fn push(&mut self, now: Instant, message: Message) {
@@ -325,9 +333,12 @@ impl Session {
 
     fn progress(&mut self, now: Instant, has_objects: bool) {
         self.sent.renew(now);
-        if has_objects && !self.wants_bytes() {
-            // While nothing is read, the answers that the peer takes show that it lives.
-            self.heard.renew(now);
+        if has_objects {
+            self.taken.renew(now);
+            if !self.wants_bytes() {
+                // While nothing is read, the answers that the peer takes show that it lives.
+                self.heard.renew(now);
+            }
         }
     }
 
@@ -355,7 +366,10 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence_max = self.settings.silence_max;
-        let silent = self.heard.deadline(silence_max);
+        let mut silent = self.heard.deadline(silence_max);
+        if self.is_paused {
+            silent = silent.min(self.taken.deadline(silence_max));
+        }
         match self.state {
             State::Closing | State::Failing(_) => None,
             State::Greeting => Some(silent),
@@ -372,7 +386,12 @@ impl Session {
             return;
         }
         let silence_max = self.settings.silence_max;
-        if self.heard.is_over(now, silence_max) {
+        if self.is_paused && self.taken.is_over(now, silence_max) {
+            self.fail(SessionError::NotTaking {
+                bytes: self.outbox.held_bytes(),
+                waited: silence_max,
+            });
+        } else if self.heard.is_over(now, silence_max) {
             self.fail(SessionError::Silent(silence_max));
         } else if !self.outbox.is_idle() {
             if self.sent.is_over(now, silence_max) {
@@ -432,3 +451,6 @@ impl Session {
         SessionEvent::Failed(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ impl Core for Echo {
             Input::ConnectFailed { error, .. } => out.event(Event::ConnectFailed(error)),
             Input::Accepted { conn, .. } => out.event(Event::Accepted(conn)),
             Input::Closed { conn, reason } => out.event(Event::Closed(conn, reason)),
-            Input::Message { conn, message } => self.message(conn, message, out),
+            Input::Message { conn, message } => answer(conn, message, out),
             Input::Command(command) => self.command(command, out),
             Input::Done(n) => out.event(Event::Done(n)),
             Input::Timer => {
@@ -73,23 +73,6 @@ impl Core for Echo {
 }
 
 impl Echo {
-    fn message(&mut self, conn: ConnId, message: Message, out: &mut Effects<Self>) {
-        let bytes = message.payload.len() as u64;
-        if bytes > 0 {
-            out.push(Effect::Consumed { conn, bytes });
-        }
-        if message.packet.is_answer() {
-            out.event(Event::Answer(message.id, message.payload));
-        } else if message.id != MsgId(0) {
-            let packet = Packet::AnswerObject {
-                oid: Oid(1),
-                answer: ObjectAnswer::Unknown,
-            };
-            let message = Message::with_payload(message.id, packet, message.payload);
-            out.push(Effect::Send { conn, message });
-        }
-    }
-
     fn command(&mut self, command: Command, out: &mut Effects<Self>) {
         match command {
             Command::Connect(to) => out.push(Effect::Connect {
@@ -114,6 +97,23 @@ impl Echo {
                 failure: Some(why.to_owned()),
             }),
         }
+    }
+}
+
+fn answer(conn: ConnId, message: Message, out: &mut Effects<Echo>) {
+    let bytes = message.payload.len() as u64;
+    if bytes > 0 {
+        out.push(Effect::Consumed { conn, bytes });
+    }
+    if message.packet.is_answer() {
+        out.event(Event::Answer(message.id, message.payload));
+    } else if message.id != MsgId(0) {
+        let packet = Packet::AnswerObject {
+            oid: Oid(1),
+            answer: ObjectAnswer::Unknown,
+        };
+        let message = Message::with_payload(message.id, packet, message.payload);
+        out.push(Effect::Send { conn, message });
     }
 }
 
