@@ -136,7 +136,7 @@ wire_enum! {
 wire_enum! {
     /// State of a cell: one partition on one storage node.
     CellState, "a cell state (OUT_OF_DATE, UP_TO_DATE, FEEDING, CORRUPTED, DISCARDED)" {
-        /// Lacks data; replication fills it. Written, not read.
+        /// Lacks data: neither read nor written until something brings it up to date.
         OutOfDate = 0 => "OUT_OF_DATE",
         /// Complete.
         UpToDate = 1 => "UP_TO_DATE",
@@ -157,9 +157,12 @@ impl CellState {
     }
 
     /// Whether transactions are written to it.
+    ///
+    /// A cell that is out of date is not, as long as nothing brings it up to date: what it would
+    /// get could only make it look more complete than it is.
     #[must_use]
     pub const fn is_writable(self) -> bool {
-        matches!(self, Self::UpToDate | Self::Feeding | Self::OutOfDate)
+        self.is_readable()
     }
 
     /// The letter of `neoctl print pt`.
@@ -197,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_readable_is_writable() {
+    fn what_is_readable_is_writable_and_nothing_else() {
         for state in CellState::ALL {
-            assert!(!state.is_readable() || state.is_writable());
+            assert_eq!(state.is_readable(), state.is_writable());
         }
-        assert!(!CellState::Corrupted.is_writable());
+        assert!(!CellState::OutOfDate.is_writable());
     }
 }
