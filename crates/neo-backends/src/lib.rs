@@ -12,9 +12,11 @@ mod kv;
 mod limits;
 mod memory;
 mod open;
+mod sqlite;
 mod worker;
 
 pub use kv::KvBackend;
 pub use memory::MemoryEngine;
 pub use open::{Engine, OpenOptions, UnknownEngine, open};
+pub use sqlite::{SqliteBackend, SqliteSettings, Synchronous};
 pub use worker::{QUEUE_JOBS_MAX, Reply, Worker, WorkerError};

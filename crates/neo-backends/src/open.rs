@@ -1,6 +1,7 @@
 //! The engines by name, as an operator gives them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use neo_api::{BackendError, BackendInfo, BackendResult, StorageBackend};
 
 use crate::kv::KvBackend;
 use crate::memory::MemoryEngine;
+use crate::sqlite::{SqliteBackend, SqliteSettings};
 
 /// Every engine there is, also those that this version can't open: an operator should learn the
 /// difference between a name that is wrong and one that is not available.
@@ -51,7 +53,7 @@ impl Engine {
     /// Whether [`open`] can open it.
     #[must_use]
     pub const fn is_available(self) -> bool {
-        matches!(self, Self::Memory)
+        matches!(self, Self::Memory | Self::Sqlite)
     }
 }
 
@@ -109,7 +111,6 @@ pub fn open(
     let engine: Engine = adapter
         .parse()
         .map_err(|error: UnknownEngine| BackendError::Unsupported(error.to_string()))?;
-    let _ = database;
     match engine {
         Engine::Memory => {
             let info = BackendInfo::new(engine.name(), false);
@@ -120,10 +121,67 @@ pub fn open(
                 readers,
             )))
         }
-        Engine::Sqlite | Engine::Sled | Engine::MySql | Engine::Importer => {
-            Err(BackendError::Unsupported(format!(
-                "the adapter {engine} is not available in this version"
-            )))
+        Engine::Sqlite => {
+            let mut settings = SqliteSettings::new(expand_home(database)?);
+            settings.readers = options.readers.unwrap_or(settings.readers);
+            settings.cache_bytes = options.cache_bytes.unwrap_or(settings.cache_bytes);
+            settings.max_database_bytes = options.max_database_bytes;
+            Ok(Arc::new(SqliteBackend::open(&settings)?))
+        }
+        Engine::Sled | Engine::MySql | Engine::Importer => Err(BackendError::Unsupported(format!(
+            "the adapter {engine} is not available in this version"
+        ))),
+    }
+}
+
+fn expand_home(path: &str) -> BackendResult<PathBuf> {
+    let Some(rest) = path.strip_prefix('~') else {
+        return Ok(path.into());
+    };
+    // `~someone` is a name like any other.
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return Ok(path.into());
+    }
+    match std::env::home_dir() {
+        Some(home) => Ok(home.join(rest.trim_start_matches('/'))),
+        None => Err(BackendError::Unsupported(format!(
+            "{path}, since the home directory is not known"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(adapter: &str) -> String {
+        let opened = open(adapter, "", &OpenOptions::default());
+        opened.map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_name_differs_from_an_engine_that_is_not_available() {
+        assert_eq!(
+            refusal("Oracle"),
+            "not supported by this database: there is no adapter \"Oracle\"; the adapters are: \
+             Memory, SQLite, Sled, MySQL, Importer"
+        );
+        assert_eq!(
+            refusal("mysql"),
+            "not supported by this database: the adapter MySQL is not available in this version"
+        );
+        for engine in Engine::ALL {
+            assert_eq!(engine.name().to_uppercase().parse(), Ok(*engine));
+        }
+    }
+
+    #[test]
+    fn a_home_is_expanded_only_at_the_start() {
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(expand_home("~/x/y.db").unwrap(), home.join("x/y.db"));
+        assert_eq!(expand_home("~").unwrap(), home);
+        for path in ["a/~/b", "~someone/b", "/~/b", ""] {
+            assert_eq!(expand_home(path).unwrap(), PathBuf::from(path));
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Who may use the file, and where it is.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use neo_api::{BackendError, BackendResult};
+
+/// The right to use a database: held until dropped, and freed by the system when the process
+/// dies.
+#[derive(Debug)]
+pub(super) struct FileLock(#[expect(dead_code, reason = "open, it holds the lock")] File);
+
+impl FileLock {
+    /// Locks a companion of the database: a lock on the file itself would be lost, by the rules
+    /// of POSIX, whenever SQLite closes one of its descriptors.
+    pub(super) fn acquire(database: &Path) -> BackendResult<Self> {
+        let path = beside(database, ".lock");
+        let what = || format!("locking {}", path.display());
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        let file = file.map_err(|error| failed(what(), error))?;
+        match file.try_lock() {
+            // The file stays: one that is removed could be locked by two nodes, each its own.
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => {
+                Err(BackendError::InUse(database.display().to_string()))
+            }
+            Err(TryLockError::Error(error)) => Err(failed(what(), error)),
+        }
+    }
+}
+
+/// The one name of a database: links and relative paths are resolved, so that two names of a file
+/// have one lock.
+pub(super) fn resolve(path: &Path) -> BackendResult<PathBuf> {
+    let shown = path.display();
+    if let Ok(resolved) = path.canonicalize() {
+        return if resolved.is_dir() {
+            let error = io::Error::from(io::ErrorKind::IsADirectory);
+            Err(failed(format!("opening {shown}"), error))
+        } else {
+            Ok(resolved)
+        };
+    }
+    let name = path.file_name().ok_or_else(|| {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "it names no file");
+        failed(format!("opening {shown}"), error)
+    })?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let parent = parent.canonicalize();
+    let parent = parent.map_err(|error| failed(format!("opening {shown}"), error))?;
+    Ok(parent.join(name))
+}
+
+/// Makes the entries of the file's directory durable.
+pub(super) fn sync_directory(path: &Path) -> BackendResult<()> {
+    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
+    let synced = File::open(parent).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| failed(format!("syncing {}", parent.display()), error))
+}
+
+/// Host name and disk of a file.
+pub(super) fn topology(path: &Path) -> BackendResult<Vec<String>> {
+    let path = resolve(path)?;
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let metadata = path.metadata();
+    let metadata =
+        metadata.map_err(|error| failed(format!("looking at {}", path.display()), error))?;
+    let device = std::os::unix::fs::MetadataExt::dev(&metadata);
+    Ok(vec![host, device.to_string()])
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn failed(what: String, source: io::Error) -> BackendError {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BackendError::Full,
+        io::ErrorKind::ReadOnlyFilesystem => BackendError::ReadOnly,
+        _ => BackendError::Failed {
+            what,
+            source: Box::new(source),
+        },
+    }
+}

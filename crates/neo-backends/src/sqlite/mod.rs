@@ -1,0 +1,327 @@
+//! A backend in an SQLite file: durable, in this process, nothing to administer.
+//!
+//! One thread writes; others read beside it, each with a read-only connection of its own, and
+//! see the last batch that was committed (write-ahead log). One more moves pages from the log to
+//! the file, so that a commit does not wait for it.
+//!
+//! Beside `PATH` are `PATH-wal` and `PATH-shm` of SQLite, which belong to it while a node is
+//! running, and `PATH.lock`, which keeps a second node out.
+//!
+//! SQLite has signed integers: oids, ttids and data ids above 2^63 - 1 are refused.
+
+mod checkpoint;
+mod error;
+mod lock;
+mod pending;
+mod read;
+mod schema;
+mod write;
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use neo_api::{
+    At, BackendError, BackendInfo, BackendResult, DataId, Durability, FetchedRevision, LastIds,
+    Loaded, Oid, PageLimit, Partition, PartitionTable, PendingObject, RevisionId, StorageBackend,
+    Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::worker::Worker;
+use read::Reader;
+use write::Writer;
+
+/// Settings of an [`SqliteBackend`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SqliteSettings {
+    /// The file; created if it does not exist, in a directory that does.
+    pub path: PathBuf,
+    /// Threads that read; 2.
+    #[serde(default = "default::readers")]
+    pub readers: usize,
+    /// Memory for pages of all connections together, in bytes; 48 MiB.
+    #[serde(default = "default::cache_bytes")]
+    pub cache_bytes: u64,
+    /// Most bytes of the file, without its log; what would exceed it is refused as
+    /// [`BackendError::Full`].
+    #[serde(default)]
+    pub max_database_bytes: Option<u64>,
+    /// Whether commits are synced.
+    #[serde(default)]
+    pub synchronous: Synchronous,
+    /// A database that was not closed is checked before it is used again, which reads all of it;
+    /// one that has more bytes than this is not. 256 MiB; 0 never checks.
+    ///
+    /// A crash does not damage a database: the check finds disks and systems that don't keep what
+    /// they said they would. Where it is skipped, the checksums of values and the comparison of
+    /// replicas remain.
+    #[serde(default = "default::quick_check_bytes_max")]
+    pub quick_check_bytes_max: u64,
+}
+
+mod default {
+    pub(super) const fn readers() -> usize {
+        2
+    }
+
+    pub(super) const fn cache_bytes() -> u64 {
+        48 << 20
+    }
+
+    pub(super) const fn quick_check_bytes_max() -> u64 {
+        256 << 20
+    }
+}
+
+impl SqliteSettings {
+    /// The usual settings for a file.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            readers: default::readers(),
+            cache_bytes: default::cache_bytes(),
+            max_database_bytes: None,
+            synchronous: Synchronous::Full,
+            quick_check_bytes_max: default::quick_check_bytes_max(),
+        }
+    }
+}
+
+/// Whether [`Durability::Synced`] is what it says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// Yes.
+    #[default]
+    Full,
+    /// No: nothing is ever synced. **Unsafe**: a loss of power loses commits and may destroy the
+    /// database. It exists to prove that a check of durability sees the difference.
+    Off,
+}
+
+/// A backend that keeps its data in an SQLite file.
+#[derive(Debug)]
+pub struct SqliteBackend {
+    info: BackendInfo,
+    // Dropped before the writer, which holds the lock.
+    readers: Worker<Reader>,
+    writer: Worker<Writer>,
+    broken: Arc<Broken>,
+}
+
+/// Why the backend closed itself, once it did: what is on the disk is unknown until it is opened
+/// again.
+#[derive(Debug, Default)]
+struct Broken(OnceLock<String>);
+
+impl Broken {
+    fn check(&self) -> BackendResult<()> {
+        match self.0.get() {
+            None => Ok(()),
+            Some(why) => Err(BackendError::Closed(why.clone())),
+        }
+    }
+}
+
+impl SqliteBackend {
+    /// Opens a database, with threads that write and read.
+    ///
+    /// It blocks: while the log of a run that was not closed is read, and while such a database is
+    /// [checked](SqliteSettings::quick_check_bytes_max).
+    ///
+    /// # Errors
+    /// [`BackendError::InUse`] when a node has it open; [`BackendError::Incompatible`] when it is
+    /// of a newer version or not ours, and then it is left as it was; [`BackendError::Corrupt`]
+    /// when it is damaged; others as the system says.
+    pub fn open(settings: &SqliteSettings) -> BackendResult<Self> {
+        let broken = Arc::new(Broken::default());
+        let writer = Writer::open(settings, &broken, true)?;
+        let info = info(settings)?;
+        let n = settings.readers.max(1);
+        let reader = {
+            let (settings, broken) = (settings.clone(), Arc::clone(&broken));
+            move |_| Reader::open(&settings, &broken)
+        };
+        let readers = Worker::threads("sqlite-read", n, reader)?;
+        let writer = Mutex::new(Some(writer));
+        let writer = Worker::threads("sqlite-write", 1, move |_| {
+            let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Ok::<_, BackendError>(writer.expect("one thread takes the one writer"))
+        })?;
+        Ok(Self {
+            info,
+            writer,
+            readers,
+            broken,
+        })
+    }
+
+    /// Opens a database that is used on its callers' threads: every future is ready when it is
+    /// first polled. For simulators.
+    ///
+    /// # Errors
+    /// As [`SqliteBackend::open`].
+    pub fn open_inline(settings: &SqliteSettings) -> BackendResult<Self> {
+        let broken = Arc::new(Broken::default());
+        let writer = Writer::open(settings, &broken, false)?;
+        Ok(Self {
+            info: info(settings)?,
+            writer: Worker::inline(writer),
+            readers: Worker::inline(Reader::open(settings, &broken)?),
+            broken,
+        })
+    }
+
+    async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> BackendResult<R> + Send + 'static,
+    ) -> BackendResult<R> {
+        self.broken.check()?;
+        self.readers.call(read).await?
+    }
+}
+
+fn info(settings: &SqliteSettings) -> BackendResult<BackendInfo> {
+    let mut info = BackendInfo::new("SQLite", true);
+    info.topology = lock::topology(&settings.path)?;
+    Ok(info)
+}
+
+#[async_trait]
+impl StorageBackend for SqliteBackend {
+    fn info(&self) -> BackendInfo {
+        self.info.clone()
+    }
+
+    async fn config(&self, key: &str) -> BackendResult<Option<Bytes>> {
+        let key = key.to_owned();
+        self.read(move |r| r.config(&key)).await
+    }
+
+    async fn partition_table(&self) -> BackendResult<Option<PartitionTable>> {
+        self.read(Reader::partition_table).await
+    }
+
+    async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded> {
+        self.read(move |r| r.load(partition, oid, at)).await
+    }
+
+    async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>> {
+        limits::most("oids in one call", oids.len(), limits::OIDS_MAX)?;
+        let oids = oids.to_vec();
+        self.read(move |r| r.last_serials(&oids)).await
+    }
+
+    async fn transaction(
+        &self,
+        partition: Partition,
+        tid: Tid,
+    ) -> BackendResult<Option<TransactionRecord>> {
+        let limit = PageLimit::entries(1);
+        let page = self
+            .read(move |r| r.transactions(partition, tid, tid, limit))
+            .await?;
+        Ok(page.into_iter().next())
+    }
+
+    async fn transactions(
+        &self,
+        partition: Partition,
+        min: Tid,
+        max: Tid,
+        limit: PageLimit,
+    ) -> BackendResult<Vec<TransactionRecord>> {
+        self.read(move |r| r.transactions(partition, min, max, limit))
+            .await
+    }
+
+    async fn revisions(
+        &self,
+        partition: Partition,
+        min: RevisionId,
+        max: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<RevisionId>> {
+        self.read(move |r| r.revisions(partition, min, max, limit))
+            .await
+    }
+
+    async fn fetch(
+        &self,
+        partition: Partition,
+        min: RevisionId,
+        max: Tid,
+        limit: PageLimit,
+    ) -> BackendResult<Vec<FetchedRevision>> {
+        self.read(move |r| r.fetch(partition, min, max, limit))
+            .await
+    }
+
+    async fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {
+        self.read(move |r| r.final_tid(partition, txn)).await
+    }
+
+    async fn unfinished(
+        &self,
+        after: Option<TxnId>,
+        limit: usize,
+    ) -> BackendResult<Vec<UnfinishedTransaction>> {
+        self.read(move |r| r.unfinished(after, limit)).await
+    }
+
+    async fn unfinished_objects(
+        &self,
+        txn: TxnId,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> BackendResult<Vec<PendingObject>> {
+        self.read(move |r| r.unfinished_objects(txn, after, limit))
+            .await
+    }
+
+    async fn loose_data(
+        &self,
+        after: Option<(TxnId, DataId)>,
+        limit: usize,
+    ) -> BackendResult<Vec<(TxnId, DataId)>> {
+        self.read(move |r| r.loose_data(after, limit)).await
+    }
+
+    async fn next_data_id(&self) -> BackendResult<DataId> {
+        self.read(Reader::next_data_id).await
+    }
+
+    async fn last_ids(&self, partition: Partition) -> BackendResult<LastIds> {
+        self.read(move |r| r.last_ids(partition)).await
+    }
+
+    // Not an `async fn`: batches take effect in the order of the calls, whenever their futures
+    // are polled.
+    fn apply<'a, 'f>(
+        &'a self,
+        batch: WriteBatch,
+        durability: Durability,
+    ) -> Pin<Box<dyn Future<Output = BackendResult<()>> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        let reply = self
+            .writer
+            .submit(move |writer| writer.apply(batch, durability));
+        Box::pin(async move { reply.await? })
+    }
+
+    async fn close(&self) -> BackendResult<()> {
+        // Readers first: the log can be emptied only when nobody reads from it.
+        let read = self.readers.close().await;
+        self.writer.close_with(Writer::finish).await??;
+        Ok(read?)
+    }
+}

@@ -1,0 +1,88 @@
+//! Objects of unfinished transactions: parcels of bytes, not a row each.
+//!
+//! A parcel is what one operation brought, in order of oid; 17 bytes an object: oid u64, kind u8
+//! (0: deleted, 1: value, 2: same as), data id or tid u64, all big-endian. Its least and greatest
+//! oid are beside it, so that a reader takes only the parcels that it needs. Of an oid in several
+//! parcels, the last counts.
+
+use std::collections::BTreeMap;
+
+use neo_api::{BackendError, BackendResult, DataId, ObjectData, Oid, PendingObject, Tid};
+
+use super::error::int;
+
+const OBJECT_BYTES: usize = 17;
+
+/// Objects in order of oid, each once.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) least: i64,
+    pub(super) greatest: i64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Packs objects; `None` when there are none.
+pub(super) fn pack(objects: &[PendingObject]) -> BackendResult<Option<Parcel>> {
+    let sorted: BTreeMap<Oid, ObjectData> = objects.iter().map(|o| (o.oid, o.data)).collect();
+    let (Some((least, _)), Some((greatest, _))) =
+        (sorted.first_key_value(), sorted.last_key_value())
+    else {
+        return Ok(None);
+    };
+    let (least, greatest) = (int(least.0)?, int(greatest.0)?);
+    let mut bytes = Vec::with_capacity(sorted.len() * OBJECT_BYTES);
+    for (oid, data) in sorted {
+        let (kind, n) = match data {
+            ObjectData::Deleted => (0, 0),
+            ObjectData::Value(DataId(id)) => (1, id),
+            ObjectData::SameAs(Tid(tid)) => (2, tid),
+        };
+        bytes.extend_from_slice(&oid.to_bytes());
+        bytes.push(kind);
+        bytes.extend_from_slice(&n.to_be_bytes());
+    }
+    Ok(Some(Parcel {
+        least,
+        greatest,
+        bytes,
+    }))
+}
+
+/// At most `limit` objects of a parcel with an oid greater than `after`.
+pub(super) fn unpack(
+    bytes: &[u8],
+    after: Option<Oid>,
+    limit: usize,
+) -> BackendResult<Vec<PendingObject>> {
+    let (objects, rest) = bytes.as_chunks::<OBJECT_BYTES>();
+    if !rest.is_empty() {
+        return Err(damaged());
+    }
+    let from = objects.partition_point(|object| Some(oid_of(object)) <= after);
+    let objects = objects.get(from..).unwrap_or_default();
+    objects.iter().take(limit).map(unpack_object).collect()
+}
+
+fn oid_of(object: &[u8; OBJECT_BYTES]) -> Oid {
+    let [a, b, c, d, e, f, g, h, ..] = *object;
+    Oid::from_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn unpack_object(object: &[u8; OBJECT_BYTES]) -> BackendResult<PendingObject> {
+    let [.., kind, a, b, c, d, e, f, g, h] = *object;
+    let n = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let data = match kind {
+        0 => ObjectData::Deleted,
+        1 => ObjectData::Value(DataId(n)),
+        2 => ObjectData::SameAs(Tid(n)),
+        _ => return Err(damaged()),
+    };
+    Ok(PendingObject {
+        oid: oid_of(object),
+        data,
+    })
+}
+
+fn damaged() -> BackendError {
+    BackendError::Corrupt("objects of an unfinished transaction cannot be read".to_owned())
+}
