@@ -59,7 +59,7 @@ impl Persister {
 
     /// The next write for the backend, unless one is in flight or nothing waits. Its result goes
     /// to [`Self::done`].
-    pub fn next(&mut self) -> Option<(WriteBatch, Durability)> {
+    pub fn next_group(&mut self) -> Option<(WriteBatch, Durability)> {
         if self.in_flight.is_some() {
             return None;
         }
@@ -137,13 +137,16 @@ mod tests {
     fn what_waits_shares_the_next_write() {
         let mut persister = Persister::new();
         persister.push(Token(1), batch("a"), Durability::Buffered);
-        assert_eq!(persister.next(), Some((batch("a"), Durability::Buffered)));
+        assert_eq!(
+            persister.next_group(),
+            Some((batch("a"), Durability::Buffered))
+        );
         persister.push(Token(2), batch("b"), Durability::Buffered);
         persister.push(Token(3), batch("c"), Durability::Synced);
         persister.push(Token(4), batch("d"), Durability::Buffered);
-        assert_eq!(persister.next(), None, "one at a time");
+        assert_eq!(persister.next_group(), None, "one at a time");
         assert_eq!(tokens(&persister.done(Ok(()))), [(1, true)]);
-        let (group, durability) = persister.next().unwrap();
+        let (group, durability) = persister.next_group().unwrap();
         assert_eq!((group.ops.len(), durability), (3, Durability::Synced));
         assert_eq!(
             tokens(&persister.done(Ok(()))),
@@ -158,7 +161,7 @@ mod tests {
         for (n, key) in [(1, "a"), (2, "b"), (3, "c")] {
             persister.push(Token(n), batch(key), Durability::Synced);
         }
-        assert_eq!(persister.next().unwrap().0.ops.len(), 3);
+        assert_eq!(persister.next_group().unwrap().0.ops.len(), 3);
         persister.push(Token(4), batch("d"), Durability::Synced);
         assert!(persister.done(Err(BackendError::Full)).is_empty());
         let mut seen = Vec::new();
@@ -168,7 +171,10 @@ mod tests {
             ("c", Ok(())),
             ("d", Ok(())),
         ] {
-            assert_eq!(persister.next(), Some((batch(key), Durability::Synced)));
+            assert_eq!(
+                persister.next_group(),
+                Some((batch(key), Durability::Synced))
+            );
             seen.extend(tokens(&persister.done(result)));
         }
         assert_eq!(seen, [(1, true), (2, false), (3, true), (4, true)]);
@@ -186,6 +192,6 @@ mod tests {
         for n in 0..3 {
             persister.push(Token(n), big(), Durability::Buffered);
         }
-        assert_eq!(persister.next().unwrap().0.ops.len(), 1);
+        assert_eq!(persister.next_group().unwrap().0.ops.len(), 1);
     }
 }

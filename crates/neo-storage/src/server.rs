@@ -270,7 +270,7 @@ impl Writes {
         loop {
             let (next, ending) = {
                 let mut state = self.state();
-                (state.queue.next(), state.ending)
+                (state.queue.next_group(), state.ending)
             };
             match next {
                 Some((batch, durability)) => {
@@ -376,7 +376,7 @@ impl Drop for WriterPanics {
         let mut state = self.0.state();
         let mut failed = state.queue.done(Err(panicked()));
         // Of a group, the first that would be tried singly.
-        if failed.is_empty() && state.queue.next().is_some() {
+        if failed.is_empty() && state.queue.next_group().is_some() {
             failed = state.queue.done(Err(panicked()));
         }
         drop(state);

@@ -16,8 +16,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use neo_api::{
     At, BackendInfo, Cell, CellState, Checksum, ClusterId, Compression, Epoch, EpochId,
-    Partitioning, Ptid, StorageBackend, TableVersion, TransactionMeta, TxnId, UnixMicros,
-    WriteBatch, WriteOp,
+    Partitioning, Ptid, RevisionId, StorageBackend, TableVersion, TransactionMeta, TxnId,
+    UnixMicros, WriteBatch, WriteOp,
 };
 use neo_api::{Durability, NodeState, Partition};
 use neo_backends::{KvBackend, MemoryEngine};
@@ -107,6 +107,9 @@ fn settings() -> StorageSettings {
     StorageSettings::new("test", vec![Address::new("m1", 1)])
 }
 
+/// Which operations fail, and how.
+type Fault = (fn(&WriteOp) -> bool, fn() -> BackendError);
+
 struct World {
     core: StorageCore,
     backend: Backend,
@@ -116,7 +119,7 @@ struct World {
     hold_writes: bool,
     hold_reads: bool,
     /// Writes that have an operation like this fail.
-    fails: Option<(fn(&WriteOp) -> bool, fn() -> BackendError)>,
+    fails: Option<Fault>,
     /// Every batch that was applied.
     applied: Vec<(WriteBatch, Durability)>,
     mono: u64,
@@ -321,7 +324,7 @@ impl World {
     }
 
     fn write_one(&mut self) -> bool {
-        let Some((batch, durability)) = self.persister.next() else {
+        let Some((batch, durability)) = self.persister.next_group() else {
             return false;
         };
         let failure = self
@@ -521,7 +524,7 @@ impl World {
     }
 
     fn loose(&self) -> usize {
-        now_or_never(self.backend.loose_data(None, 1000))
+        now_or_never(self.backend.loose_data(None, 10_000))
             .unwrap()
             .len()
     }

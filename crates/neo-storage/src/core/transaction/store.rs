@@ -157,7 +157,7 @@ impl Transactions {
         };
         t.writing -= 1;
         if let Err(error) = result {
-            t.refused.get_or_insert(code_of(&error));
+            t.refused.get_or_insert_with(|| code_of(&error));
         }
         if t.writing == 0 {
             self.continue_vote(io, txn);
