@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -115,4 +116,25 @@ pub trait KvEngine: Debug + Send + Sync + 'static {
 
     /// Applies a batch.
     fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()>;
+}
+
+/// A shared engine: whoever built it can look at it while a backend uses it.
+impl<E: KvEngine + ?Sized> KvEngine for Arc<E> {
+    fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
+        (**self).get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BackendResult<Vec<(Bytes, Bytes)>> {
+        (**self).scan(space, range, order, limit)
+    }
+
+    fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
+        (**self).apply(batch, durability)
+    }
 }

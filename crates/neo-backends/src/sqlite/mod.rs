@@ -11,9 +11,12 @@
 
 mod checkpoint;
 mod error;
+mod list;
 mod lock;
 mod pending;
+mod plan;
 mod read;
+mod row;
 mod schema;
 mod write;
 

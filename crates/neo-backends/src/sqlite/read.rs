@@ -1,20 +1,17 @@
 //! Reads: each is one statement, or one transaction, and so sees one state.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use neo_api::{
-    At, BackendError, BackendResult, Cell, CellState, Checksum, Compression, DataId,
-    FetchedRevision, LastIds, Loaded, NodeId, Oid, PageLimit, Partition, PartitionTable,
-    PendingObject, Ptid, Record, Reign, Revision, RevisionId, TableVersion, Tid, TransactionMeta,
-    TransactionRecord, TxnId, UnfinishedTransaction,
+    At, BackendError, BackendResult, Cell, CellState, DataId, LastIds, Loaded, NodeId, Oid,
+    Partition, PartitionTable, Ptid, Reign, TableVersion, Tid, TxnId,
 };
-use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::error::{Doing, clamp, uint};
-use super::{Broken, SqliteSettings, lock, pending, schema};
+use super::row::{bytes, get, loaded, with_value};
+use super::{Broken, SqliteSettings, lock, schema};
 
 /// A connection that reads.
 #[derive(Debug)]
@@ -22,9 +19,6 @@ pub(super) struct Reader {
     conn: Connection,
     broken: Arc<Broken>,
 }
-
-/// Of all queries that give a revision with its value, the columns after its key.
-const VALUE: &str = "o.data_id, o.data_tid, d.compression, d.checksum, d.value";
 
 impl Reader {
     pub(super) fn open(settings: &SqliteSettings, broken: &Arc<Broken>) -> BackendResult<Self> {
@@ -37,13 +31,13 @@ impl Reader {
         })
     }
 
-    fn query(&self, sql: &str) -> BackendResult<CachedStatement<'_>> {
+    pub(super) fn query(&self, sql: &str) -> BackendResult<CachedStatement<'_>> {
         self.broken.check()?;
         self.conn.prepare_cached(sql).doing("preparing a statement")
     }
 
     /// What `read` sees in several statements is one state.
-    fn unchanged<R>(&self, read: impl FnOnce() -> BackendResult<R>) -> BackendResult<R> {
+    pub(super) fn unchanged<R>(&self, read: impl FnOnce() -> BackendResult<R>) -> BackendResult<R> {
         let transaction = self
             .conn
             .unchecked_transaction()
@@ -125,7 +119,7 @@ impl Reader {
                 Err(_) => (0, -1),
             },
         };
-        let sql = const_format(
+        let sql = with_value(
             "SELECT o.tid, (SELECT n.tid FROM obj n
                  WHERE n.partition = ?1 AND n.oid = ?2 AND n.tid > o.tid ORDER BY n.tid LIMIT 1),",
             "FROM obj o LEFT JOIN data d ON d.id = o.data_id
@@ -203,116 +197,6 @@ impl Reader {
         }
     }
 
-    pub(super) fn transactions(
-        &self,
-        partition: Partition,
-        min: Tid,
-        max: Tid,
-        limit: PageLimit,
-    ) -> BackendResult<Vec<TransactionRecord>> {
-        const DOING: &str = "reading transactions";
-        let Ok(min) = i64::try_from(min.0) else {
-            return Ok(Vec::new());
-        };
-        let mut query = self.query(
-            "SELECT tid, reign, ttid, packed, user, description, extension, oids FROM trans
-             WHERE partition = ?1 AND tid BETWEEN ?2 AND ?3 ORDER BY tid LIMIT ?4",
-        )?;
-        let key = params![partition.0, min, clamp(max.0), clamp(limit.entries as u64)];
-        let mut rows = query.query(key).doing(DOING)?;
-        let (mut page, mut bytes) = (Vec::new(), 0_usize);
-        while let Some(row) = rows.next().doing(DOING)? {
-            let (meta, oids) = metadata(row, 4)?;
-            bytes = bytes.saturating_add(
-                meta.user.len() + meta.description.len() + meta.extension.len() + oids.len() * 8,
-            );
-            let txn = match (get(row, 1)?, get(row, 2)?) {
-                (Some(reign), Some(ttid)) => Some(txn(reign, ttid)?),
-                _ => None,
-            };
-            let tid = Tid(uint(get(row, 0)?)?);
-            page.push(TransactionRecord {
-                tid,
-                txn,
-                meta,
-                oids,
-                packed: get(row, 3)?,
-            });
-            if bytes >= limit.bytes {
-                break;
-            }
-        }
-        Ok(page)
-    }
-
-    pub(super) fn revisions(
-        &self,
-        partition: Partition,
-        min: RevisionId,
-        max: Tid,
-        limit: usize,
-    ) -> BackendResult<Vec<RevisionId>> {
-        const DOING: &str = "listing revisions";
-        let Some((tid, oid)) = first(min) else {
-            return Ok(Vec::new());
-        };
-        let mut query = self.query(
-            "SELECT tid, oid FROM obj INDEXED BY obj_history
-             WHERE partition = ?1 AND (tid, oid) >= (?2, ?3) AND tid <= ?4
-             ORDER BY tid, oid LIMIT ?5",
-        )?;
-        let key = params![partition.0, tid, oid, clamp(max.0), clamp(limit as u64)];
-        let mut rows = query.query(key).doing(DOING)?;
-        let mut page = Vec::new();
-        while let Some(row) = rows.next().doing(DOING)? {
-            page.push(revision_id(row)?);
-        }
-        Ok(page)
-    }
-
-    pub(super) fn fetch(
-        &self,
-        partition: Partition,
-        min: RevisionId,
-        max: Tid,
-        limit: PageLimit,
-    ) -> BackendResult<Vec<FetchedRevision>> {
-        const DOING: &str = "fetching revisions";
-        let Some((tid, oid)) = first(min) else {
-            return Ok(Vec::new());
-        };
-        let sql = const_format(
-            "SELECT o.tid, o.oid,",
-            "FROM obj o INDEXED BY obj_history LEFT JOIN data d ON d.id = o.data_id
-             WHERE o.partition = ?1 AND (o.tid, o.oid) >= (?2, ?3) AND o.tid <= ?4
-             ORDER BY o.tid, o.oid LIMIT ?5",
-        );
-        let mut query = self.query(&sql)?;
-        let key = params![
-            partition.0,
-            tid,
-            oid,
-            clamp(max.0),
-            clamp(limit.entries as u64)
-        ];
-        let mut rows = query.query(key).doing(DOING)?;
-        let (mut page, mut bytes) = (Vec::new(), 0_usize);
-        while let Some(row) = rows.next().doing(DOING)? {
-            let id = revision_id(row)?;
-            let (record, data_serial) = value(row, id)?;
-            bytes = bytes.saturating_add(record.as_ref().map_or(0, |record| record.data.len()));
-            page.push(FetchedRevision {
-                id,
-                record,
-                data_serial,
-            });
-            if bytes >= limit.bytes {
-                break;
-            }
-        }
-        Ok(page)
-    }
-
     pub(super) fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {
         let mut query = self.query(
             "SELECT tid FROM trans WHERE partition = ?1 AND reign = ?2 AND ttid = ?3
@@ -328,114 +212,6 @@ impl Reader {
             .optional()
             .doing("reading a final tid")?;
         tid.map(|tid| Ok(Tid(uint(tid)?))).transpose()
-    }
-
-    pub(super) fn unfinished(
-        &self,
-        after: Option<TxnId>,
-        limit: usize,
-    ) -> BackendResult<Vec<UnfinishedTransaction>> {
-        const DOING: &str = "listing unfinished transactions";
-        let mut query = self.query(
-            "SELECT reign, ttid, tid, user, description, extension, oids FROM unfinished
-             WHERE (reign, ttid) > (?1, ?2) ORDER BY reign, ttid LIMIT ?3",
-        )?;
-        let (reign, ttid) = after.map_or((-1, -1), |txn| (clamp(txn.reign.0), clamp(txn.ttid.0)));
-        let mut rows = query
-            .query([reign, ttid, clamp(limit as u64)])
-            .doing(DOING)?;
-        let mut page = Vec::new();
-        while let Some(row) = rows.next().doing(DOING)? {
-            let has_record = row.get_ref(6).doing(DOING)? != ValueRef::Null;
-            let record = has_record.then(|| metadata(row, 3)).transpose()?;
-            let tid: Option<i64> = get(row, 2)?;
-            let tid = tid
-                .map(|tid| Ok::<_, BackendError>(Tid(uint(tid)?)))
-                .transpose()?;
-            let txn = txn(get(row, 0)?, get(row, 1)?)?;
-            page.push(UnfinishedTransaction { txn, tid, record });
-        }
-        Ok(page)
-    }
-
-    pub(super) fn unfinished_objects(
-        &self,
-        txn: TxnId,
-        after: Option<Oid>,
-        limit: usize,
-    ) -> BackendResult<Vec<PendingObject>> {
-        let key = [clamp(txn.reign.0), clamp(txn.ttid.0)];
-        self.unchanged(|| self.merge_parcels(key, after, limit))
-    }
-
-    /// The first objects of all parcels, the last of those with the same oid.
-    fn merge_parcels(
-        &self,
-        [reign, ttid]: [i64; 2],
-        after: Option<Oid>,
-        limit: usize,
-    ) -> BackendResult<Vec<PendingObject>> {
-        const DOING: &str = "listing objects of an unfinished transaction";
-        let mut query = self.query(
-            "SELECT seq, least FROM pending WHERE reign = ?1 AND ttid = ?2 AND greatest > ?3",
-        )?;
-        let least = after.map_or(-1, |oid| clamp(oid.0));
-        let parcels = query.query_map([reign, ttid, least], |row| Ok((row.get(1)?, row.get(0)?)));
-        let parcels: rusqlite::Result<Vec<(i64, i64)>> = parcels.doing(DOING)?.collect();
-        let mut parcels = parcels.doing(DOING)?;
-        parcels.sort_unstable();
-        let mut query =
-            self.query("SELECT objects FROM pending WHERE reign = ?1 AND ttid = ?2 AND seq = ?3")?;
-        let mut merged: BTreeMap<Oid, (i64, PendingObject)> = BTreeMap::new();
-        for (least, seq) in parcels {
-            let full = merged.len() >= limit;
-            if full
-                && merged
-                    .last_key_value()
-                    .is_none_or(|(last, _)| last.0 < clamp_up(least))
-            {
-                break;
-            }
-            let objects = query.query_row([reign, ttid, seq], |row| {
-                Ok(pending::unpack(row.get_ref(0)?.as_blob()?, after, limit))
-            });
-            for object in objects.doing(DOING)?? {
-                let entry = merged.entry(object.oid).or_insert((seq, object));
-                if entry.0 <= seq {
-                    *entry = (seq, object);
-                }
-            }
-            while merged.len() > limit {
-                merged.pop_last();
-            }
-        }
-        Ok(merged.into_values().map(|(_, object)| object).collect())
-    }
-
-    pub(super) fn loose_data(
-        &self,
-        after: Option<(TxnId, DataId)>,
-        limit: usize,
-    ) -> BackendResult<Vec<(TxnId, DataId)>> {
-        const DOING: &str = "listing loose values";
-        let mut query = self.query(
-            "SELECT reign, ttid, id FROM loose WHERE (reign, ttid, id) > (?1, ?2, ?3)
-             ORDER BY reign, ttid, id LIMIT ?4",
-        )?;
-        let [reign, ttid, id] = after.map_or([-1; 3], |(txn, id)| {
-            [clamp(txn.reign.0), clamp(txn.ttid.0), clamp(id.0)]
-        });
-        let mut rows = query
-            .query([reign, ttid, id, clamp(limit as u64)])
-            .doing(DOING)?;
-        let mut page = Vec::new();
-        while let Some(row) = rows.next().doing(DOING)? {
-            page.push((
-                txn(get(row, 0)?, get(row, 1)?)?,
-                DataId(uint(get(row, 2)?)?),
-            ));
-        }
-        Ok(page)
     }
 
     pub(super) fn next_data_id(&mut self) -> BackendResult<DataId> {
@@ -477,113 +253,4 @@ impl Reader {
             last_oid: last_oid.map(Oid),
         })
     }
-}
-
-fn const_format(before: &str, after: &str) -> String {
-    format!("{before} {VALUE} {after}")
-}
-
-fn bytes(blob: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(blob)
-}
-
-fn get<T: rusqlite::types::FromSql>(row: &Row<'_>, column: usize) -> BackendResult<T> {
-    row.get(column).doing("reading a row")
-}
-
-fn txn(reign: i64, ttid: i64) -> BackendResult<TxnId> {
-    Ok(TxnId {
-        reign: Reign(uint(reign)?),
-        ttid: Tid(uint(ttid)?),
-    })
-}
-
-/// Where a listing from `min` starts; `None` past all that SQLite can keep.
-fn first(min: RevisionId) -> Option<(i64, i64)> {
-    let tid = i64::try_from(min.tid.0).ok()?;
-    match i64::try_from(min.oid.0) {
-        Ok(oid) => Some((tid, oid)),
-        Err(_) => Some((tid.checked_add(1)?, 0)),
-    }
-}
-
-fn clamp_up(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
-}
-
-fn revision_id(row: &Row<'_>) -> BackendResult<RevisionId> {
-    Ok(RevisionId {
-        tid: Tid(uint(get(row, 0)?)?),
-        oid: Oid(uint(get(row, 1)?)?),
-    })
-}
-
-/// A row of `tid, next tid` and the columns of [`VALUE`].
-fn loaded(row: &Row<'_>, oid: Oid) -> BackendResult<Loaded> {
-    let serial = Tid(uint(get(row, 0)?)?);
-    let next: Option<i64> = get(row, 1)?;
-    let next_serial = next.map(uint).transpose()?.map(Tid);
-    let (record, data_serial) = value(row, RevisionId { tid: serial, oid })?;
-    Ok(match record {
-        None => Loaded::Deleted {
-            serial,
-            next_serial,
-        },
-        Some(record) => Loaded::Found(Revision {
-            serial,
-            next_serial,
-            record,
-            data_serial,
-        }),
-    })
-}
-
-/// The columns of [`VALUE`], after two others.
-fn value(row: &Row<'_>, id: RevisionId) -> BackendResult<(Option<Record>, Option<Tid>)> {
-    const DOING: &str = "reading a value";
-    let Some(data) = get::<Option<i64>>(row, 2)? else {
-        return Ok((None, None));
-    };
-    let data_serial: Option<i64> = get(row, 3)?;
-    let Some(compression) = get::<Option<u8>>(row, 4)? else {
-        let RevisionId { tid, oid } = id;
-        let lost = format!("revision {tid} of object {oid} has no value {data}");
-        return Err(BackendError::Corrupt(lost));
-    };
-    let record = Record {
-        compression: Compression::try_from(compression)
-            .map_err(|error| BackendError::Corrupt(error.to_string()))?,
-        checksum: Checksum(get(row, 5)?),
-        data: bytes(
-            row.get_ref(6)
-                .doing(DOING)?
-                .as_blob()
-                .map_err(rusqlite::Error::from)
-                .doing(DOING)?,
-        ),
-    };
-    Ok((Some(record), data_serial.map(uint).transpose()?.map(Tid)))
-}
-
-/// `user, description, extension, oids`, from a column on.
-fn metadata(row: &Row<'_>, at: usize) -> BackendResult<(TransactionMeta, Vec<Oid>)> {
-    let blob = |column: usize| -> BackendResult<&[u8]> {
-        let value = row.get_ref(column).doing("reading metadata")?;
-        value
-            .as_blob()
-            .map_err(rusqlite::Error::from)
-            .doing("reading metadata")
-    };
-    let meta = TransactionMeta {
-        user: bytes(blob(at)?),
-        description: bytes(blob(at + 1)?),
-        extension: bytes(blob(at + 2)?),
-    };
-    let (oids, rest) = blob(at + 3)?.as_chunks();
-    if !rest.is_empty() {
-        return Err(BackendError::Corrupt(
-            "oids of a transaction cannot be read".to_owned(),
-        ));
-    }
-    Ok((meta, oids.iter().copied().map(Oid::from_bytes).collect()))
 }
