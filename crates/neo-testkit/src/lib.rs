@@ -6,11 +6,13 @@
 //! | prove a [`Transport`](neo_api::Transport) of your own | [`transport_conformance!`] |
 //! | cut the power under a [`KvEngine`](neo_api::KvEngine) | [`CrashEngine`] |
 //! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |
+//! | start, kill and restart the real programs | [`process::ProcessCluster`] |
 
 pub mod conformance;
 mod crash_engine;
 pub mod invariant;
 pub mod oracle;
+pub mod process;
 pub mod seed;
 pub mod sim;
 
