@@ -23,7 +23,14 @@ impl MasterCore {
         out: &mut Out,
     ) {
         let message = words.into();
-        out.send(asker.conn, asker.id, Packet::Error { code, message });
+        self.reply(asker, Packet::Error { code, message }, out);
+    }
+
+    /// Answers a client, if it is still there.
+    pub(super) fn reply(&self, asker: Asker, packet: Packet, out: &mut Out) {
+        if self.peers.contains_key(&asker.conn) {
+            out.send(asker.conn, asker.id, packet);
+        }
     }
 
     pub(super) fn begin(&mut self, now: Now, asker: Asker, tid: Option<Tid>, out: &mut Out) {
@@ -296,12 +303,12 @@ impl MasterCore {
         } = finishing;
         if client.is_some() {
             let answer = Packet::AnswerTransactionFinished { txn, tid };
-            out.send(asker.conn, asker.id, answer);
+            self.reply(asker, answer, out);
         }
         self.invalidate(tid, &oids, client, out);
         for asker in asked {
             let tid = FinalTid::Committed(tid);
-            out.send(asker.conn, asker.id, Packet::AnswerFinalTid { tid });
+            self.reply(asker, Packet::AnswerFinalTid { tid }, out);
         }
         for nid in nodes {
             if let Some(conn) = self.nodes.conn(nid) {
@@ -354,7 +361,9 @@ impl MasterCore {
             let code = ErrorCode::UnknownTransaction;
             let message = format!("transaction {txn} was aborted");
             let asker = finish.asker;
-            out.send(asker.conn, asker.id, Packet::Error { code, message });
+            if self.peers.contains_key(&asker.conn) {
+                out.send(asker.conn, asker.id, Packet::Error { code, message });
+            }
         }
         running.delayed.retain(|vote| vote.txn != txn);
         let contacted = contacted.map(|nodes| nodes.iter().copied().collect::<BTreeSet<_>>());
@@ -415,12 +424,13 @@ impl MasterCore {
         let Some(running) = self.running() else {
             return;
         };
+        let mut ended = false;
         let answer = match running.txns.get(txn).map(|transaction| &transaction.stage) {
             Some(Stage::Begun { .. }) => {
                 if fence {
                     tracing::info!(%txn, "aborting a transaction whose client asks what became of it");
                     self.abort(txn, None, out);
-                    self.transaction_ended(now, out);
+                    ended = true;
                 }
                 FinalTid::NotCommitted
             }
@@ -436,7 +446,10 @@ impl MasterCore {
             None if txn.reign == reign && txn.ttid > last_ttid => FinalTid::NotCommitted,
             None => FinalTid::AskStorages,
         };
-        out.send(asker.conn, asker.id, Packet::AnswerFinalTid { tid: answer });
+        self.reply(asker, Packet::AnswerFinalTid { tid: answer }, out);
+        if ended {
+            self.transaction_ended(now, out);
+        }
     }
 }
 

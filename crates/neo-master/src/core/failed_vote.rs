@@ -74,7 +74,7 @@ impl MasterCore {
                 if let Some(running) = self.running() {
                     running.txns.set_failed(vote.txn, vote.failed.clone());
                 }
-                out.send(vote.asker.conn, vote.asker.id, Packet::AnswerFailedVote {});
+                self.reply(vote.asker, Packet::AnswerFailedVote {}, out);
                 true
             }
             Verdict::Refused => {

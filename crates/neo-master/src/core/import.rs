@@ -309,7 +309,7 @@ impl MasterCore {
         import.stage = Stage::Open;
         let (asker, ending) = (import.asker.take(), import.ending);
         if let Some(asker) = asker {
-            out.send(asker.conn, asker.id, answer);
+            self.reply(asker, answer, out);
         }
         if ending {
             self.import_truncate(out);
@@ -323,7 +323,7 @@ impl MasterCore {
         tracing::info!(import = import.id, tid = %import.checkpoint, "the import ended");
         if let Some(asker) = import.asker {
             let tid = import.checkpoint;
-            out.send(asker.conn, asker.id, Packet::AnswerImportEnded { tid });
+            self.reply(asker, Packet::AnswerImportEnded { tid }, out);
         }
         self.transaction_ended(now, out);
     }

@@ -426,7 +426,9 @@ impl MasterCore {
     }
 
     fn recovery_deny(&mut self, words: &str, out: &mut Out) {
-        if let Some((conn, id)) = self.recovering().and_then(|r| r.start.take()) {
+        if let Some((conn, id)) = self.recovering().and_then(|r| r.start.take())
+            && self.peers.contains_key(&conn)
+        {
             let message = words.to_owned();
             let code = ErrorCode::Denied;
             out.send(conn, id, Packet::Error { code, message });
@@ -461,7 +463,9 @@ impl MasterCore {
         };
         self.table_epochs = self.epochs();
         tracing::info!(reign = %self.reign, "{message}");
-        if let Some((conn, id)) = order {
+        if let Some((conn, id)) = order
+            && self.peers.contains_key(&conn)
+        {
             out.send(conn, id, Packet::AnswerDone { message });
         }
         let chosen = here

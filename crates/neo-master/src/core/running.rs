@@ -473,11 +473,13 @@ impl MasterCore {
         let words = format!("{nid} can't note which oids are handed out: {message}");
         for waiting in running.oids.give_up() {
             match waiting {
-                Waiting::Client(asker, _) => self.no_space(asker, &words, out),
+                Waiting::Client(asker, _) => {
+                    self.refuse(asker, ErrorCode::NoSpace, words.as_str(), out)
+                }
                 Waiting::Finish(txn) => {
                     let finish = self.running().and_then(|r| r.txns.unpark(txn));
                     if let Some(finish) = finish {
-                        self.no_space(finish.asker, &words, out);
+                        self.refuse(finish.asker, ErrorCode::NoSpace, words.as_str(), out);
                         self.abort(txn, None, out);
                     }
                 }
@@ -485,12 +487,6 @@ impl MasterCore {
             }
         }
         self.transaction_ended(now, out);
-    }
-
-    fn no_space(&self, asker: Asker, words: &str, out: &mut Out) {
-        let message = words.to_owned();
-        let code = ErrorCode::NoSpace;
-        out.send(asker.conn, asker.id, Packet::Error { code, message });
     }
 
     fn new_oids(&mut self, asker: Asker, count: u32, out: &mut Out) {

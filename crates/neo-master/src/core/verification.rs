@@ -141,14 +141,19 @@ impl MasterCore {
             .as_ref()
             .is_some_and(|table| table.is_readable_on(nid));
         let way_back = !self.settings.mutations.no_way_back;
-        let Some(verifying) = self.verifying() else {
+        let Phase::Verifying(verifying) = &mut self.phase else {
             return;
         };
         if !verifying.chosen.remove(&nid) {
             verifying.late.remove(&nid);
             return;
         }
-        if readable && way_back {
+        let bereft = |table: &super::Table| {
+            table
+                .bereft(&[nid].into(), |nid| verifying.chosen.contains(&nid))
+                .is_some()
+        };
+        if readable && (way_back || self.table.as_ref().is_some_and(bereft)) {
             // It is not outdated: what it has, locked tids among it, may be nowhere else.
             let words = format!("{nid} was lost in VERIFYING, and has readable cells");
             self.fall_back(now, &words, out);

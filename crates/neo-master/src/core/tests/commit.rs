@@ -315,7 +315,7 @@ fn a_client_that_is_gone_at_each_phase() {
 fn the_final_tid_at_each_phase() {
     let mut world = World::running(1, 0, 1);
     let (client, other) = (world.client(), world.client());
-    let mut ask = |world: &mut World, txn| match world.ask(other, Packet::AskFinalTid { txn }) {
+    let ask = |world: &mut World, txn| match world.ask(other, Packet::AskFinalTid { txn }) {
         Some(Packet::AnswerFinalTid { tid }) => tid,
         other => panic!("{other:?}"),
     };

@@ -172,7 +172,11 @@ impl Storage {
                 return vec![(MsgId(0), Packet::NotifyReady { operation })];
             }
             Packet::AskLockInformation { txn, tid } => {
-                let locked = self.unfinished.get_mut(&txn).expect("it was voted here");
+                let Some(locked) = self.unfinished.get_mut(&txn) else {
+                    let code = neo_proto::ErrorCode::UnknownTransaction;
+                    let message = "it was not voted here".to_owned();
+                    return vec![(id, Packet::Error { code, message })];
+                };
                 *locked = Some(tid);
                 Packet::AnswerInformationLocked { txn }
             }
@@ -555,9 +559,18 @@ impl World {
 
     /// Begins, votes on all storage nodes and finishes.
     pub(super) fn commit(&mut self, conn: ConnId, oids: &[u64]) -> Tid {
-        let txn = self.begin(conn);
         let all: Vec<u32> = self.storages.keys().copied().collect();
-        self.vote(txn, &all);
+        self.commit_with(conn, &all, oids)
+    }
+
+    /// The same without objects, on some storage nodes.
+    pub(super) fn commit_on(&mut self, conn: ConnId, storages: &[u32]) -> Tid {
+        self.commit_with(conn, storages, &[])
+    }
+
+    fn commit_with(&mut self, conn: ConnId, storages: &[u32], oids: &[u64]) -> Tid {
+        let txn = self.begin(conn);
+        self.vote(txn, storages);
         let id = self.finish(conn, txn, oids);
         match self.answer(conn, id) {
             Some(Packet::AnswerTransactionFinished { txn: of, tid }) if of == txn => tid,
