@@ -4,22 +4,30 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use examples::Cluster;
 use neo_api::{Address, Listener, Stream, Transport};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 
 #[derive(Debug)]
 struct UnixTransport {
-    directory: PathBuf,
+    /// Its own, and removed with it; processes that talk to each other would share one.
+    directory: TempDir,
 }
 
 impl UnixTransport {
+    fn new() -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        Ok(Self { directory })
+    }
+
     fn path(&self, address: &Address) -> PathBuf {
         let name = format!("{}-{}.sock", address.host(), address.port());
-        self.directory.join(name)
+        self.directory.path().join(name)
     }
 }
 
@@ -77,28 +85,37 @@ impl Listener for UnixNodeListener {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    check(directory.path()).await
+    let cluster = Cluster::start(Arc::new(UnixTransport::new()?)).await?;
+    let client = cluster.client().await?;
+    let oid = client
+        .transact(|txn| async move {
+            let oid = txn.new_oid().await?;
+            txn.store(oid, "no port was opened").await?;
+            Ok(oid)
+        })
+        .await?;
+    let object = client.load(oid).await?.expect("it was stored");
+    assert_eq!(&object.data[..], b"no port was opened");
+    println!("{oid} went through a Unix socket");
+    client.close().await;
+    cluster.stop().await
 }
 
-async fn check(directory: &Path) -> anyhow::Result<()> {
-    let transport = UnixTransport {
-        directory: directory.to_owned(),
-    };
-    let any = Address::new("node", 0);
-    let mut listener = transport.bind(&any).await?;
-    let address = listener.local_address();
-    let taken = transport.bind(&address).await.map_err(|error| error.kind());
-    assert_eq!(taken.err(), Some(io::ErrorKind::AddrInUse));
-    let (client, server) = tokio::join!(transport.connect(&address), listener.accept());
-    let (mut client, (mut server, _)) = (client?, server?);
-    client.write_all(b"hello").await?;
-    drop(client);
-    let mut heard = String::new();
-    server.read_to_string(&mut heard).await?;
-    assert_eq!(heard, "hello");
-    drop(listener);
-    assert!(transport.connect(&address).await.is_err());
-    println!("{address} was reached through {}", directory.display());
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct UnixSockets;
+
+    impl neo_testkit::conformance::transport::TransportFactory for UnixSockets {
+        fn open(&self) -> Arc<dyn Transport> {
+            Arc::new(UnixTransport::new().unwrap())
+        }
+
+        fn address(&self) -> Address {
+            Address::new("node", 0)
+        }
+    }
+
+    neo_testkit::transport_conformance!(UnixSockets);
 }
