@@ -158,6 +158,13 @@ impl StorageCore {
         self.jobs.is_quiet() && !self.service.as_ref().is_some_and(unfinished)
     }
 
+    /// Bytes of stored values that are in memory.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        let service = self.service.as_ref();
+        service.map_or(0, |service| service.transactions.buffered())
+    }
+
     fn message(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, message: Message) {
         if self.table.is_some() && !self.settings.mutations.table_not_durable {
             if self.held.len() < self.settings.limits.held_messages_max {

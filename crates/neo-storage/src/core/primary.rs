@@ -139,8 +139,10 @@ impl StorageCore {
                 io.persist_surely(WriteBatch::new(), Durability::Synced, then);
             }
             Packet::StopOperation {} => {
+                // Not while a table is on its way: this message would have been held.
                 self.tasks.clear();
                 self.stop_service(out);
+                self.import = None;
                 self.jobs.abandon();
             }
             Packet::AskLockInformation { txn, tid } => {
@@ -229,7 +231,13 @@ impl StorageCore {
         table.check().map_err(|error| error.to_string())?;
         let nid = self.nid.ok_or("a partition table before a node id")?;
         if let Some(current) = self.cells.table() {
-            if table.version < current.version {
+            // After a forced start without this node, what it had is void: the chain of epochs,
+            // which the primary has compared, says so.
+            let newer_epoch = match (&self.identity, &identity) {
+                (Some(own), Some(its)) => its.epochs.len() > own.epochs.len(),
+                _ => false,
+            };
+            if table.version < current.version && !newer_epoch {
                 let (old, new) = (table.version, current.version);
                 return Err(format!("table {old} is older than {new}, which is here"));
             }

@@ -222,6 +222,26 @@ fn a_table_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn an_older_table_of_a_newer_epoch_is_taken() {
+    let mut world = World::with(settings(), memory());
+    world.join();
+    world.tell_table(table(2, 9, CellState::UpToDate));
+    let mut identity = identity();
+    let mut epoch = identity.epochs[0];
+    epoch.number = 2;
+    epoch.parent = Some(epoch.id);
+    epoch.id = EpochId([9; 16]);
+    identity.epochs.push(epoch);
+    let table = Box::new(table(2, 2, CellState::OutOfDate));
+    let identity = Some(identity);
+    world.notify(MASTER, Packet::SendPartitionTable { identity, table });
+    let version = version(2);
+    let stored = Packet::NotifyPartitionTableStored { version };
+    assert_eq!(world.one(MASTER), stored);
+    assert_eq!(world.config("epochs").unwrap().lines().count(), 2);
+}
+
+#[test]
 fn an_earlier_reign_does_not_start() {
     let mut world = World::serving();
     world.lose(MASTER);

@@ -40,6 +40,7 @@ impl Transactions {
             Some(record) => admit_record(cells, txn, record),
             None => Ok(()),
         });
+        let checked = checked.and_then(|()| self.admit_write(txn));
         let checked = checked.and_then(|()| self.admit_vote(txn, record.is_some(), objects));
         if let Err((code, text)) = checked {
             return io.error(asker, code, text);

@@ -176,6 +176,11 @@ impl Transactions {
         }
     }
 
+    /// Bytes of values in memory.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.txns.is_empty()
     }
@@ -349,14 +354,21 @@ impl Transactions {
         if t.peer.conn != peer.conn {
             return unknown("another connection began it");
         }
-        if let Some(code) = t.refused {
-            let text = format!("transaction {txn} failed here and can only be aborted");
-            return Err((code, text));
-        }
         if t.stage != Stage::Open {
             return unknown("it has voted");
         }
         Ok(())
+    }
+
+    /// A transaction that could not be written can only give way to others, and be aborted.
+    fn admit_write(&self, txn: TxnId) -> Result<(), Refusal> {
+        match self.txns.get(&txn).and_then(|t| t.refused) {
+            Some(code) => {
+                let text = format!("transaction {txn} failed here and can only be aborted");
+                Err((code, text))
+            }
+            None => Ok(()),
+        }
     }
 
     fn open(&mut self, txn: TxnId, peer: Peer) -> &mut Txn {

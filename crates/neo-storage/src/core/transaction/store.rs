@@ -74,6 +74,7 @@ impl Transactions {
         let bytes = payload.len();
         let checked = self
             .admit_object(cells, target.txn, target.oid, peer)
+            .and_then(|()| self.admit_write(target.txn))
             .and_then(|()| self.value(kind, payload));
         let value = match checked {
             Ok(value) => value,
@@ -101,7 +102,10 @@ impl Transactions {
             conn: peer.conn,
             id,
         };
-        if let Err((code, text)) = self.admit_object(cells, target.txn, target.oid, peer) {
+        let admitted = self
+            .admit_object(cells, target.txn, target.oid, peer)
+            .and_then(|()| self.admit_write(target.txn));
+        if let Err((code, text)) = admitted {
             return io.error(asker, code, text);
         }
         let serial = target.serial;
