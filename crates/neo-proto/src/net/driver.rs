@@ -161,22 +161,23 @@ impl<C: Core, S: Shell<C>> Driver<C, S> {
                 return Poll::Ready(result.clone());
             }
             self.arm_timer();
-            if !self.inbox.begin_turn(cx.waker()) {
+            let Some(ready) = self.inbox.begin_turn(cx.waker()) else {
                 return Poll::Pending;
-            }
-            if self.turn().since(began) > POLL_MAX {
+            };
+            if self.turn(ready).since(began) > POLL_MAX {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
     }
 
-    /// Looks at what is ready, and gives it to the endpoint; says when that was done.
-    fn turn(&mut self) -> Instant {
+    /// Looks at what was ready when the turn began, and gives it to the endpoint; says when that
+    /// was done.
+    fn turn(&mut self, ready: usize) -> Instant {
         for done in self.inbox.take_done() {
             self.endpoint.done(self.env.now(), done);
         }
-        for _ in 0..TURN_CONNECTIONS {
+        for _ in 0..ready.min(TURN_CONNECTIONS) {
             match self.inbox.next_ready() {
                 None => break,
                 Some(ACCEPT) => self.poll_accept(),

@@ -95,7 +95,7 @@ async fn a_cut_and_a_frozen_connection_are_noticed() {
     b.echo(conn, b"again").await;
     assert_eq!(network.freeze(&a.address), 1);
     for (node, conn) in [(&mut a, accepted), (&mut b, conn)] {
-        let closed = Event::Closed(conn, "silent for 300 ms".to_owned());
+        let closed = Event::Closed(conn, "silent for 1 s".to_owned());
         assert_eq!(node.event().await, closed);
     }
     b.stop().await;

@@ -28,10 +28,10 @@ fn tcp() -> Ground {
 /// Patience for tests.
 fn quick() -> SessionSettings {
     SessionSettings {
-        heartbeat_interval: Duration::from_millis(50),
-        silence_max: Duration::from_millis(300),
-        connect_timeout: Duration::from_millis(300),
-        close_timeout: Duration::from_millis(200),
+        heartbeat_interval: Duration::from_millis(100),
+        silence_max: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        close_timeout: Duration::from_millis(500),
         ..SessionSettings::default()
     }
 }

@@ -58,12 +58,13 @@ impl<C: Core> Inbox<C> {
         }
     }
 
-    /// Whether there is something to look at; if not, `waker` is woken when there is.
-    pub(super) fn begin_turn(&self, waker: &Waker) -> bool {
+    /// How many are ready, if there is something to look at; if not, `waker` is woken when there
+    /// is.
+    pub(super) fn begin_turn(&self, waker: &Waker) -> Option<usize> {
         let mut state = self.state();
         let has_work = !state.ready.is_empty() || !state.done.is_empty();
         state.waiting = (!has_work).then(|| waker.clone());
-        has_work
+        has_work.then_some(state.ready.len())
     }
 
     pub(super) fn next_ready(&self) -> Option<u64> {
