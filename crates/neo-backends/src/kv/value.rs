@@ -303,3 +303,86 @@ impl Input {
         BackendError::Corrupt(format!("{} cannot be read: {how}", self.what))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode_all(bytes: &Bytes) {
+        // Whatever they say, they say it without a panic.
+        let _ = Rev::decode(bytes);
+        let _ = decode_record(bytes);
+        let _ = decode_transaction(Tid(1), bytes);
+        let _ = decode_unfinished(bytes);
+        let _ = decode_lock(bytes);
+        let _ = decode_pending(bytes);
+        let _ = decode_tid(bytes);
+        let _ = decode_owner(bytes);
+        let _ = decode_table(bytes);
+    }
+
+    fn transaction(n: usize) -> TransactionRecord {
+        TransactionRecord {
+            tid: Tid(1),
+            txn: (n % 2 == 0).then_some(TxnId {
+                reign: Reign(3),
+                ttid: Tid(4),
+            }),
+            meta: TransactionMeta {
+                user: vec![1; n].into(),
+                description: Bytes::new(),
+                extension: Bytes::from_static(b"}."),
+            },
+            oids: (0..n as u64).map(Oid).collect(),
+            packed: n % 3 == 0,
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_cut_is_corrupt() {
+        for n in [0, 1, 30] {
+            let whole = encode_transaction(&transaction(n));
+            assert_eq!(decode_transaction(Tid(1), &whole).unwrap(), transaction(n));
+            for length in 0..whole.len() {
+                let error = decode_transaction(Tid(1), &whole.slice(..length)).unwrap_err();
+                assert!(matches!(error, BackendError::Corrupt(_)), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_format_of_a_newer_version_is_refused() {
+        let rev = Rev {
+            data: Some(DataId(1)),
+            data_serial: Some(Tid(2)),
+            shared: true,
+        };
+        assert_eq!(Rev::decode(&rev.encode()).unwrap(), rev);
+        let mut newer = rev.encode().to_vec();
+        newer[0] = FORMAT + 1;
+        let error = Rev::decode(&newer.into()).unwrap_err();
+        assert!(error.to_string().contains("its format is 2"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            decode_all(&bytes.clone().into());
+            bytes.insert(0, FORMAT);
+            decode_all(&bytes.into());
+        }
+
+        #[test]
+        fn no_damage_makes_it_panic(n in 0..20usize, at in 0..400usize, to in any::<u8>()) {
+            let table = PartitionTable::empty(neo_api::Partitioning::new(7).unwrap(), 1);
+            for whole in [encode_transaction(&transaction(n)), encode_table(&table).unwrap()] {
+                let mut damaged = whole.to_vec();
+                let at = at % damaged.len();
+                damaged[at] = to;
+                decode_all(&damaged.into());
+            }
+        }
+    }
+}
