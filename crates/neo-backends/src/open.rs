@@ -9,7 +9,7 @@ use neo_api::{BackendError, BackendInfo, BackendResult, StorageBackend};
 
 use crate::kv::KvBackend;
 use crate::memory::MemoryEngine;
-use crate::sqlite::{SqliteBackend, SqliteSettings};
+use crate::sqlite::{SqliteBackend, SqliteSettings, Synchronous};
 
 /// Every engine there is, also those that this version can't open: an operator should learn the
 /// difference between a name that is wrong and one that is not available.
@@ -98,11 +98,13 @@ pub struct OpenOptions {
 
 /// Opens the database of a storage node, and creates it if it does not exist.
 ///
-/// A `database` that is a path may start with `~/`, the home directory.
+/// A `database` that is a path may start with `~/`, the home directory. For SQLite it may also be
+/// `file:PATH?NAME=VALUE&...`, with the names `readers`, `cache_bytes`, `max_database_bytes` and
+/// `synchronous` of [`SqliteSettings`], which go before `options`.
 ///
 /// # Errors
-/// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, and
-/// whatever the engine says.
+/// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
+/// setting that does not exist, and whatever the engine says.
 pub fn open(
     adapter: &str,
     database: &str,
@@ -121,17 +123,43 @@ pub fn open(
                 readers,
             )))
         }
-        Engine::Sqlite => {
-            let mut settings = SqliteSettings::new(expand_home(database)?);
-            settings.readers = options.readers.unwrap_or(settings.readers);
-            settings.cache_bytes = options.cache_bytes.unwrap_or(settings.cache_bytes);
-            settings.max_database_bytes = options.max_database_bytes;
-            Ok(Arc::new(SqliteBackend::open(&settings)?))
-        }
+        Engine::Sqlite => Ok(Arc::new(SqliteBackend::open(&sqlite_settings(
+            database, options,
+        )?)?)),
         Engine::Sled | Engine::MySql | Engine::Importer => Err(BackendError::Unsupported(format!(
             "the adapter {engine} is not available in this version"
         ))),
     }
+}
+
+fn sqlite_settings(database: &str, options: &OpenOptions) -> BackendResult<SqliteSettings> {
+    let (path, query) = match database.strip_prefix("file:") {
+        Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
+        None => (database, ""),
+    };
+    let mut settings = SqliteSettings::new(expand_home(path)?);
+    settings.readers = options.readers.unwrap_or(settings.readers);
+    settings.cache_bytes = options.cache_bytes.unwrap_or(settings.cache_bytes);
+    settings.max_database_bytes = options.max_database_bytes;
+    for setting in query.split('&').filter(|setting| !setting.is_empty()) {
+        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+        let wrong = || BackendError::Unsupported(format!("{setting:?} in the database's URI"));
+        match name {
+            "readers" => settings.readers = value.parse().map_err(|_| wrong())?,
+            "cache_bytes" => settings.cache_bytes = value.parse().map_err(|_| wrong())?,
+            "max_database_bytes" => {
+                settings.max_database_bytes = Some(value.parse().map_err(|_| wrong())?);
+            }
+            "synchronous" if value.eq_ignore_ascii_case("full") => {
+                settings.synchronous = Synchronous::Full;
+            }
+            "synchronous" if value.eq_ignore_ascii_case("off") => {
+                settings.synchronous = Synchronous::Off;
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(settings)
 }
 
 fn expand_home(path: &str) -> BackendResult<PathBuf> {
@@ -182,6 +210,27 @@ mod tests {
         assert_eq!(expand_home("~").unwrap(), home);
         for path in ["a/~/b", "~someone/b", "/~/b", ""] {
             assert_eq!(expand_home(path).unwrap(), PathBuf::from(path));
+        }
+    }
+
+    #[test]
+    fn a_uri_carries_settings() {
+        let parse = |database: &str| sqlite_settings(database, &OpenOptions::default());
+        let settings = parse("file:a.db?readers=3&synchronous=OFF&max_database_bytes=9").unwrap();
+        assert_eq!(settings.path, PathBuf::from("a.db"));
+        assert_eq!(
+            (settings.readers, settings.synchronous),
+            (3, Synchronous::Off)
+        );
+        assert_eq!(settings.max_database_bytes, Some(9));
+        assert_eq!(parse("file:a.db").unwrap(), SqliteSettings::new("a.db"));
+        // Without the scheme, a question mark is part of the name.
+        assert_eq!(parse("a.db?x=1").unwrap().path, PathBuf::from("a.db?x=1"));
+        for wrong in ["readers", "readers=x", "journal=wal", "synchronous=maybe"] {
+            let error = parse(&format!("file:a.db?{wrong}"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(wrong), "{error}");
         }
     }
 }

@@ -19,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Process {
     program: PathBuf,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
     log: PathBuf,
     /// How much of the log earlier lives wrote.
     log_start: u64,
@@ -33,16 +32,10 @@ impl Process {
         Self {
             program,
             arguments,
-            environment: Vec::new(),
             log,
             log_start: 0,
             child: None,
         }
-    }
-
-    /// Sets a variable of its environment, from the next start on.
-    pub fn set_env(&mut self, name: &str, value: &str) {
-        self.environment.push((name.into(), value.into()));
     }
 
     /// Adds arguments, from the next start on.
@@ -78,7 +71,6 @@ impl Process {
         self.log_start = log.metadata()?.len();
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
