@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use neo_api::{Tid, TransactionMeta};
+use neo_api::{Oid, Tid, TransactionMeta};
 
 use super::error::Error;
 use super::format::{
@@ -238,6 +238,21 @@ impl<S: Read + Seek> Reader<S> {
             oid: header.oid,
             data,
         }))
+    }
+
+    /// The objects of the records that [`next_record`](Self::next_record) has still to give, in
+    /// their order; only headers are read, and the reader stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Corrupt`].
+    pub fn record_oids(&mut self) -> Result<Vec<Oid>, Error> {
+        self.apart(|reader| {
+            let mut oids = Vec::new();
+            while let Some((_, header)) = reader.next_record_header()? {
+                oids.push(header.oid);
+            }
+            Ok(oids)
+        })
     }
 
     /// Goes to the first transaction after `tid`, to resume an import: only headers are read.

@@ -126,3 +126,19 @@ fn seek_after_every_tid_forwards_and_backwards() {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[test]
+fn oids_are_told_before_their_records() {
+    for name in DATABASES {
+        let mut reader = Reader::open(testdata(&format!("{name}.fs"))).unwrap();
+        while reader.next_transaction().unwrap().is_some() {
+            let told = reader.record_oids().unwrap();
+            let mut found = Vec::new();
+            while let Some(record) = reader.next_record().unwrap() {
+                found.push(record.oid);
+            }
+            assert_eq!(told, found);
+            assert_eq!(reader.record_oids().unwrap(), []);
+        }
+    }
+}
