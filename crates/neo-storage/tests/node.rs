@@ -139,7 +139,7 @@ impl Peer {
         }
     }
 
-    async fn send(&mut self, id: MsgId, packet: Packet, payload: Bytes) {
+    async fn send(&self, id: MsgId, packet: Packet, payload: Bytes) {
         let message = Message::with_payload(id, packet, payload);
         self.say
             .send(Say::Message(self.conn, message))
@@ -147,7 +147,7 @@ impl Peer {
             .unwrap();
     }
 
-    async fn notify(&mut self, packet: Packet) {
+    async fn notify(&self, packet: Packet) {
         self.send(MsgId(0), packet, Bytes::new()).await;
     }
 

@@ -6,6 +6,7 @@ mod faults;
 mod imports;
 mod locks;
 mod master;
+mod nonsense;
 mod random;
 mod reads;
 
