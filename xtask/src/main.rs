@@ -2,6 +2,7 @@
 
 mod conformance;
 mod fix;
+mod fuzz;
 mod shell;
 mod test;
 mod tidy;
@@ -9,7 +10,7 @@ mod tools;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use shell::Workspace;
 
@@ -27,6 +28,8 @@ const HELP_REST: &str = "
                         use, leftovers, manifests, links and commands in the documents.
   map [CRATE...]        Each source file of the crates with its line of purpose.
   conformance BACKEND   The conformance suite of one backend: memory, sqlite, ...
+  fuzz [SECONDS]        Each fuzz target for so long (60), with cargo-fuzz if it is installed, else
+                        with the generator of the tests.
   help                  This text.
 
 In tests, NEO_PYTHON names a Python that has ZODB.
@@ -54,6 +57,13 @@ fn run(arguments: &[String]) -> Result<()> {
         ("tidy", []) => tidy::run(&workspace),
         ("map", crates) => tidy::map(&workspace, crates),
         ("conformance", [backend]) => conformance::run(&workspace, backend),
+        ("fuzz", []) => fuzz::run(&workspace, 60),
+        ("fuzz", [seconds]) => {
+            let seconds = seconds
+                .parse()
+                .with_context(|| format!("not seconds: {seconds:?}"))?;
+            fuzz::run(&workspace, seconds)
+        }
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}{}{HELP_REST}", test::help());
             Ok(())
