@@ -121,6 +121,9 @@ pub enum SettingsError {
     /// A number that must not be 0.
     #[error("`{0}` must not be 0")]
     Zero(&'static str),
+    /// More oids at a time than make sense.
+    #[error("`oid_block` is {0}, but at most 2^32 oids are reserved at a time")]
+    OidBlock(u64),
     /// A node id of another type.
     #[error("`nid` is {0}, which is no master's (M1, M2, ...)")]
     Nid(NodeId),
@@ -162,6 +165,9 @@ impl MasterSettings {
         ];
         if let Some((name, _)) = numbers.iter().find(|(_, n)| *n == 0) {
             return Err(SettingsError::Zero(name));
+        }
+        if self.oid_block > 1 << 32 {
+            return Err(SettingsError::OidBlock(self.oid_block));
         }
         match self.nid {
             Some(nid) if nid.node_type() != NodeType::Master => Err(SettingsError::Nid(nid)),
@@ -212,6 +218,9 @@ mod tests {
         settings.autostart = Some(0);
         assert_eq!(settings.check(), Err(SettingsError::Zero("autostart")));
         settings.autostart = None;
+        settings.oid_block = u64::MAX;
+        assert_eq!(settings.check(), Err(SettingsError::OidBlock(u64::MAX)));
+        settings.oid_block = 1;
         settings.nid = NodeId::new(NodeType::Storage, 1);
         assert!(
             settings

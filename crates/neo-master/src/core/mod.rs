@@ -8,18 +8,21 @@
 
 mod admin;
 mod commit;
+mod dispatch;
 mod effect;
 mod failed_vote;
 mod identification;
 mod import;
 mod leadership;
 mod node_manager;
+mod oid_mark;
 mod oids;
 mod partition_table;
 mod random;
 mod recovery;
 mod requests;
 mod running;
+mod start;
 mod stopping;
 mod survey;
 mod tids;

@@ -1,17 +1,16 @@
-//! RUNNING: the storage nodes that take part, their loss, and what clients and storage nodes say.
+//! RUNNING: the storage nodes that take part, and their loss.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neo_api::{
     CellChange, ClusterState, Instant, NodeId, NodeState, NodeType, Now, Ptid, TableVersion, Tid,
 };
-use neo_proto::{ClusterIdentity, ConnId, ErrorCode, MsgId, Packet, WireLastIds};
+use neo_proto::{ClusterIdentity, ConnId, MsgId, Packet, WireLastIds};
 
 use super::effect::Out;
 use super::identification::Kinship;
 use super::import::Import;
-use super::oids::{Oids, Waiting};
-use super::requests::Ask;
+use super::oids::Oids;
 use super::survey::{base_after, own_way_words};
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
 use super::{MasterCore, Phase};
@@ -249,34 +248,7 @@ impl MasterCore {
         self.storages_lost(now, nids, out);
     }
 
-    pub(super) fn storage_message(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        nid: NodeId,
-        id: MsgId,
-        packet: Packet,
-        out: &mut Out,
-    ) {
-        match packet {
-            Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
-            // Every later answer of the node says it too; promotions will wait for it.
-            Packet::NotifyPartitionTableStored { .. } => {}
-            // Of a period of service that is over, or of cells that are not filled yet.
-            Packet::NotifyReplicationDone { .. } => {}
-            Packet::AskUnfinishedTransactions { .. } => {
-                let message = "replication is not available in this version".to_owned();
-                let code = ErrorCode::Replication;
-                out.send(conn, id, Packet::Error { code, message });
-            }
-            other => {
-                let words = format!("unexpected {} from a storage node", other.name());
-                self.violation(now, conn, id, &words, out);
-            }
-        }
-    }
-
-    fn storage_ready(&mut self, now: Now, nid: NodeId, operation: u64, out: &mut Out) {
+    pub(super) fn storage_ready(&mut self, now: Now, nid: NodeId, operation: u64, out: &mut Out) {
         let Some(running) = self.running() else {
             return;
         };
@@ -288,127 +260,6 @@ impl MasterCore {
         running.operating.insert(nid, Some(readiness));
         tracing::info!(%nid, "a storage node is ready");
         self.begin_waiting(now, out);
-    }
-
-    /// An answer of a storage node.
-    pub(super) fn storage_answer(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        nid: NodeId,
-        id: MsgId,
-        packet: Packet,
-        out: &mut Out,
-    ) {
-        let Some(ask) = self.requests.answered(conn, id) else {
-            let words = format!("{} to a question that was not asked", packet.name());
-            self.violation(now, conn, MsgId(0), &words, out);
-            return;
-        };
-        match (ask, packet) {
-            (Ask::Recovery, Packet::AnswerRecovery { recovery }) => {
-                self.recovery_answered(now, nid, *recovery, out);
-            }
-            (Ask::PartitionTable, Packet::AnswerPartitionTable { table }) => {
-                self.recovery_table(now, nid, table.map(|table| *table), out);
-            }
-            (Ask::SurveyIds, Packet::AnswerLastIds { ids, .. }) => {
-                self.survey_ids(now, nid, &ids, out);
-            }
-            (Ask::SurveyLocked, Packet::AnswerLockedTransactions { transactions, more }) => {
-                self.survey_locked(now, nid, &transactions, more, out);
-            }
-            (Ask::StartReign, Packet::AnswerReignStarted { reign }) => {
-                self.verification_reign(now, nid, reign, out);
-            }
-            (Ask::Locked, Packet::AnswerLockedTransactions { transactions, more }) => {
-                self.verification_locked(now, nid, &transactions, more, out);
-            }
-            (Ask::FinalTid(txn), Packet::AnswerFinalTid { tid }) => {
-                self.verification_final_tid(now, nid, txn, tid, out);
-            }
-            (Ask::Validate(asked), Packet::AnswerTransactionValidated { txn }) if asked == txn => {
-                self.verification_done(now, nid, out);
-            }
-            (Ask::TruncateImport, Packet::AnswerTruncated { .. })
-            | (Ask::ClearImport, Packet::AnswerImportMark { .. }) => {
-                self.verification_done(now, nid, out);
-            }
-            (Ask::LastIds, Packet::AnswerLastIds { ids, .. }) => {
-                self.verification_last_ids(now, nid, &ids, out);
-            }
-            (Ask::OidMark, Packet::AnswerOidMarkStored { .. }) => {
-                self.oid_mark_noted(now, nid, out)
-            }
-            (Ask::Lock(asked), Packet::AnswerInformationLocked { txn }) if asked == txn => {
-                self.locked(now, nid, txn, out);
-            }
-            (
-                Ask::Import(step),
-                Packet::AnswerImportMark { .. }
-                | Packet::AnswerImportSynced { .. }
-                | Packet::AnswerTruncated { .. },
-            ) => self.import_answered(now, nid, step, out),
-            (
-                Ask::OidMark,
-                Packet::Error {
-                    code: ErrorCode::NoSpace,
-                    message,
-                },
-            ) => {
-                self.oid_mark_refused(now, nid, &message, out);
-            }
-            (ask, Packet::Error { code, message }) => {
-                let words = format!("it can't do what it must ({ask:?}): {code}: {message}");
-                self.refuse_storage(now, nid, &words, out);
-            }
-            (ask, other) => {
-                let words = format!("{} is no answer to {ask:?}", other.name());
-                self.violation(now, conn, MsgId(0), &words, out);
-            }
-        }
-    }
-
-    pub(super) fn client_message(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        nid: NodeId,
-        id: MsgId,
-        packet: Packet,
-        out: &mut Out,
-    ) {
-        let asker = Asker { nid, conn, id };
-        match packet {
-            Packet::AskBeginTransaction { tid } => self.begin(now, asker, tid, out),
-            Packet::AskNewOids { count } => self.new_oids(asker, count, out),
-            Packet::AskFailedVote { txn, nodes } => self.failed_vote(now, asker, txn, &nodes, out),
-            Packet::AskFinishTransaction {
-                txn,
-                oids,
-                partitions,
-            } => self.finish(now, asker, txn, oids, partitions, out),
-            Packet::AbortTransaction { txn, nodes } => {
-                self.abort_by_client(now, nid, txn, &nodes, out);
-            }
-            Packet::AskFinalTid { txn } => self.final_tid(now, asker, txn, out),
-            Packet::AskLastTransaction {} => {
-                let tid = self.tids.last();
-                out.send(conn, id, Packet::AnswerLastTransaction { tid });
-            }
-            Packet::AskLastIds {} => self.last_ids(conn, id, out),
-            Packet::AskBeginImport {} => self.begin_import(asker, out),
-            Packet::AskCheckpointImport {
-                import,
-                tid,
-                last_oid,
-            } => self.checkpoint_import(now, asker, import, tid, last_oid, out),
-            Packet::AskEndImport { import } => self.end_import(asker, import, out),
-            other => {
-                let words = format!("unexpected {} from a client", other.name());
-                self.violation(now, conn, id, &words, out);
-            }
-        }
     }
 
     /// The greatest ids of the cluster, as far as they are known.
@@ -455,133 +306,6 @@ impl MasterCore {
             self.transaction_ended(now, out);
         }
         self.stopping_timer(now, out);
-    }
-
-    fn oid_mark_noted(&mut self, now: Now, nid: NodeId, out: &mut Out) {
-        if let Some(running) = self.running() {
-            let freed = running.oids.noted(nid);
-            self.oids_freed(now, freed, out);
-        }
-    }
-
-    /// A node has no space to note the mark: no oids, but the node can go on otherwise.
-    fn oid_mark_refused(&mut self, now: Now, nid: NodeId, message: &str, out: &mut Out) {
-        tracing::error!(%nid, message, "a storage node can't note which oids are handed out");
-        let Some(running) = self.running() else {
-            return;
-        };
-        let words = format!("{nid} can't note which oids are handed out: {message}");
-        for waiting in running.oids.give_up() {
-            match waiting {
-                Waiting::Client(asker, _) => {
-                    self.refuse(asker, ErrorCode::NoSpace, words.as_str(), out)
-                }
-                Waiting::Finish(txn) => {
-                    let finish = self.running().and_then(|r| r.txns.unpark(txn));
-                    if let Some(finish) = finish {
-                        self.refuse(finish.asker, ErrorCode::NoSpace, words.as_str(), out);
-                        self.abort(txn, None, out);
-                    }
-                }
-                Waiting::Import => self.import_no_space(&words, out),
-            }
-        }
-        self.transaction_ended(now, out);
-    }
-
-    fn new_oids(&mut self, asker: Asker, count: u32, out: &mut Out) {
-        let max = self.settings.new_oids_max;
-        let unmarked = self.settings.mutations.no_oid_mark;
-        let waiting_max = self.settings.oid_requests_max;
-        let refuse = |code, message: String, out: &mut Out| {
-            out.send(asker.conn, asker.id, Packet::Error { code, message });
-        };
-        if count == 0 || count > max {
-            let words = format!("{count} oids at once: from 1 to {max} can be had (new_oids_max)");
-            refuse(ErrorCode::TooLarge, words, out);
-            return;
-        }
-        let read_only = self.is_read_only(asker.nid);
-        let Some(running) = self.running() else {
-            return;
-        };
-        if read_only {
-            refuse(
-                ErrorCode::ReadOnly,
-                "the client is read-only".to_owned(),
-                out,
-            );
-            return;
-        }
-        if !running.oids.has_left(count) {
-            refuse(ErrorCode::TooLarge, "no oids are left".to_owned(), out);
-            return;
-        }
-        if running.oids.clients_waiting() >= waiting_max {
-            let words = "too many requests for oids are waiting (oid_requests_max)";
-            refuse(ErrorCode::NotReady, words.to_owned(), out);
-            return;
-        }
-        // Who waits comes first.
-        if unmarked {
-            let first = running.oids.take_unmarked(count);
-            out.send(asker.conn, asker.id, Packet::AnswerNewOids { first, count });
-            return;
-        }
-        let first = match running.oids.clients_waiting() {
-            0 => running.oids.take(count),
-            _ => None,
-        };
-        match first {
-            Some(first) => {
-                out.send(asker.conn, asker.id, Packet::AnswerNewOids { first, count });
-            }
-            None => running.oids.wait(Waiting::Client(asker, count)),
-        }
-        self.raise_oid_mark(out);
-    }
-
-    /// Has the mark noted by every node, if somebody needs it.
-    pub(super) fn raise_oid_mark(&mut self, out: &mut Out) {
-        let Phase::Running(running) = &mut self.phase else {
-            return;
-        };
-        let Some(mark) = running.oids.to_raise() else {
-            return;
-        };
-        let nodes: BTreeSet<NodeId> = running.operating.keys().copied().collect();
-        for nid in &nodes {
-            if let Some(conn) = self.nodes.conn(*nid) {
-                let mark = neo_api::Oid(mark);
-                let packet = Packet::AskStoreOidMark { mark };
-                self.requests.send(conn, Ask::OidMark, packet, out);
-            }
-        }
-        running.oids.raise(mark, nodes);
-    }
-
-    /// The mark was raised: what waited for it goes on, in order.
-    fn oids_freed(&mut self, now: Now, freed: Vec<Waiting>, out: &mut Out) {
-        if freed.is_empty() {
-            return;
-        }
-        for waiting in freed {
-            let Some(running) = self.running() else {
-                return;
-            };
-            match waiting {
-                Waiting::Client(asker, count) => match running.oids.take(count) {
-                    Some(first) => {
-                        let answer = Packet::AnswerNewOids { first, count };
-                        out.send(asker.conn, asker.id, answer);
-                    }
-                    None => running.oids.wait(Waiting::Client(asker, count)),
-                },
-                Waiting::Finish(txn) => self.finish_parked(now, txn, out),
-                Waiting::Import => self.import_oids_covered(now, out),
-            }
-        }
-        self.raise_oid_mark(out);
     }
 
     pub(super) fn is_read_only(&self, nid: NodeId) -> bool {

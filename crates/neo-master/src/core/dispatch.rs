@@ -1,0 +1,159 @@
+//! What storage nodes and clients say, and who deals with it.
+
+use neo_api::{NodeId, Now};
+use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
+
+use super::MasterCore;
+use super::effect::Out;
+use super::requests::Ask;
+use super::transaction_manager::Asker;
+
+impl MasterCore {
+    pub(super) fn storage_message(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        nid: NodeId,
+        id: MsgId,
+        packet: Packet,
+        out: &mut Out,
+    ) {
+        match packet {
+            Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
+            // Every later answer of the node says it too; promotions will wait for it.
+            Packet::NotifyPartitionTableStored { .. } => {}
+            // Of a period of service that is over, or of cells that are not filled yet.
+            Packet::NotifyReplicationDone { .. } => {}
+            Packet::AskUnfinishedTransactions { .. } => {
+                let message = "replication is not available in this version".to_owned();
+                let code = ErrorCode::Replication;
+                out.send(conn, id, Packet::Error { code, message });
+            }
+            other => {
+                let words = format!("unexpected {} from a storage node", other.name());
+                self.violation(now, conn, id, &words, out);
+            }
+        }
+    }
+
+    /// An answer of a storage node.
+    pub(super) fn storage_answer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        nid: NodeId,
+        id: MsgId,
+        packet: Packet,
+        out: &mut Out,
+    ) {
+        let Some(ask) = self.requests.answered(conn, id) else {
+            let words = format!("{} to a question that was not asked", packet.name());
+            self.violation(now, conn, MsgId(0), &words, out);
+            return;
+        };
+        match (ask, packet) {
+            (Ask::Recovery, Packet::AnswerRecovery { recovery }) => {
+                self.recovery_answered(now, nid, *recovery, out);
+            }
+            (Ask::PartitionTable, Packet::AnswerPartitionTable { table }) => {
+                self.recovery_table(now, nid, table.map(|table| *table), out);
+            }
+            (Ask::SurveyIds, Packet::AnswerLastIds { ids, .. }) => {
+                self.survey_ids(now, nid, &ids, out);
+            }
+            (Ask::SurveyLocked, Packet::AnswerLockedTransactions { transactions, more }) => {
+                self.survey_locked(now, nid, &transactions, more, out);
+            }
+            (Ask::StartReign, Packet::AnswerReignStarted { reign }) => {
+                self.verification_reign(now, nid, reign, out);
+            }
+            (Ask::Locked, Packet::AnswerLockedTransactions { transactions, more }) => {
+                self.verification_locked(now, nid, &transactions, more, out);
+            }
+            (Ask::FinalTid(txn), Packet::AnswerFinalTid { tid }) => {
+                self.verification_final_tid(now, nid, txn, tid, out);
+            }
+            (Ask::Validate(asked), Packet::AnswerTransactionValidated { txn }) if asked == txn => {
+                self.verification_done(now, nid, out);
+            }
+            (Ask::TruncateImport, Packet::AnswerTruncated { .. })
+            | (Ask::ClearImport, Packet::AnswerImportMark { .. }) => {
+                self.verification_done(now, nid, out);
+            }
+            (Ask::LastIds, Packet::AnswerLastIds { ids, .. }) => {
+                self.verification_last_ids(now, nid, &ids, out);
+            }
+            (Ask::OidMark, Packet::AnswerOidMarkStored { .. }) => {
+                self.oid_mark_noted(now, nid, out)
+            }
+            (Ask::Lock(asked), Packet::AnswerInformationLocked { txn }) if asked == txn => {
+                self.locked(now, nid, txn, out);
+            }
+            (
+                Ask::Import(step),
+                Packet::AnswerImportMark { .. }
+                | Packet::AnswerImportSynced { .. }
+                | Packet::AnswerTruncated { .. },
+            ) => self.import_answered(now, nid, step, out),
+            (
+                Ask::OidMark,
+                Packet::Error {
+                    code: ErrorCode::NoSpace,
+                    message,
+                },
+            ) => {
+                self.oid_mark_refused(now, nid, &message, out);
+            }
+            (ask, Packet::Error { code, message }) => {
+                let words = format!("it can't do what it must ({ask:?}): {code}: {message}");
+                self.refuse_storage(now, nid, &words, out);
+            }
+            (ask, other) => {
+                let words = format!("{} is no answer to {ask:?}", other.name());
+                self.violation(now, conn, MsgId(0), &words, out);
+            }
+        }
+    }
+
+    pub(super) fn client_message(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        nid: NodeId,
+        id: MsgId,
+        packet: Packet,
+        out: &mut Out,
+    ) {
+        let asker = Asker { nid, conn, id };
+        match packet {
+            Packet::AskBeginTransaction { tid } => self.begin(now, asker, tid, out),
+            Packet::AskNewOids { count } => self.new_oids(asker, count, out),
+            Packet::AskFailedVote { txn, nodes } => self.failed_vote(now, asker, txn, &nodes, out),
+            Packet::AskFinishTransaction {
+                txn,
+                oids,
+                partitions,
+            } => self.finish(now, asker, txn, oids, partitions, out),
+            Packet::AbortTransaction { txn, nodes } => {
+                self.abort_by_client(now, nid, txn, &nodes, out);
+            }
+            Packet::AskFinalTid { txn } => self.final_tid(now, asker, txn, out),
+            Packet::AskLastTransaction {} => {
+                let tid = self.tids.last();
+                out.send(conn, id, Packet::AnswerLastTransaction { tid });
+            }
+            Packet::AskLastIds {} => self.last_ids(conn, id, out),
+            Packet::AskBeginImport {} => self.begin_import(asker, out),
+            Packet::AskCheckpointImport {
+                import,
+                tid,
+                last_oid,
+            } => self.checkpoint_import(now, asker, import, tid, last_oid, out),
+            Packet::AskEndImport { import } => self.end_import(asker, import, out),
+            other => {
+                let words = format!("unexpected {} from a client", other.name());
+                self.violation(now, conn, id, &words, out);
+            }
+        }
+    }
+}
