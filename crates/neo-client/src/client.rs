@@ -36,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
     pub(crate) compression: CompressionSetting,
     pub(crate) store_bytes_max: u32,
+    pub(crate) attempts_max: u32,
     read_only: bool,
     cluster: String,
     /// One task at a time asks for oids.
@@ -122,6 +123,7 @@ impl Client {
                 resolver: builder.resolver,
                 compression: builder.compression,
                 store_bytes_max: builder.store_bytes_max.max(1),
+                attempts_max: builder.attempts_max,
                 read_only: builder.read_only,
                 cluster: builder.cluster,
                 oids: tokio::sync::Mutex::new(()),

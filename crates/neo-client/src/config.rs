@@ -24,6 +24,7 @@ pub struct ClientBuilder {
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) store_bytes_max: u32,
+    pub(crate) attempts_max: u32,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) env: Arc<dyn Env>,
     pub(crate) session: SessionSettings,
@@ -42,6 +43,7 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(60),
             store_bytes_max: 16 << 20,
+            attempts_max: 20,
             transport: Arc::new(TcpTransport::new()),
             env: Arc::new(SystemEnv::new()),
             session: SessionSettings::default(),
@@ -102,6 +104,12 @@ impl ClientBuilder {
     /// default.
     pub const fn store_bytes_max(mut self, bytes: u32) -> Self {
         self.store_bytes_max = bytes;
+        self
+    }
+
+    /// Attempts of [`Client::transact`] before its last error is returned: 20 by default.
+    pub const fn attempts_max(mut self, attempts: u32) -> Self {
+        self.attempts_max = attempts;
         self
     }
 

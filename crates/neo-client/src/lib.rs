@@ -1,4 +1,76 @@
-//! Client.
+//! What applications add to use a **neo** cluster: a replicated, transactional object store that
+//! remembers every revision.
+//!
+//! An object is bytes under a 64-bit [`Oid`]. A transaction changes any number of objects, all or
+//! none; a [`Snapshot`] reads all objects as of one transaction, the newest or any earlier one.
+//! What the bytes mean is the application's.
+//!
+//! ```no_run
+//! use neo_client::{Client, Error};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let client = Client::connect("main", ["127.0.0.1:10000"]).await?;
+//!     let greeting = client.new_oid().await?;
+//!     // Redone by itself when somebody else was faster.
+//!     client
+//!         .transact(|txn| async move { txn.store(greeting, "hello").await })
+//!         .await?;
+//!     let before = client.snapshot();
+//!     client
+//!         .transact(|txn| async move { txn.store(greeting, "good evening").await })
+//!         .await?;
+//!     assert_eq!(client.load(greeting).await?.unwrap().data, "good evening");
+//!     assert_eq!(before.load(greeting).await?.unwrap().data, "hello");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is where
+//!
+//! | you want to | use |
+//! | --- | --- |
+//! | connect | [`Client::connect`], [`Client::builder`] |
+//! | read | [`Client::load`], [`Client::snapshot`], [`Client::load_before`] |
+//! | write, the short way | [`Client::transact`] |
+//! | write, step by step | [`Client::begin`], [`Transaction`] |
+//! | merge concurrent changes | [`ConflictResolver`] |
+//! | keep a cache of your own | [`Client::on_invalidation`] |
+//! | read history | [`Client::iterate`] |
+//! | fill a database | [`Client::import`] |
+//! | block instead of await | [`blocking`] |
+//! | know what to do about an error | [`Error::is_retryable`] |
+//!
+//! # What it promises
+//!
+//! - A snapshot sees exactly the transactions up to its tid, from the cache or from any replica.
+//! - Two transactions that change the same object never both commit from the same revision: one of
+//!   them is told [`Error::Conflict`], or is merged. What a transaction only read is not guarded,
+//!   unless it says so ([`Transaction::check_current`]).
+//! - A commit that was acknowledged is durable. When the answer is lost, the client finds out; only
+//!   when nobody can tell in time is it [`Error::Unknown`].
+//! - Every call ends: with an answer, or with an error that says what it waited for. Time is
+//!   counted without progress, not in all ([`ClientBuilder::operation_timeout`]).
+//! - Futures may be dropped; each method says what happens then.
+//!
+//! # What it is not
+//!
+//! It does not interpret values, has no queries, and keeps nothing on disk. A transaction's values
+//! are in memory until it ends. Limits: 64 MiB a value as stored, 2^21 - 1 objects a transaction,
+//! 1 MiB of user, description and extension each.
+//!
+//! # How it works
+//!
+//! ```text
+//! your tasks ── cache hit: one short lock, no task switch
+//!     │ commands                 ▲ answers
+//!     ▼                          │
+//!  driver (one task or thread): the pure core of `core`, over the sessions of neo-proto
+//!     │
+//!     ├── the primary master: begin, finish, invalidations, partition table
+//!     └── storage nodes: loads from any replica, stores to all of them
+//! ```
+
 pub mod blocking;
 mod cache;
 mod client;
@@ -13,6 +85,7 @@ mod object;
 mod retry;
 mod shell;
 mod transaction;
+
 pub use client::Client;
 pub use codec::CompressionSetting;
 pub use config::ClientBuilder;

@@ -14,8 +14,6 @@ use crate::error::{Error, Result};
 use crate::object::{Object, Snapshot};
 use crate::transaction::Transaction;
 
-/// Attempts of [`Client::transact`] before its last error is returned.
-const ATTEMPTS_MAX: u32 = 20;
 /// Pause before the second attempt, at most; doubled for each.
 const PAUSE_FIRST: Duration = Duration::from_millis(2);
 /// Longest pause.
@@ -181,7 +179,7 @@ impl Client {
     /// Runs a transaction: `f` reads and writes through the [`Attempt`] that it is given, and what
     /// it wrote is committed when it returns. On a conflict, and whenever nothing was committed
     /// and trying again may help, `f` runs again on a newer snapshot, after a short pause that
-    /// grows; up to 20 times.
+    /// grows; up to [`attempts_max`](crate::ClientBuilder::attempts_max) times.
     ///
     /// An object is in conflict when it was changed since the snapshot and this transaction stores,
     /// deletes or checks it.
@@ -238,7 +236,7 @@ impl Client {
             // Its locks must not be in the way of the next attempt.
             drop(attempt);
             attempts += 1;
-            if !error.is_retryable() || attempts >= ATTEMPTS_MAX {
+            if !error.is_retryable() || attempts >= self.inner.attempts_max {
                 return Err(error);
             }
             tracing::debug!(%error, attempts, "the transaction is redone");

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use neo_api::{NodeId, NodeType, Oid, Partition, Tid};
 use neo_proto::{Packet, WireRevision, WireTransaction};
 
+use super::call::CallKind;
 use super::effect::{ImportKey, Reply, ReplyId};
-use super::master::CallKind;
 use super::timer::TimerId;
 use super::{ClientCore, Req, Timer};
 use crate::error::Error;

@@ -2,7 +2,11 @@
 //!
 //! For those who run it otherwise than [`Client`](crate::Client) does: a simulator, a proxy.
 
+mod call;
+mod closing;
+mod conflict;
 mod effect;
+mod failing;
 mod import;
 mod master;
 mod outcome;
@@ -31,8 +35,9 @@ pub use effect::{
 };
 
 use crate::error::Error;
+use call::{Call, CallId, CallKind};
 use import::Import;
-use master::{Call, CallId, MasterLink};
+use master::MasterLink;
 use read::{Read, ReadId};
 use routing::Rng;
 use storage::StorageLink;
@@ -283,12 +288,12 @@ impl ClientCore {
         }
         match command {
             Command::WaitReady { reply, timeout } => self.wait_ready(reply, timeout),
-            Command::Sync { reply } => self.call(master::CallKind::Sync(reply)),
+            Command::Sync { reply } => self.call(CallKind::Sync(reply)),
             Command::Sleep { reply, duration } => {
                 self.set_timer(duration, Timer::Sleep(reply));
             }
             Command::NewOids { reply, count } => {
-                self.call(master::CallKind::NewOids { reply, count });
+                self.call(CallKind::NewOids { reply, count });
             }
             Command::Load { reply, oid, at } => self.load(reply, oid, at),
             Command::Page { reply, page } => self.page(reply, page),
@@ -490,59 +495,6 @@ impl ClientCore {
                 Todo::Outcome(txn) => self.outcome_step(txn),
             }
         }
-    }
-
-    /// What is being committed goes on; the rest ends now.
-    fn close(&mut self) {
-        if self.closing {
-            return;
-        }
-        self.closing = true;
-        let keys: Vec<TxnKey> = self.txns.keys().copied().collect();
-        for key in keys {
-            self.fail_txn(key, Error::Closed);
-            self.abort(key);
-        }
-        self.set_timer(self.settings.operation_timeout, Timer::Close);
-        self.stop_when_idle();
-    }
-
-    fn stop_when_idle(&mut self) {
-        if self.closing && self.txns.is_empty() {
-            self.stop();
-        }
-    }
-
-    fn stop(&mut self) {
-        if std::mem::replace(&mut self.stopped, true) {
-            return;
-        }
-        for reply in self.everybody_who_waits() {
-            self.reply(reply, Err(Error::Closed));
-        }
-        let conns = self.storage_conns.keys().copied();
-        for conn in conns.chain(self.master.conn()) {
-            self.out.close(conn, "the client is closed");
-        }
-        self.out.push(Effect::Stop { failure: None });
-    }
-
-    fn everybody_who_waits(&mut self) -> Vec<ReplyId> {
-        let mut waiting = Vec::new();
-        for (_, call) in std::mem::take(&mut self.calls) {
-            waiting.extend(call.kind.reply());
-        }
-        self.loads.clear();
-        for (_, read) in std::mem::take(&mut self.reads) {
-            waiting.extend(read.waiters);
-        }
-        for (_, txn) in std::mem::take(&mut self.txns) {
-            waiting.extend(txn.everybody_who_waits());
-        }
-        for (_, import) in std::mem::take(&mut self.imports) {
-            waiting.extend(import.everybody_who_waits());
-        }
-        waiting
     }
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use neo_api::NodeId;
 use neo_proto::{FinalTid, Packet};
 
+use super::call::CallKind;
 use super::effect::{ReplyId, TxnKey};
-use super::master::CallKind;
 use super::transaction::Phase;
 use super::{ClientCore, Req, Timer, Todo, backoff};
 use crate::error::Error;

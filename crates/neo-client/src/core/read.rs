@@ -6,8 +6,8 @@ use bytes::Bytes;
 use neo_api::{At, CellState, Loaded, NodeId, Oid, Partition, Record, Revision, RevisionId, Tid};
 use neo_proto::{ConnId, ErrorCode, ObjectAnswer, Packet, WireRevision, split_payload};
 
+use super::call::CallKind;
 use super::effect::{Event, Page, Reply, ReplyId, Validity};
-use super::master::CallKind;
 use super::routing::{Candidate, choose};
 use super::timer::TimerId;
 use super::{ClientCore, Failure, Req, Timer, Todo, backoff};

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use neo_api::{NodeId, Oid, Record, TRANSACTION_OIDS_MAX, Tid, TransactionMeta, TxnId};
-use neo_proto::{ConnId, ErrorCode, MsgId, Packet, RelockOutcome, StoreOutcome};
+use neo_api::{NodeId, Oid, TRANSACTION_OIDS_MAX, Tid, TransactionMeta, TxnId};
+use neo_proto::{ConnId, MsgId, Packet, StoreOutcome};
 
-use super::effect::{Change, Conflict, Reply, ReplyId, TxnKey};
-use super::master::CallKind;
+use super::call::CallKind;
+use super::effect::{Change, Reply, ReplyId, TxnKey};
 use super::outcome::Outcome;
 use super::timer::TimerId;
 use super::{ClientCore, Failure, Req, Timer, Todo};
@@ -41,23 +41,45 @@ pub(super) enum Phase {
 pub(super) struct ObjectChange {
     pub(super) change: Change,
     /// The revision that it starts from.
-    serial: Tid,
+    pub(super) serial: Tid,
     /// Number of the change: what is answered about an earlier one does not count.
-    version: u32,
+    pub(super) version: u32,
     /// Nodes that have not answered, with the requests.
-    waiting: BTreeMap<NodeId, MsgId>,
+    pub(super) waiting: BTreeMap<NodeId, MsgId>,
     pub(super) locked: BTreeSet<NodeId>,
     pub(super) lockless: BTreeSet<NodeId>,
     /// Nodes that were asked to let an older transaction pass.
-    relocking: BTreeSet<NodeId>,
+    pub(super) relocking: BTreeSet<NodeId>,
     /// Nodes that want a relock as soon as they have answered the store.
-    relock_wanted: BTreeSet<NodeId>,
+    pub(super) relock_wanted: BTreeSet<NodeId>,
     /// The newest serial that a node told, greater than `serial`.
-    conflict: Option<Tid>,
-    /// The change is sent when the relocks are answered.
-    held: bool,
+    pub(super) conflict: Option<Tid>,
+    /// Requests about earlier changes that are not answered.
+    pub(super) earlier: BTreeMap<MsgId, NodeId>,
+    /// The change is sent when it can't be taken for an earlier one any more.
+    pub(super) held: bool,
     /// Who waits until every node has answered.
-    reply: Option<ReplyId>,
+    pub(super) reply: Option<ReplyId>,
+}
+
+impl ObjectChange {
+    /// Another change takes the place of this one.
+    fn supersede(&mut self) {
+        self.version += 1;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.earlier
+            .extend(waiting.into_iter().map(|(nid, id)| (id, nid)));
+        self.locked.clear();
+        self.lockless.clear();
+        self.held = self.must_wait();
+    }
+
+    /// A relock that finds a conflict drops what is stored: nothing new may be there yet. A
+    /// message without a value could overtake an earlier one with a value.
+    pub(super) fn must_wait(&self) -> bool {
+        let overtakes = self.change.payload().is_empty() && !self.earlier.is_empty();
+        !self.relocking.is_empty() || overtakes
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +87,7 @@ pub(super) struct Txn {
     pub(super) name: Option<TxnId>,
     pub(super) phase: Phase,
     /// Storages that were running when it began: it is written to these.
-    targets: BTreeSet<NodeId>,
+    pub(super) targets: BTreeSet<NodeId>,
     /// Nodes that were written to, each with the connection: a node that was reached by another
     /// one since has lost what was written.
     pub(super) nodes: BTreeMap<NodeId, Option<ConnId>>,
@@ -83,7 +105,7 @@ pub(super) struct Txn {
     /// Set while something is asked; moved on by every answer.
     pub(super) timer: Option<TimerId>,
     /// Whose lock is waited for, to tell.
-    delayed_by: Option<TxnId>,
+    pub(super) delayed_by: Option<TxnId>,
 }
 
 impl Txn {
@@ -132,7 +154,7 @@ impl Txn {
     }
 
     /// Whether stores are still possible.
-    const fn is_open(&self) -> bool {
+    pub(super) const fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Storing { .. })
     }
 }
@@ -375,6 +397,7 @@ impl ClientCore {
                 relocking: BTreeSet::new(),
                 relock_wanted: BTreeSet::new(),
                 conflict: None,
+                earlier: BTreeMap::new(),
                 held: false,
                 reply: Some(reply),
             };
@@ -384,12 +407,12 @@ impl ClientCore {
         self.send_store(key, oid);
     }
 
-    fn object(&mut self, key: TxnKey, oid: Oid) -> Option<&mut ObjectChange> {
+    pub(super) fn object(&mut self, key: TxnKey, oid: Oid) -> Option<&mut ObjectChange> {
         self.txns.get_mut(&key)?.objects.get_mut(&oid)
     }
 
     /// Sends the object's change, as it is now, to every writable cell.
-    fn send_store(&mut self, key: TxnKey, oid: Oid) {
+    pub(super) fn send_store(&mut self, key: TxnKey, oid: Oid) {
         let cells = self.writable(self.partition_of_oid(oid));
         let Some(txn) = self.txns.get_mut(&key) else {
             return;
@@ -401,12 +424,7 @@ impl ClientCore {
         let (Some(name), Some(object)) = (txn.name, txn.objects.get_mut(&oid)) else {
             return;
         };
-        object.version += 1;
-        object.waiting.clear();
-        object.locked.clear();
-        object.lockless.clear();
-        // A relock that finds a conflict drops what is stored: nothing new may be there yet.
-        object.held = !object.relocking.is_empty();
+        object.supersede();
         if object.held {
             return;
         }
@@ -471,9 +489,10 @@ impl ClientCore {
     }
 
     /// When every node has answered, or failed, nobody waits any more.
-    fn store_settled(&mut self, key: TxnKey, oid: Oid) {
+    pub(super) fn store_settled(&mut self, key: TxnKey, oid: Oid) {
         if let Some(object) = self.object(key, oid)
             && object.waiting.is_empty()
+            && !object.held
             && let Some(reply) = object.reply.take()
         {
             self.reply(reply, Ok(Reply::Done));
@@ -499,6 +518,7 @@ impl ClientCore {
         let Some(object) = txn.objects.get_mut(&oid) else {
             return;
         };
+        object.earlier.remove(&id);
         if object.version == version && !failed {
             object.waiting.remove(&nid);
             match outcome {
@@ -519,6 +539,7 @@ impl ClientCore {
             }
         }
         self.touch_if_waiting(key);
+        self.send_held(key, oid);
         self.store_settled(key, oid);
     }
 
@@ -531,228 +552,5 @@ impl ClientCore {
         } else {
             self.untouch(key);
         }
-    }
-
-    // --- deadlocks ---
-
-    /// An older transaction waits for a lock of this one.
-    pub(super) fn deadlock(&mut self, conn: ConnId, nid: NodeId, name: TxnId, oid: Oid) {
-        let found = self.txns.iter_mut().find(|(_, txn)| txn.name == Some(name));
-        let Some((key, txn)) = found else {
-            return;
-        };
-        let key = *key;
-        // A transaction that votes will end without waiting for anybody.
-        if !txn.is_open() || txn.nodes.get(&nid) != Some(&Some(conn)) {
-            return;
-        }
-        let Some(object) = txn.objects.get_mut(&oid) else {
-            return;
-        };
-        if object.waiting.contains_key(&nid) {
-            object.relock_wanted.insert(nid);
-        } else if object.locked.contains(&nid) && !object.relocking.contains(&nid) {
-            self.relock(key, nid, oid);
-        }
-    }
-
-    fn relock(&mut self, key: TxnKey, nid: NodeId, oid: Oid) {
-        let Some(txn) = self.txns.get_mut(&key) else {
-            return;
-        };
-        let (Some(name), Some(object)) = (txn.name, txn.objects.get_mut(&oid)) else {
-            return;
-        };
-        object.locked.remove(&nid);
-        object.relocking.insert(nid);
-        let req = Req::Relock {
-            txn: key,
-            oid,
-            version: object.version,
-        };
-        let packet = Packet::AskRelockObject { txn: name, oid };
-        self.ask_storage_in_txn(key, nid, req, packet, Bytes::new());
-        self.touch(key);
-    }
-
-    pub(super) fn relock_answered(
-        &mut self,
-        id: MsgId,
-        nid: Option<NodeId>,
-        key: TxnKey,
-        oid: Oid,
-        version: u32,
-        outcome: RelockOutcome,
-    ) {
-        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
-            return;
-        };
-        txn.outstanding.remove(&id);
-        txn.delayed_by = None;
-        let failed = txn.failed.contains_key(&nid);
-        let Some(object) = txn.objects.get_mut(&oid) else {
-            return;
-        };
-        object.relocking.remove(&nid);
-        if object.version == version && !failed {
-            match outcome {
-                RelockOutcome::Relocked => {
-                    object.locked.insert(nid);
-                }
-                RelockOutcome::Conflict(serial) => {
-                    object.conflict = object.conflict.max(Some(serial));
-                }
-            }
-        }
-        self.touch_if_waiting(key);
-        self.send_held(key, oid);
-        self.store_settled(key, oid);
-    }
-
-    // --- conflicts ---
-
-    /// What must be merged before the vote, unless a check failed: then the error.
-    pub(super) fn conflicts(&self, key: TxnKey) -> Result<Vec<Conflict>, Error> {
-        let Some(txn) = self.txns.get(&key) else {
-            return Ok(Vec::new());
-        };
-        let mut conflicts = Vec::new();
-        for (oid, object) in &txn.objects {
-            let Some(serial) = object.conflict else {
-                continue;
-            };
-            if object.change == Change::Check {
-                return Err(Error::ReadConflict { oid: *oid, serial });
-            }
-            conflicts.push(Conflict {
-                oid: *oid,
-                version: object.version,
-                base: object.serial,
-                serial,
-                change: object.change.clone(),
-            });
-        }
-        Ok(conflicts)
-    }
-
-    pub(super) fn resolve(
-        &mut self,
-        key: TxnKey,
-        oid: Oid,
-        version: u32,
-        serial: Tid,
-        record: Record,
-    ) {
-        let Some(object) = self.object(key, oid) else {
-            return;
-        };
-        // A merge of an earlier change, or one that was made twice.
-        if object.version != version || object.conflict.is_none() {
-            return;
-        }
-        object.serial = serial;
-        object.change = Change::Value(record);
-        object.conflict = None;
-        if let Some(txn) = self.txns.get_mut(&key) {
-            txn.resolved.insert(oid);
-        }
-        self.send_store(key, oid);
-    }
-
-    fn send_held(&mut self, key: TxnKey, oid: Oid) {
-        if let Some(object) = self.object(key, oid)
-            && object.held
-            && object.relocking.is_empty()
-        {
-            self.send_store(key, oid);
-        }
-    }
-
-    // --- failing nodes ---
-
-    /// A node could not be asked, or refused.
-    pub(super) fn node_failed(
-        &mut self,
-        key: TxnKey,
-        id: MsgId,
-        nid: Option<NodeId>,
-        failure: Failure,
-    ) {
-        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
-            return;
-        };
-        txn.outstanding.remove(&id);
-        // What is wrong with the request is wrong on every node.
-        if let Some(
-            ErrorCode::TooLarge
-            | ErrorCode::ReadOnly
-            | ErrorCode::Denied
-            | ErrorCode::MissingRevision,
-        ) = failure.code
-        {
-            let error = failure.error(nid);
-            self.fail_txn(key, error);
-            return;
-        }
-        self.drop_node(key, nid, failure);
-    }
-
-    /// A connection is gone, and with it what was stored over it and is not voted.
-    pub(super) fn txns_lost_node(&mut self, nid: NodeId, conn: ConnId, reason: &str) {
-        let keys: Vec<TxnKey> = self
-            .txns
-            .iter()
-            .filter(|(_, txn)| txn.nodes.get(&nid) == Some(&Some(conn)))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in keys {
-            let failure = Failure::lost(format!("the connection was lost: {reason}"));
-            self.drop_node(key, nid, failure);
-        }
-    }
-
-    fn drop_node(&mut self, key: TxnKey, nid: NodeId, failure: Failure) {
-        let Some(txn) = self.txns.get_mut(&key) else {
-            return;
-        };
-        let counts = txn.is_open() || matches!(txn.phase, Phase::Voting(_));
-        // What is voted is durable there: it does not need the connection any more.
-        if !counts || txn.voted.contains(&nid) {
-            return;
-        }
-        tracing::info!(%nid, reason = %failure.message, "a transaction goes on without a node");
-        txn.failed.entry(nid).or_insert(failure);
-        let ids: Vec<MsgId> = txn
-            .outstanding
-            .iter()
-            .filter(|(_, of)| **of == nid)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &ids {
-            txn.outstanding.remove(id);
-        }
-        let mut replies = Vec::new();
-        let mut free = Vec::new();
-        for (oid, object) in &mut txn.objects {
-            let waited = object.waiting.remove(&nid).is_some();
-            object.locked.remove(&nid);
-            object.lockless.remove(&nid);
-            object.relock_wanted.remove(&nid);
-            if object.relocking.remove(&nid) {
-                free.push(*oid);
-            }
-            if waited && object.waiting.is_empty() {
-                replies.extend(object.reply.take());
-            }
-        }
-        self.cancel_requests(&ids);
-        for reply in replies {
-            self.reply(reply, Ok(Reply::Done));
-        }
-        for oid in free {
-            self.send_held(key, oid);
-        }
-        self.touch_if_waiting(key);
-        self.todo.push_back(Todo::Txn(key));
     }
 }

@@ -22,10 +22,22 @@ impl ClientCore {
                 txn.phase = Phase::Storing { reply, meta };
                 self.todo.push_back(Todo::Txn(key));
             }
-            // The one who waited has gone; another waits now.
-            Phase::Storing { .. } => txn.phase = Phase::Storing { reply, meta },
-            Phase::Voting(_) => txn.phase = Phase::Voting(reply),
-            Phase::Arbitrating(_) => txn.phase = Phase::Arbitrating(reply),
+            // Who waited has given up; another waits now.
+            Phase::Storing { reply: old, .. } => {
+                let old = *old;
+                txn.phase = Phase::Storing { reply, meta };
+                self.replaced(old);
+            }
+            Phase::Voting(old) => {
+                let old = *old;
+                txn.phase = Phase::Voting(reply);
+                self.replaced(old);
+            }
+            Phase::Arbitrating(old) => {
+                let old = *old;
+                txn.phase = Phase::Arbitrating(reply);
+                self.replaced(old);
+            }
             Phase::Voted => {
                 let resolved = txn.resolved.iter().copied().collect();
                 self.reply(reply, Ok(Reply::Voted(resolved)));
@@ -39,6 +51,13 @@ impl ClientCore {
                 self.reply(reply, Err(error));
             }
         }
+    }
+
+    fn replaced(&mut self, reply: ReplyId) {
+        self.reply(
+            reply,
+            Err(Error::Misuse("the vote was asked for again".into())),
+        );
     }
 
     /// Goes on with a vote, as far as it can.

@@ -1,5 +1,7 @@
 //! A whole cluster in one node: primary and only storage, in memory, without failures of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test's own cluster")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;

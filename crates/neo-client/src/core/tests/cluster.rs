@@ -136,7 +136,7 @@ impl World {
         });
         let (id, packet) = self.to(m(1));
         assert_eq!(packet, Packet::AskBeginTransaction { tid: None });
-        self.from(m(1), id, Packet::AnswerBeginTransaction { txn: txn(ttid) });
+        self.says(m(1), id, Packet::AnswerBeginTransaction { txn: txn(ttid) });
         assert_eq!(self.reply(), (R, Ok(Reply::Begun(txn(ttid)))));
     }
 
@@ -233,7 +233,7 @@ impl World {
             session: SessionId(self.session),
             identity: None,
         };
-        self.from(m(1), id, accept);
+        self.says(m(1), id, accept);
         let nodes = self.node_infos();
         self.notify(m(1), Packet::NotifyNodeInformation { full: true, nodes });
         let state = neo_api::ClusterState::Running;
@@ -244,7 +244,7 @@ impl World {
         let (id, packet) = self.to(m(1));
         assert_eq!(packet, Packet::AskLastTransaction {});
         let tid = self.last_tid;
-        self.from(m(1), id, Packet::AnswerLastTransaction { tid });
+        self.says(m(1), id, Packet::AnswerLastTransaction { tid });
     }
 
     /// Storages accept every client that reaches them.
@@ -277,7 +277,7 @@ impl World {
                     session: session.1,
                     identity: None,
                 };
-                self.from(nid, id, accept);
+                self.says(nid, id, accept);
             }
         }
     }
@@ -312,23 +312,23 @@ impl World {
         Some((message.id, message.packet))
     }
 
-    pub(super) fn from(&mut self, nid: NodeId, id: MsgId, packet: Packet) {
-        self.from_with(nid, id, packet, Bytes::new());
+    pub(super) fn says(&mut self, nid: NodeId, id: MsgId, packet: Packet) {
+        self.says_with(nid, id, packet, Bytes::new());
     }
 
-    pub(super) fn from_with(&mut self, nid: NodeId, id: MsgId, packet: Packet, payload: Bytes) {
+    pub(super) fn says_with(&mut self, nid: NodeId, id: MsgId, packet: Packet, payload: Bytes) {
         let conn = *self.conns.get(&nid).expect("it is connected");
         let message = Message::with_payload(id, packet, payload);
         self.input(Input::Message { conn, message });
     }
 
     pub(super) fn notify(&mut self, nid: NodeId, packet: Packet) {
-        self.from(nid, MsgId(0), packet);
+        self.says(nid, MsgId(0), packet);
     }
 
     pub(super) fn error(&mut self, nid: NodeId, id: MsgId, code: ErrorCode) {
         let message = "no".to_owned();
-        self.from(nid, id, Packet::Error { code, message });
+        self.says(nid, id, Packet::Error { code, message });
     }
 
     /// The next event, which must be a reply; errors as text.
@@ -353,7 +353,7 @@ impl World {
     }
 
     /// Nothing is left unlooked at.
-    pub(super) fn quiet(&mut self) {
+    pub(super) fn quiet(&self) {
         assert!(self.events.is_empty(), "{:?}", self.events);
         for (nid, conn) in &self.conns {
             let left = self.sent.get(conn).filter(|sent| !sent.is_empty());
@@ -387,7 +387,7 @@ impl World {
     }
 
     pub(super) fn answer_store(&mut self, nid: NodeId, id: MsgId, outcome: StoreOutcome) {
-        self.from(nid, id, Packet::AnswerStoreObject { outcome });
+        self.says(nid, id, Packet::AnswerStoreObject { outcome });
     }
 
     /// Stores an object, locked on every node.
@@ -425,7 +425,7 @@ impl World {
         } else {
             Packet::AnswerVoteTransaction {}
         };
-        self.from(nid, id, answer);
+        self.says(nid, id, answer);
     }
 
     /// Voted by all.

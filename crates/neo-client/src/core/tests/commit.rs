@@ -23,7 +23,7 @@ fn a_commit_goes_to_every_replica_then_to_the_primary() {
             panic!("{packet:?}");
         };
         assert_eq!((oids.0, objects), (vec![Oid(5)], 1));
-        w.from(nid, id, Packet::AnswerStoreTransaction {});
+        w.says(nid, id, Packet::AnswerStoreTransaction {});
     }
     assert_eq!(w.reply(), (R, Ok(Reply::Voted(vec![]))));
     w.command(Command::Finish { txn: T, reply: R });
@@ -38,7 +38,7 @@ fn a_commit_goes_to_every_replica_then_to_the_primary() {
     );
     w.quiet();
     let tid = Tid(204);
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerTransactionFinished { txn: txn(200), tid },
@@ -96,7 +96,7 @@ fn a_check_locks_votes_and_is_not_invalidated() {
         }
     );
     let outcome = StoreOutcome::Locked;
-    w.from(s(1), id, Packet::AnswerCheckCurrentSerial { outcome });
+    w.says(s(1), id, Packet::AnswerCheckCurrentSerial { outcome });
     assert_eq!(w.reply(), (ReplyId(1005), Ok(Reply::Done)));
     w.vote();
     assert_eq!(w.asked_vote(s(1)).2, 1);
@@ -132,7 +132,7 @@ fn a_node_lost_between_store_and_vote_has_failed_even_when_it_is_back() {
         }
     );
     assert!(w.events.is_empty());
-    w.from(m(1), id, Packet::AnswerFailedVote {});
+    w.says(m(1), id, Packet::AnswerFailedVote {});
     assert_eq!(w.reply(), (R, Ok(Reply::Voted(vec![]))));
 }
 
@@ -267,7 +267,7 @@ fn a_transaction_given_up_while_it_begins_is_aborted() {
     let (id, _) = w.to(m(1));
     w.command(Command::Abort { txn: T });
     w.failure();
-    w.from(m(1), id, Packet::AnswerBeginTransaction { txn: txn(200) });
+    w.says(m(1), id, Packet::AnswerBeginTransaction { txn: txn(200) });
     assert!(matches!(w.to(m(1)).1, Packet::AbortTransaction { txn: t, .. } if t == txn(200)));
 }
 
@@ -312,7 +312,7 @@ fn a_begin_is_asked_again_of_the_next_primary() {
     w.accept_master();
     let (id, packet) = w.to(m(1));
     assert_eq!(packet, Packet::AskBeginTransaction { tid: None });
-    w.from(m(1), id, Packet::AnswerBeginTransaction { txn: txn(300) });
+    w.says(m(1), id, Packet::AnswerBeginTransaction { txn: txn(300) });
     assert!(matches!(w.events.pop_front(), Some(Event::Ready { .. })));
     assert_eq!(w.reply(), (R, Ok(Reply::Begun(txn(300)))));
 }
@@ -405,7 +405,7 @@ fn closing_finishes_what_is_being_committed() {
     w.command(Command::Close);
     assert!(!w.stopped);
     let tid = Tid(205);
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerTransactionFinished { txn: txn(200), tid },

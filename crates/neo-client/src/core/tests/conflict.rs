@@ -70,7 +70,7 @@ fn a_conflict_is_merged_and_stored_again_everywhere() {
     assert_eq!(w.reply(), (R, Ok(Reply::Voted(vec![Oid(5)]))));
     let id = w.finish();
     let tid = Tid(205);
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerTransactionFinished { txn: txn(200), tid },
@@ -167,7 +167,7 @@ fn a_failed_check_is_a_read_conflict() {
     let outcomes = [StoreOutcome::Locked, StoreOutcome::Conflict(Tid(95))];
     for (nid, outcome) in NODES.into_iter().zip(outcomes) {
         let (id, _) = w.to(nid);
-        w.from(nid, id, Packet::AnswerCheckCurrentSerial { outcome });
+        w.says(nid, id, Packet::AnswerCheckCurrentSerial { outcome });
     }
     w.done();
     w.vote();
@@ -208,7 +208,7 @@ fn an_older_transaction_is_let_pass() {
     w.vote();
     assert!(w.events.is_empty());
     let outcome = RelockOutcome::Relocked;
-    w.from(s(1), id, Packet::AnswerRelockObject { outcome });
+    w.says(s(1), id, Packet::AnswerRelockObject { outcome });
     w.answer_vote(s(1));
     w.answer_vote(s(2));
     assert_eq!(w.reply(), (R, Ok(Reply::Voted(vec![]))));
@@ -224,13 +224,13 @@ fn a_relock_that_finds_a_conflict_merges_what_the_client_kept() {
     let two = relock(&mut w, s(2), 5);
     w.vote();
     let outcome = RelockOutcome::Conflict(Tid(97));
-    w.from(s(1), one, Packet::AnswerRelockObject { outcome });
+    w.says(s(1), one, Packet::AnswerRelockObject { outcome });
     assert_eq!(conflicts(&mut w), [(5, 1, 90, 97)]);
     resolve(&mut w, 5, 1, 97, "merged");
     w.vote();
     // Not sent while the other replica may still drop what is stored there.
     w.quiet();
-    w.from(s(2), two, Packet::AnswerRelockObject { outcome });
+    w.says(s(2), two, Packet::AnswerRelockObject { outcome });
     for nid in NODES {
         let (id, serial) = w.stored(nid, 5);
         assert_eq!(serial, Tid(97));
@@ -250,7 +250,7 @@ fn a_relock_whose_node_is_lost_does_not_hold_the_merge() {
     let one = relock(&mut w, s(1), 5);
     relock(&mut w, s(2), 5);
     let outcome = RelockOutcome::Conflict(Tid(97));
-    w.from(s(1), one, Packet::AnswerRelockObject { outcome });
+    w.says(s(1), one, Packet::AnswerRelockObject { outcome });
     w.vote();
     assert_eq!(conflicts(&mut w), [(5, 1, 90, 97)]);
     resolve(&mut w, 5, 1, 97, "merged");
@@ -287,13 +287,34 @@ fn a_check_that_fails_after_a_relock_is_a_read_conflict() {
     w.store(5, 90, Change::Check);
     let (id, _) = w.to(s(1));
     let outcome = StoreOutcome::Locked;
-    w.from(s(1), id, Packet::AnswerCheckCurrentSerial { outcome });
+    w.says(s(1), id, Packet::AnswerCheckCurrentSerial { outcome });
     w.done();
     deadlock(&mut w, s(1), 5);
     let id = relock(&mut w, s(1), 5);
     w.vote();
     let outcome = RelockOutcome::Conflict(Tid(97));
-    w.from(s(1), id, Packet::AnswerRelockObject { outcome });
+    w.says(s(1), id, Packet::AnswerRelockObject { outcome });
     assert!(matches!(w.failure(), Error::ReadConflict { .. }));
     w.to(s(1));
+}
+
+#[test]
+fn a_deletion_does_not_overtake_the_value_that_it_replaces() {
+    let mut w = World::with_txn(2, 1);
+    w.store(5, 90, value("mine"));
+    let (one, _) = w.stored(s(1), 5);
+    let (two, _) = w.stored(s(2), 5);
+    w.store(5, 90, Change::Deletion);
+    w.done();
+    w.vote();
+    w.quiet();
+    w.answer_store(s(1), one, StoreOutcome::Locked);
+    w.quiet();
+    w.answer_store(s(2), two, StoreOutcome::Locked);
+    for nid in NODES {
+        let (id, _) = w.stored(nid, 5);
+        w.answer_store(nid, id, StoreOutcome::Locked);
+    }
+    w.done();
+    assert_eq!(w.asked_vote(s(1)).2, 1);
 }

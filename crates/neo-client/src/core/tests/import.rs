@@ -46,7 +46,7 @@ fn begun(storages: u32, np: u32) -> World {
     });
     let (id, packet) = w.to(m(1));
     assert_eq!(packet, Packet::AskBeginImport {});
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerBeginImport {
@@ -89,7 +89,7 @@ fn batches_go_to_their_cells_and_are_committed_by_checkpoints() {
     // Partition 1 is on S1 only.
     let (id, ..) = asked(&mut w, s(1));
     assert!(!w.conns.contains_key(&s(2)));
-    w.from(s(1), id, Packet::AnswerImport {});
+    w.says(s(1), id, Packet::AnswerImport {});
     assert_eq!(w.reply(), (ReplyId(2), Ok(Reply::Done)));
     let (tid, last_oid) = (Tid(201), Oid(201));
     w.command(Command::CheckpointImport {
@@ -107,7 +107,7 @@ fn batches_go_to_their_cells_and_are_committed_by_checkpoints() {
             last_oid
         }
     );
-    w.from(m(1), id, Packet::AnswerImportCheckpointed { tid });
+    w.says(m(1), id, Packet::AnswerImportCheckpointed { tid });
     assert!(matches!(w.events.pop_front(), Some(Event::Resynced { .. })));
     assert_eq!(w.reply(), (R, Ok(Reply::LastTid(tid))));
     w.command(Command::EndImport {
@@ -116,7 +116,7 @@ fn batches_go_to_their_cells_and_are_committed_by_checkpoints() {
     });
     let (id, packet) = w.to(m(1));
     assert_eq!(packet, Packet::AskEndImport { import: 4 });
-    w.from(m(1), id, Packet::AnswerImportEnded { tid });
+    w.says(m(1), id, Packet::AnswerImportEnded { tid });
     assert_eq!(w.reply(), (R, Ok(Reply::Done)));
     assert!(w.core.imports.is_empty());
 }
@@ -129,7 +129,7 @@ fn a_batch_without_values_does_not_overtake() {
     batch(&mut w, 4, 203, Some("c"));
     let (id, ..) = asked(&mut w, s(1));
     w.quiet();
-    w.from(s(1), id, Packet::AnswerImport {});
+    w.says(s(1), id, Packet::AnswerImport {});
     assert_eq!(w.reply(), (ReplyId(2), Ok(Reply::Done)));
     asked(&mut w, s(1));
     // What has values waits for credit, if at all: it is behind.
@@ -160,7 +160,7 @@ fn a_dropped_import_is_ended_even_if_it_was_only_beginning() {
         import: I,
         reply: None,
     });
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerBeginImport {

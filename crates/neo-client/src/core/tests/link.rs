@@ -19,7 +19,7 @@ fn the_primary_is_found_through_a_secondary() {
     w.connected(m(1));
     let (id, _) = w.to(m(1));
     let primary = Some(address(m(3)));
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::NotPrimaryMaster {
@@ -64,7 +64,7 @@ fn who_waits_is_told_what_the_masters_say() {
     w.connected(m(1));
     let (id, _) = w.to(m(1));
     let message = "the cluster is RECOVERING, waiting for S2".to_owned();
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::Error {
@@ -115,12 +115,12 @@ fn invalidations_before_the_first_sync_are_part_of_it() {
         session: SessionId(1),
         identity: None,
     };
-    w.from(m(1), id, accept);
+    w.says(m(1), id, accept);
     let oids = Oids(vec![Oid(1)]);
     w.notify(m(1), Packet::InvalidateObjects { tid: Tid(90), oids });
     assert!(w.events.is_empty());
     let (id, _) = w.to(m(1));
-    w.from(m(1), id, Packet::AnswerLastTransaction { tid: Tid(90) });
+    w.says(m(1), id, Packet::AnswerLastTransaction { tid: Tid(90) });
     let known = Tid(0);
     assert!(matches!(
         w.events.pop_front(),
@@ -180,10 +180,10 @@ fn a_database_that_went_back_is_forgotten() {
             session: SessionId(7),
             identity: after.map(identity),
         };
-        w.from(m(1), id, accept);
+        w.says(m(1), id, accept);
         let (id, _) = w.to(m(1));
         let tid = Tid(last_tid);
-        w.from(m(1), id, Packet::AnswerLastTransaction { tid });
+        w.says(m(1), id, Packet::AnswerLastTransaction { tid });
         match cleared {
             Some(tid) => {
                 let event = w.events.pop_front();
@@ -233,7 +233,7 @@ fn nonsense_from_a_peer_ends_its_connection_only() {
     let mut w = World::new(1, 1);
     w.load(1, 5, At::Latest);
     let (nid, id, _) = w.asked_object();
-    w.from(
+    w.says(
         nid,
         id,
         Packet::AnswerDone {
@@ -286,7 +286,7 @@ fn a_sync_is_answered_after_what_was_committed_before() {
         },
     );
     w.events.clear();
-    w.from(m(1), id, Packet::AnswerLastTransaction { tid: Tid(110) });
+    w.says(m(1), id, Packet::AnswerLastTransaction { tid: Tid(110) });
     assert_eq!(w.reply(), (R, Ok(Reply::LastTid(Tid(110)))));
 }
 

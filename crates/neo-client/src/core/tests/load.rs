@@ -16,7 +16,7 @@ fn found(w: &mut World, nid: NodeId, id: MsgId, oid: u64, serial: u64, next: Opt
         data_serial: None,
     };
     let oid = Oid(oid);
-    w.from_with(nid, id, Packet::AnswerObject { oid, answer }, data);
+    w.says_with(nid, id, Packet::AnswerObject { oid, answer }, data);
 }
 
 /// Serial, next serial, validity and who waited.
@@ -100,7 +100,7 @@ fn an_answer_that_raced_with_an_own_commit_is_not_current() {
     w.load(1, 5, At::Latest);
     let (nid, id, _) = w.asked_object();
     let tid = Tid(205);
-    w.from(
+    w.says(
         m(1),
         finish,
         Packet::AnswerTransactionFinished { txn: txn(200), tid },
@@ -159,7 +159,7 @@ fn an_exact_revision_is_not_current_when_it_changed_meanwhile() {
     assert_eq!(packet, Packet::AskLastTransaction {});
     invalidate(&mut w, 105, &[5]);
     invalidate(&mut w, 110, &[5]);
-    w.from(m(1), id, Packet::AnswerLastTransaction { tid: Tid(110) });
+    w.says(m(1), id, Packet::AnswerLastTransaction { tid: Tid(110) });
     let (nid, id, at) = w.asked_object();
     assert_eq!(at, At::Exact(Tid(110)));
     invalidate(&mut w, 115, &[5]);
@@ -180,7 +180,7 @@ fn no_storage_is_asked_about_the_future() {
     assert_eq!(at, At::Before(Tid(101)));
     for _ in 0..2 {
         let (id, _) = w.to(m(1));
-        w.from(m(1), id, Packet::AnswerLastTransaction { tid: Tid(100) });
+        w.says(m(1), id, Packet::AnswerLastTransaction { tid: Tid(100) });
     }
     // The first is now what the third is; nothing can have the second's serial.
     assert!(matches!(
@@ -237,7 +237,7 @@ fn a_damaged_answer_goes_to_another_replica_then_to_the_caller() {
             oid: Oid(5),
             answer,
         };
-        w.from_with(nid, id, packet, Bytes::from_static(b"dato"));
+        w.says_with(nid, id, packet, Bytes::from_static(b"dato"));
         assert_eq!(w.events.is_empty(), round == 0);
     }
     assert!(matches!(
@@ -353,14 +353,14 @@ fn a_page_of_revisions_is_checked() {
         revisions: vec![revision(80, "one"), revision(70, "two")],
         complete: true,
     };
-    w.from_with(nid, id, packet, Bytes::from_static(b"onetwo"));
+    w.says_with(nid, id, packet, Bytes::from_static(b"onetwo"));
     let (nid, id) = next(&mut w);
     let revisions = vec![revision(70, "two"), revision(80, "one")];
     let packet = Packet::AnswerRevisions {
         revisions: revisions.clone(),
         complete: true,
     };
-    w.from_with(nid, id, packet, Bytes::from_static(b"twoone"));
+    w.says_with(nid, id, packet, Bytes::from_static(b"twoone"));
     let values = [
         Some(Bytes::from_static(b"two")),
         Some(Bytes::from_static(b"one")),

@@ -1,5 +1,6 @@
 //! The core against a master and storages played by hand, packet by packet.
 
+mod chaos;
 mod cluster;
 mod commit;
 mod conflict;

@@ -68,7 +68,7 @@ fn the_primary_tells_that_it_is_committed() {
     let mut w = lost();
     let id = asked(&mut w, m(1));
     let tid = FinalTid::Committed(Tid(206));
-    w.from(m(1), id, Packet::AnswerFinalTid { tid });
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
     assert_eq!(committed(&mut w), (Tid(206), true));
     assert_eq!(w.core.last_tid(), Tid(206));
     assert!(w.core.txns.is_empty());
@@ -79,7 +79,7 @@ fn the_primary_tells_that_it_is_not() {
     let mut w = lost();
     let id = asked(&mut w, m(1));
     let tid = FinalTid::NotCommitted;
-    w.from(m(1), id, Packet::AnswerFinalTid { tid });
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
     assert!(matches!(w.events.pop_front(), Some(Event::Ready { .. })));
     assert!(matches!(w.failure(), Error::NotReady(_)));
 }
@@ -89,17 +89,17 @@ fn a_new_primary_does_not_know_and_a_storage_does() {
     let mut w = lost();
     let id = asked(&mut w, m(1));
     let tid = FinalTid::AskStorages;
-    w.from(m(1), id, Packet::AnswerFinalTid { tid });
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
     let (nid, id) = asked_storage(&mut w);
     w.error(nid, id, ErrorCode::NonReadableCell);
     let (other, id) = asked_storage(&mut w);
     assert_ne!(other, nid);
     let tid = FinalTid::Committed(Tid(206));
-    w.from(other, id, Packet::AnswerFinalTid { tid });
+    w.says(other, id, Packet::AnswerFinalTid { tid });
     // It is told after whatever was committed before it.
     let (id, packet) = w.to(m(1));
     assert_eq!(packet, Packet::AskLastTransaction {});
-    w.from(m(1), id, Packet::AnswerLastTransaction { tid: Tid(210) });
+    w.says(m(1), id, Packet::AnswerLastTransaction { tid: Tid(210) });
     assert_eq!(committed(&mut w), (Tid(206), false));
     assert_eq!(w.core.last_tid(), Tid(210));
 }
@@ -109,7 +109,7 @@ fn nobody_answers_and_it_starts_over_with_the_primary() {
     let mut w = lost();
     let id = asked(&mut w, m(1));
     let tid = FinalTid::AskStorages;
-    w.from(m(1), id, Packet::AnswerFinalTid { tid });
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
     for _ in 0..2 {
         let (nid, _) = asked_storage(&mut w);
         w.lose(nid);
@@ -127,13 +127,13 @@ fn a_second_loss_while_a_storage_is_asked() {
     let mut w = lost();
     let id = asked(&mut w, m(1));
     let tid = FinalTid::AskStorages;
-    w.from(m(1), id, Packet::AnswerFinalTid { tid });
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
     asked_storage(&mut w);
     w.lose(m(1));
     back(&mut w);
     let id = asked(&mut w, m(1));
     let tid = FinalTid::NotCommitted;
-    w.from(m(1), id, Packet::AnswerFinalTid { tid });
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
     w.events
         .retain(|event| matches!(event, Event::Reply { .. }));
     assert!(matches!(w.failure(), Error::NotReady(_)));
@@ -164,7 +164,7 @@ fn an_answer_after_the_deadline_still_invalidates() {
     w.wait(Duration::from_secs(61));
     assert!(matches!(w.failure(), Error::Unknown { .. }));
     let tid = Tid(205);
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerTransactionFinished { txn: txn(200), tid },
@@ -197,7 +197,7 @@ fn an_abort_after_finish_is_ignored() {
     w.command(Command::Abort { txn: T });
     w.quiet();
     let tid = Tid(205);
-    w.from(
+    w.says(
         m(1),
         id,
         Packet::AnswerTransactionFinished { txn: txn(200), tid },

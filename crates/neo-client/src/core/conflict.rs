@@ -1,0 +1,142 @@
+//! Locks that are let go of for an older transaction, and conflicts that are merged.
+
+use bytes::Bytes;
+use neo_api::{NodeId, Oid, Record, Tid, TxnId};
+use neo_proto::{ConnId, MsgId, Packet, RelockOutcome};
+
+use super::effect::{Change, Conflict, TxnKey};
+use super::{ClientCore, Req};
+use crate::error::Error;
+
+impl ClientCore {
+    /// An older transaction waits for a lock of this one.
+    pub(super) fn deadlock(&mut self, conn: ConnId, nid: NodeId, name: TxnId, oid: Oid) {
+        let found = self.txns.iter_mut().find(|(_, txn)| txn.name == Some(name));
+        let Some((key, txn)) = found else {
+            return;
+        };
+        let key = *key;
+        // A transaction that votes will end without waiting for anybody.
+        if !txn.is_open() || txn.nodes.get(&nid) != Some(&Some(conn)) {
+            return;
+        }
+        let Some(object) = txn.objects.get_mut(&oid) else {
+            return;
+        };
+        if object.waiting.contains_key(&nid) {
+            object.relock_wanted.insert(nid);
+        } else if object.locked.contains(&nid) && !object.relocking.contains(&nid) {
+            self.relock(key, nid, oid);
+        }
+    }
+
+    pub(super) fn relock(&mut self, key: TxnKey, nid: NodeId, oid: Oid) {
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        let (Some(name), Some(object)) = (txn.name, txn.objects.get_mut(&oid)) else {
+            return;
+        };
+        object.locked.remove(&nid);
+        object.relocking.insert(nid);
+        let req = Req::Relock {
+            txn: key,
+            oid,
+            version: object.version,
+        };
+        let packet = Packet::AskRelockObject { txn: name, oid };
+        self.ask_storage_in_txn(key, nid, req, packet, Bytes::new());
+        self.touch(key);
+    }
+
+    pub(super) fn relock_answered(
+        &mut self,
+        id: MsgId,
+        nid: Option<NodeId>,
+        key: TxnKey,
+        oid: Oid,
+        version: u32,
+        outcome: RelockOutcome,
+    ) {
+        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
+            return;
+        };
+        txn.outstanding.remove(&id);
+        txn.delayed_by = None;
+        let failed = txn.failed.contains_key(&nid);
+        let Some(object) = txn.objects.get_mut(&oid) else {
+            return;
+        };
+        object.relocking.remove(&nid);
+        if object.version == version && !failed {
+            match outcome {
+                RelockOutcome::Relocked => {
+                    object.locked.insert(nid);
+                }
+                RelockOutcome::Conflict(serial) => {
+                    object.conflict = object.conflict.max(Some(serial));
+                }
+            }
+        }
+        self.touch_if_waiting(key);
+        self.send_held(key, oid);
+        self.store_settled(key, oid);
+    }
+
+    /// What must be merged before the vote, unless a check failed: then the error.
+    pub(super) fn conflicts(&self, key: TxnKey) -> Result<Vec<Conflict>, Error> {
+        let Some(txn) = self.txns.get(&key) else {
+            return Ok(Vec::new());
+        };
+        let mut conflicts = Vec::new();
+        for (oid, object) in &txn.objects {
+            let Some(serial) = object.conflict else {
+                continue;
+            };
+            if object.change == Change::Check {
+                return Err(Error::ReadConflict { oid: *oid, serial });
+            }
+            conflicts.push(Conflict {
+                oid: *oid,
+                version: object.version,
+                base: object.serial,
+                serial,
+                change: object.change.clone(),
+            });
+        }
+        Ok(conflicts)
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        key: TxnKey,
+        oid: Oid,
+        version: u32,
+        serial: Tid,
+        record: Record,
+    ) {
+        let Some(object) = self.object(key, oid) else {
+            return;
+        };
+        // A merge of an earlier change, or one that was made twice.
+        if object.version != version || object.conflict.is_none() {
+            return;
+        }
+        object.serial = serial;
+        object.change = Change::Value(record);
+        object.conflict = None;
+        if let Some(txn) = self.txns.get_mut(&key) {
+            txn.resolved.insert(oid);
+        }
+        self.send_store(key, oid);
+    }
+
+    pub(super) fn send_held(&mut self, key: TxnKey, oid: Oid) {
+        if let Some(object) = self.object(key, oid)
+            && object.held
+            && !object.must_wait()
+        {
+            self.send_store(key, oid);
+        }
+    }
+}
