@@ -3,6 +3,7 @@
 pub mod config;
 pub mod ctl;
 pub mod logging;
+pub mod migrate;
 pub mod node;
 pub mod programs;
 pub mod report;

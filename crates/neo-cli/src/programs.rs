@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 use neo_admin::Control;
+use neo_backends::filestorage::Reader;
+use neo_client::Client;
 use tokio::sync::mpsc;
 
-use crate::config::{ADMIN_PORT, ConfigError, NodeKind};
+use crate::config::{ADMIN_PORT, ConfigError, MasterList, NodeKind};
 use crate::ctl;
 use crate::logging::{self, Level};
+use crate::migrate::{self, Direction, MigrateArgs, Progress};
 use crate::node::args::{self, AdminArgs, CommonArgs, MasterArgs, StorageArgs};
 use crate::node::run::{self, NodeConfig, NodeEvent};
 use crate::report;
@@ -27,7 +30,7 @@ pub fn neoctl() -> ExitCode {
     logging::start(Level::Warn, 0);
     let Some(command) = args.command else {
         let mut command = ctl::args::CtlArgs::command();
-        println!("{}", command.render_long_help());
+        println!("{}", command.render_help());
         return ExitCode::SUCCESS;
     };
     let result = block_on(async {
@@ -59,6 +62,48 @@ pub fn neostorage() -> ExitCode {
 #[must_use]
 pub fn neoadmin() -> ExitCode {
     node(NodeKind::Admin, std::env::args_os(), &Alone)
+}
+
+/// `neomigrate`.
+#[must_use]
+pub fn neomigrate() -> ExitCode {
+    let (args, direction) = match MigrateArgs::from_words(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => return report::clap(&error),
+    };
+    logging::start(Level::Warn, args.verbose);
+    match block_on(migrate_copy(&args, direction)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::fail("neomigrate", &error),
+    }
+}
+
+async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Result<()> {
+    let connect = |masters: MasterList, read_only| {
+        let masters = masters.0.iter().map(ToString::to_string);
+        let builder = Client::builder(&args.cluster).masters(masters);
+        builder.read_only(read_only).cache_bytes(0).connect()
+    };
+    let (what, file) = match &direction {
+        Direction::Import(file, _) => ("imported", file),
+        Direction::Export(_, file) => ("exported", file),
+    };
+    let mut progress = Progress::new(what, args.quiet);
+    match &direction {
+        Direction::Import(..) => {
+            // A file that is none is told before the cluster is asked.
+            Reader::open(file)?;
+            let client = connect(direction.masters(), false).await?;
+            migrate::import(&client, file, &mut progress).await?;
+            client.close().await;
+        }
+        Direction::Export(..) => {
+            let client = connect(direction.masters(), true).await?;
+            migrate::export(&client, file, &mut progress).await?;
+            client.close().await;
+        }
+    }
+    Ok(())
 }
 
 /// What is around a node's process.

@@ -33,10 +33,10 @@ pub struct CtlArgs {
 /// What `neoctl` does.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum CtlCommand {
-    /// Show something of the cluster
+    /// Show something of the cluster: ids, pt, node, cluster or primary
     #[command(subcommand)]
     Print(PrintCommand),
-    /// Change something of the cluster
+    /// Change something of the cluster: its state, or the wanted replicas
     #[command(subcommand)]
     Set(SetCommand),
     /// Start the cluster with the storage nodes that are there (set cluster VERIFYING)

@@ -46,14 +46,14 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
             PrintCommand::Summary => bail!("print summary is not available in this version"),
         },
         CtlCommand::Set(SetCommand::Cluster { state }) => done(
-            control.set_cluster_state(state).await?,
+            &control.set_cluster_state(state).await?,
             "Cluster state changed",
         ),
         CtlCommand::Set(SetCommand::Replicas { number }) => done(
-            control.set_replicas(number).await?,
+            &control.set_replicas(number).await?,
             "Number of replicas changed",
         ),
-        CtlCommand::Start => done(control.start().await?, "Cluster state changed"),
+        CtlCommand::Start => done(&control.start().await?, "Cluster state changed"),
         CtlCommand::Add { nodes } => {
             let named = nodes.iter().map(|node| match node {
                 NodeOrAll::Node(nid) => Some(*nid),
@@ -61,7 +61,7 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
             });
             // Nobody named means all, to the primary too.
             let nodes = named.collect::<Option<Vec<_>>>().unwrap_or_default();
-            done(control.add_nodes(nodes).await?, "No node added")
+            done(&control.add_nodes(nodes).await?, "Nodes added")
         }
         CtlCommand::Tweak { dry_run, nodes } => match control.tweak(dry_run, nodes).await? {
             Some(table) => format::table(&table, &control.nodes(None).await?),
@@ -69,11 +69,11 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
         },
         CtlCommand::Kill { node } => {
             let message = control.set_node_state(node, NodeState::Down).await?;
-            done(message, "state changed")
+            done(&message, "state changed")
         }
         CtlCommand::Drop { node } => {
             let message = control.set_node_state(node, NodeState::Unknown).await?;
-            done(message, "node permanently removed")
+            done(&message, "node permanently removed")
         }
         CtlCommand::Other(words) => {
             let name = words.join(" ");
@@ -89,11 +89,11 @@ async fn partition_table(control: &Control) -> anyhow::Result<PartitionTable> {
     }
 }
 
-/// What the primary said, or what NEO says then.
-fn done(message: String, otherwise: &str) -> String {
+/// NEO's words for a success, then what the primary said.
+fn done(message: &str, success: &str) -> String {
     if message.is_empty() {
-        otherwise.to_owned()
+        success.to_owned()
     } else {
-        message
+        format!("{success}: {message}")
     }
 }

@@ -1,16 +1,19 @@
 //! The command lines of the nodes, merged with their configuration file.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 use neo_api::{Address, NodeId, NodeType, Partitioning};
+use neo_backends::{Engine, UnknownEngine};
 
 use crate::config::{
     ADMIN_PORT, ConfigError, FromValue, HostPort, KEYS, Key, MASTER_PORT, MasterList, Nid,
-    NodeKind, Setting, Settings, Support, Wait,
+    NodeKind, Setting, Settings, Support, Wait, expand_home,
 };
+use crate::node::database::Database;
 
 /// The value parser of everything that a file can give too.
 fn value<T: FromValue>(text: &str) -> Result<T, String> {
@@ -124,10 +127,8 @@ pub struct MasterConfig {
 pub struct StorageConfig {
     /// Of every node.
     pub common: Common,
-    /// Name of what keeps the data.
-    pub adapter: Setting<String>,
-    /// Where it does.
-    pub database: Setting<String>,
+    /// What keeps the data, and where.
+    pub database: Database,
     /// How long to try to open it.
     pub wait: Wait,
     /// Erase it and exit.
@@ -275,20 +276,45 @@ impl StorageArgs {
     pub fn resolve(&self) -> Result<StorageConfig, ConfigError> {
         let settings = self.common.settings(NodeKind::Storage)?;
         let address = ("127.0.0.1", 0);
+        let common = self
+            .common
+            .resolve(&settings, NodeType::Storage, address, DEFAULT_MASTERS)?;
+        let adapter = settings.with_default("adapter", self.adapter.clone(), || {
+            Engine::Sqlite.to_string()
+        })?;
+        let engine = engine(&adapter)?;
+        let location = if engine == Engine::Memory {
+            settings.with_default("database", self.database.clone(), String::new)?
+        } else {
+            settings.required("database", self.database.clone())?
+        };
+        let location = location.value;
+        let location = match engine {
+            Engine::Sqlite => expand_home(Path::new(&location)).display().to_string(),
+            _ => location,
+        };
+        let wait = || Wait::AtMost(Duration::ZERO);
         Ok(StorageConfig {
-            common: self
-                .common
-                .resolve(&settings, NodeType::Storage, address, DEFAULT_MASTERS)?,
-            adapter: settings
-                .with_default("adapter", self.adapter.clone(), || "SQLite".to_owned())?,
-            database: settings.required("database", self.database.clone())?,
-            wait: settings
-                .with_default("wait", self.wait, || {
-                    Wait::AtMost(std::time::Duration::ZERO)
-                })?
-                .value,
+            common,
+            database: Database { engine, location },
+            wait: settings.with_default("wait", self.wait, wait)?.value,
             reset: self.reset,
         })
+    }
+}
+
+/// The engine of a name: it may not exist, or not be there in this version.
+fn engine(adapter: &Setting<String>) -> Result<Engine, ConfigError> {
+    let usage = |problem| ConfigError::Usage(format!("{}: {problem}", adapter.origin()));
+    let engine: Engine = adapter
+        .value
+        .parse()
+        .map_err(|error: UnknownEngine| usage(error.to_string()))?;
+    if engine.is_available() {
+        Ok(engine)
+    } else {
+        let problem = format!("the adapter {engine} is not available in this version");
+        Err(usage(problem))
     }
 }
 
@@ -357,7 +383,7 @@ mod tests {
             config.common.masters.value.0[0].to_string(),
             "127.0.0.1:10000"
         );
-        assert_eq!(config.adapter.value, "SQLite");
+        assert_eq!(config.database.engine, Engine::Sqlite);
         let config = parse::<AdminArgs>(NodeKind::Admin, args("neoadmin -c test -b [::1]"))
             .unwrap()
             .resolve()
@@ -409,6 +435,23 @@ mod tests {
             error.contains("--dedup: deduplication is not available"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn adapters_that_do_not_exist_differ_from_those_that_are_not_here() {
+        let error = storage("neostorage -c t -d x -a Foo").unwrap_err();
+        assert!(
+            error.starts_with("--adapter: there is no adapter \"Foo\""),
+            "{error}"
+        );
+        let error = storage("neostorage -c t -d x -a mysql").unwrap_err();
+        assert_eq!(
+            error,
+            "--adapter: the adapter MySQL is not available in this version"
+        );
+        storage("neostorage -c t -a memory").unwrap();
+        let error = storage("neostorage -c t").unwrap_err();
+        assert!(error.starts_with("database is missing"), "{error}");
     }
 
     #[test]

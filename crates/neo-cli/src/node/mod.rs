@@ -1,4 +1,5 @@
 //! The programs that run one node: `neomaster`, `neostorage`, `neoadmin`.
 
 pub mod args;
+pub mod database;
 pub mod run;

@@ -5,6 +5,8 @@ use std::future::Future;
 use anyhow::Context;
 use neo_admin::{Admin, AdminSettings, AdminStatus};
 use neo_api::Address;
+use neo_master::{Master, MasterSettings};
+use neo_storage::{Storage, StorageSettings};
 use tokio::sync::mpsc;
 
 use super::args::{Common, MasterConfig, StorageConfig};
@@ -44,10 +46,70 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     match config {
-        NodeConfig::Master(config) => todo!("{config:?}"),
-        NodeConfig::Storage(config) => todo!("{config:?}"),
+        NodeConfig::Master(config) => master(config, events, stop).await,
+        NodeConfig::Storage(config) => storage(config, events, stop).await,
         NodeConfig::Admin(config) => admin(config, events, stop).await,
     }
+}
+
+async fn master(
+    config: MasterConfig,
+    events: mpsc::Sender<NodeEvent>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let MasterConfig {
+        common,
+        autostart,
+        replicas,
+        partitions,
+    } = config;
+    let mut settings = MasterSettings::new(common.cluster);
+    settings.nid = common.nid;
+    settings.masters = common.masters.value.0;
+    settings.autostart = autostart;
+    settings.replicas = replicas;
+    settings.partitions = partitions;
+    let builder = Master::builder(settings).bind(common.bind.value.clone());
+    let master = builder
+        .start()
+        .await
+        .with_context(|| origin(&common.bind))?;
+    listening(&events, master.address()).await;
+    let stopper = master.stopper();
+    let ended = until(master.wait(), stop, || async move { stopper.stop().await });
+    Ok(ended.await?)
+}
+
+async fn storage(
+    config: StorageConfig,
+    events: mpsc::Sender<NodeEvent>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    tokio::pin!(stop);
+    let StorageConfig {
+        common,
+        database,
+        wait,
+        reset,
+    } = config;
+    if reset {
+        return database.erase();
+    }
+    let backend = tokio::select! {
+        opened = database.open(wait) => opened?,
+        () = &mut stop => return Ok(()),
+    };
+    let mut settings = StorageSettings::new(common.cluster, common.masters.value.0);
+    settings.nid = common.nid;
+    let builder = Storage::builder(settings, backend).bind(common.bind.value.clone());
+    let storage = builder
+        .start()
+        .await
+        .with_context(|| origin(&common.bind))?;
+    listening(&events, storage.address()).await;
+    let stopper = storage.stopper();
+    let ended = until(storage.wait(), stop, || async move { stopper.stop().await });
+    Ok(ended.await?)
 }
 
 async fn admin(

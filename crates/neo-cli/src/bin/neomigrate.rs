@@ -1,0 +1,7 @@
+//! Copies between a FileStorage and a cluster.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neomigrate()
+}

@@ -1,0 +1,245 @@
+//! From a FileStorage into a cluster.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use neo_api::{Oid, TRANSACTION_OIDS_MAX, Tid, TransactionRecord};
+use neo_backends::filestorage::{Data, Error, Reader, Record, Status, Tail, Transaction};
+use neo_client::{Client, TransactionObject};
+
+use super::{Copied, Progress};
+
+/// A checkpoint is made when so many bytes of the file were read since the last one,
+const CHECKPOINT_BYTES: u64 = 256 << 20;
+
+/// or when so much time has passed.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(2);
+
+/// Copies what a cluster does not have yet of a FileStorage.
+///
+/// An import that was interrupted goes on where it stood. A cluster that has other data is
+/// refused.
+///
+/// # Errors
+/// When the file cannot be read, when the cluster has other data, or when it fails.
+pub async fn import(
+    client: &Client,
+    source: &Path,
+    progress: &mut Progress,
+) -> anyhow::Result<Copied> {
+    let mut reader = Reader::open(source)?;
+    let there = client.sync().await?;
+    if there != Tid::ZERO {
+        check_same(client, &mut reader, there, source).await?;
+        if reader.last_tid()? == Some(there) {
+            tracing::info!("{} is imported already", source.display());
+            return Ok(Copied::default());
+        }
+        tracing::info!("going on with the import after {there}");
+        reader.seek_after(there)?;
+    }
+    let mut import = client.import().await?;
+    ensure!(
+        import.last_tid() == there,
+        "somebody else wrote to the cluster meanwhile: transaction {}",
+        import.last_tid()
+    );
+    let mut copied = Copied::default();
+    let mut checkpoint = (Instant::now(), reader.position());
+    progress.start(reader.position(), reader.file_size());
+    while let Some(transaction) = reader.next_transaction()? {
+        let tid = transaction.tid;
+        let (record, mut later) = metadata(transaction, &mut reader, source)?;
+        let mut error = None;
+        let records = Records {
+            reader: &mut reader,
+            later: &mut later,
+            error: &mut error,
+            copied: &mut copied,
+        };
+        let pushed = import.push(record, records).await;
+        if let Some(error) = error {
+            // What is whole is kept: the file may be mended.
+            drop(import);
+            return Err(error.into());
+        }
+        pushed.with_context(|| format!("transaction {tid} cannot be imported"))?;
+        copied.transactions += 1;
+        progress.advance(reader.position(), &copied);
+        let (at, position) = checkpoint;
+        if reader.position() - position >= CHECKPOINT_BYTES || at.elapsed() >= CHECKPOINT_TIME {
+            import.checkpoint().await?;
+            checkpoint = (Instant::now(), reader.position());
+        }
+    }
+    import.finish().await?;
+    if let Some(Tail::Incomplete { offset }) = reader.tail() {
+        tracing::warn!(
+            "{} ends in the middle of a transaction, at offset {offset}: that one is left out, as \
+             ZODB does",
+            source.display()
+        );
+    }
+    progress.finish(&copied);
+    Ok(copied)
+}
+
+/// Whether the transactions that are there are the first of the file: the first and the last are
+/// compared.
+async fn check_same(
+    client: &Client,
+    reader: &mut Reader,
+    there: Tid,
+    source: &Path,
+) -> anyhow::Result<()> {
+    let named = source.display();
+    let mut all = client.iterate(Tid::ZERO..=there).await?;
+    let first = all.next().await?;
+    let last = client.transaction(there).await?;
+    let (Some(first), Some(last)) = (first, last) else {
+        bail!("the cluster has no metadata of its last transaction {there}");
+    };
+    for ours in [first, last] {
+        // A transaction at tid t is the first one after t - 1.
+        reader.seek_after(Tid(ours.tid.0.saturating_sub(1)))?;
+        let theirs = reader.next_transaction()?.filter(|t| t.tid == ours.tid);
+        let same = match theirs {
+            None => false,
+            Some(theirs) => {
+                let meta = theirs.meta == ours.meta;
+                meta && distinct(reader.record_oids()?).0 == ours.oids
+            }
+        };
+        ensure!(
+            same,
+            "the cluster has other data than {named}: its transaction {} is not there; import \
+             into an empty cluster",
+            ours.tid
+        );
+    }
+    Ok(())
+}
+
+/// What goes before the records, and how many records an object has beside the last one.
+fn metadata(
+    transaction: Transaction,
+    reader: &mut Reader,
+    source: &Path,
+) -> anyhow::Result<(TransactionRecord, BTreeMap<Oid, u32>)> {
+    let (oids, later) = distinct(reader.record_oids()?);
+    ensure!(
+        oids.len() <= TRANSACTION_OIDS_MAX,
+        "{}: transaction {} has {} objects; a transaction has at most {TRANSACTION_OIDS_MAX} here",
+        source.display(),
+        transaction.tid,
+        oids.len()
+    );
+    let record = TransactionRecord {
+        tid: transaction.tid,
+        txn: None,
+        meta: transaction.meta,
+        oids,
+        packed: transaction.status == Status::Packed,
+    };
+    Ok((record, later))
+}
+
+/// Oids in the order of their last records: a transaction that undid several others can have more
+/// than one record of an object, and the last one is its state.
+fn distinct(oids: Vec<Oid>) -> (Vec<Oid>, BTreeMap<Oid, u32>) {
+    let mut sorted = oids.clone();
+    sorted.sort_unstable();
+    if sorted.windows(2).all(|pair| pair[0] != pair[1]) {
+        return (oids, BTreeMap::new());
+    }
+    let mut later = BTreeMap::new();
+    for oid in &oids {
+        *later.entry(*oid).or_insert(0) += 1;
+    }
+    later.retain(|_, count| {
+        *count -= 1;
+        *count > 0
+    });
+    let mut left = later.clone();
+    let mut distinct = oids;
+    distinct.retain(|oid| !is_followed(&mut left, *oid));
+    (distinct, later)
+}
+
+/// Whether another record of the object follows; counts down.
+fn is_followed(later: &mut BTreeMap<Oid, u32>, oid: Oid) -> bool {
+    match later.get_mut(&oid) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The records of a transaction as they are read: no more than one is in memory.
+struct Records<'a> {
+    reader: &'a mut Reader,
+    later: &'a mut BTreeMap<Oid, u32>,
+    error: &'a mut Option<Error>,
+    copied: &'a mut Copied,
+}
+
+impl Iterator for Records<'_> {
+    type Item = TransactionObject;
+
+    fn next(&mut self) -> Option<TransactionObject> {
+        loop {
+            match self.reader.next_record() {
+                Ok(Some(record)) if is_followed(self.later, record.oid) => {}
+                Ok(Some(record)) => {
+                    self.copied.records += 1;
+                    let object = object(record);
+                    self.copied.bytes += object.data.as_ref().map_or(0, |d| d.len() as u64);
+                    return Some(object);
+                }
+                Ok(None) => return None,
+                Err(error) => {
+                    *self.error = Some(error);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn object(record: Record) -> TransactionObject {
+    let Record { oid, data } = record;
+    match data {
+        Data::Data(data) => TransactionObject::new(oid, Some(data)),
+        // The data is there already: the link is enough.
+        Data::BackPointer { data_tid, .. } => {
+            TransactionObject::new(oid, None).same_as(Some(data_tid))
+        }
+        Data::Deleted { .. } => TransactionObject::new(oid, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oids(numbers: &[u64]) -> Vec<Oid> {
+        numbers.iter().copied().map(Oid).collect()
+    }
+
+    #[test]
+    fn of_several_records_of_an_object_the_last_one_counts() {
+        let (kept, later) = distinct(oids(&[3, 1, 2]));
+        assert_eq!((kept, later.len()), (oids(&[3, 1, 2]), 0));
+        let (kept, mut later) = distinct(oids(&[3, 1, 3, 2, 1, 3]));
+        assert_eq!(kept, oids(&[2, 1, 3]));
+        let taken: Vec<Oid> = oids(&[3, 1, 3, 2, 1, 3])
+            .into_iter()
+            .filter(|oid| !is_followed(&mut later, *oid))
+            .collect();
+        assert_eq!(taken, kept);
+    }
+}
