@@ -26,18 +26,49 @@ const FORBIDDEN: &[(&str, &str)] = &[
 
 pub(super) fn check(sources: &[Source<'_>], findings: &mut Findings) {
     for source in sources.iter().filter(|source| is_pure(source.path)) {
-        for (number, line) in source.numbered() {
-            let place = format!("{}:{number}", source.path);
-            for (word, reason) in FORBIDDEN {
-                if has_word(&line.code, word) {
-                    findings.error(&place, format_args!("{word} in a core: {reason}"));
-                }
-            }
-            if !line.test && line.code.contains(".unwrap()") {
-                findings.error(&place, "unwrap() in a core: expect(\"why it cannot fail\")");
-            }
+        for (word, reason) in FORBIDDEN {
+            let lines = source
+                .numbered()
+                .filter(|(_, line)| has_word(&line.code, word));
+            complain(
+                source.path,
+                word,
+                reason,
+                lines.map(|(number, _)| number),
+                findings,
+            );
         }
+        let (word, reason) = (".unwrap()", "expect(\"why it cannot fail\")");
+        let lines = source
+            .numbered()
+            .filter(|(_, line)| !line.test && line.code.contains(word));
+        complain(
+            source.path,
+            word,
+            reason,
+            lines.map(|(number, _)| number),
+            findings,
+        );
     }
+}
+
+// Once a file, at the first of the lines.
+fn complain(
+    path: &str,
+    word: &str,
+    reason: &str,
+    mut lines: impl Iterator<Item = usize>,
+    findings: &mut Findings,
+) {
+    let Some(first) = lines.next() else { return };
+    let more = match lines.count() {
+        0 => String::new(),
+        more => format!(" (and on {more} more lines)"),
+    };
+    findings.error(
+        format_args!("{path}:{first}"),
+        format_args!("{word} in a core: {reason}{more}"),
+    );
 }
 
 // The wire is pure too, except for its sockets.
