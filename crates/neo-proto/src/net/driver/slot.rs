@@ -217,11 +217,15 @@ impl Open {
         endpoint: &mut Endpoint<C>,
         env: &dyn Env,
     ) -> Fate {
+        if !self.has_bytes && !self.is_unflushed && !self.is_paused {
+            return Fate::Stays;
+        }
+        let now = env.now();
         for _ in 0..WRITES {
             if !self.has_bytes {
                 break;
             }
-            if !endpoint.has_bytes(env.now(), conn) {
+            if !endpoint.has_bytes(now, conn) {
                 self.has_bytes = false;
                 break;
             }
@@ -242,7 +246,7 @@ impl Open {
                 }
                 Poll::Ready(Ok(bytes)) => {
                     self.is_unflushed = true;
-                    endpoint.went(env.now(), conn, bytes);
+                    endpoint.went(now, conn, bytes);
                 }
                 Poll::Ready(Err(error)) => {
                     endpoint.closed(env.now(), conn, Some(error.to_string()));
