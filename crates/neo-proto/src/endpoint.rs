@@ -3,18 +3,20 @@
 //! The driver feeds it from sockets, the simulator from its event heap. It turns bytes into
 //! [`Input`]s and [`Effect`]s into bytes and [`Output`]s.
 
+mod peer;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use neo_api::{Address, Instant, Now};
-use tracing::{debug, info, trace};
+use tracing::{Span, debug, info, info_span, trace, warn};
 
 use crate::node::{ConnId, ConnectToken, Core, Effect, Effects, Input};
 use crate::packet::Message;
 use crate::session::{Patience, Seconds, Session, SessionError, SessionEvent, SessionSettings};
+use peer::{KnownAs, Peer, Phase};
 
 /// What an endpoint wants of the world around it, in this order.
 #[derive(Debug)]
@@ -49,74 +51,6 @@ pub enum Output<C: Core> {
     },
 }
 
-#[derive(Debug)]
-enum Phase {
-    /// No stream yet.
-    Dialing { token: ConnectToken },
-    /// The core does not know it yet; `token` of an attempt of its own.
-    Greeting {
-        token: Option<ConnectToken>,
-        session: Session,
-    },
-    /// The core knows it.
-    Open { session: Session },
-    /// The core does not know it any more; what was sent is still on its way.
-    Closing { session: Session },
-}
-
-/// What the core knows of a peer.
-#[derive(Debug, Clone, Copy)]
-enum KnownAs {
-    Attempt(ConnectToken),
-    Stranger,
-    Connection,
-    Nothing,
-}
-
-#[derive(Debug)]
-struct Peer {
-    address: Address,
-    phase: Phase,
-    /// How long the phase may last.
-    patience: Option<(Patience, Duration)>,
-    /// Where it stands in `timers`.
-    scheduled: Option<Instant>,
-    /// Whether `Output::Transmit` is under way.
-    is_dirty: bool,
-}
-
-impl Peer {
-    const fn known_as(&self) -> KnownAs {
-        match self.phase {
-            Phase::Dialing { token }
-            | Phase::Greeting {
-                token: Some(token), ..
-            } => KnownAs::Attempt(token),
-            Phase::Greeting { token: None, .. } => KnownAs::Stranger,
-            Phase::Open { .. } => KnownAs::Connection,
-            Phase::Closing { .. } => KnownAs::Nothing,
-        }
-    }
-
-    fn session(&mut self) -> Option<&mut Session> {
-        match &mut self.phase {
-            Phase::Dialing { .. } => None,
-            Phase::Greeting { session, .. }
-            | Phase::Open { session }
-            | Phase::Closing { session } => Some(session),
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        let session = match &self.phase {
-            Phase::Greeting { session, .. } | Phase::Open { session } => session.poll_timeout(),
-            Phase::Dialing { .. } | Phase::Closing { .. } => None,
-        };
-        let phase = self.patience.as_ref().map(|(p, max)| p.deadline(*max));
-        session.into_iter().chain(phase).min()
-    }
-}
-
 /// A core with its sessions.
 #[derive(Debug)]
 pub struct Endpoint<C: Core> {
@@ -126,8 +60,8 @@ pub struct Endpoint<C: Core> {
     next_conn: u64,
     /// At or before the moment at which a peer wants to be looked at.
     timers: BTreeSet<(Instant, ConnId)>,
-    /// Given to the core one after the other.
-    inputs: VecDeque<Input<C>>,
+    /// Given to the core one after the other, each within the span of the peer that it is of.
+    inputs: VecDeque<(Span, Input<C>)>,
     is_handling: bool,
     effects: Effects<C>,
     /// Sessions that a message of this side was too much for.
@@ -161,17 +95,17 @@ impl<C: Core> Endpoint<C> {
 
     /// The core's first input.
     pub fn start(&mut self, now: Now) {
-        self.input(now, Input::Timer);
+        self.input(now, Span::none(), Input::Timer);
     }
 
     /// The application wants something.
     pub fn command(&mut self, now: Now, command: C::Command) {
-        self.input(now, Input::Command(command));
+        self.input(now, Span::none(), Input::Command(command));
     }
 
     /// A job is done.
     pub fn done(&mut self, now: Now, done: C::Done) {
-        self.input(now, Input::Done(done));
+        self.input(now, Span::none(), Input::Done(done));
     }
 
     // --- connections ---
@@ -205,6 +139,7 @@ impl<C: Core> Endpoint<C> {
         let conn = self.next_conn();
         let session = Session::new(now.mono, Arc::clone(&self.settings), true);
         let peer = Peer {
+            span: info_span!("peer", address = %from),
             address: from,
             phase: Phase::Greeting {
                 token: None,
@@ -225,11 +160,15 @@ impl<C: Core> Endpoint<C> {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
+        let is_odd = peer.session().is_some_and(|session| session.has_part());
         let reason = match (error, peer.session()) {
             (Some(error), _) => format!("connection lost: {error}"),
             (None, Some(session)) => session.end_of_stream(),
             (None, None) => "no stream".to_owned(),
         };
+        if is_odd {
+            peer.span.in_scope(|| info!(reason, "disconnected"));
+        }
         self.lost(now, conn, reason);
     }
 
@@ -345,7 +284,7 @@ impl<C: Core> Endpoint<C> {
             }
         }
         if !self.is_stopped && self.core.poll_timeout().is_some_and(|at| at <= now.mono) {
-            self.input(now, Input::Timer);
+            self.input(now, Span::none(), Input::Timer);
         }
     }
 
@@ -364,6 +303,9 @@ impl<C: Core> Endpoint<C> {
                 Phase::Closing { .. } => "not all was taken",
             };
             let reason = format!("{what} within {}", Seconds(max));
+            if peer.is_accepted() {
+                peer.span.in_scope(|| info!(reason, "disconnected"));
+            }
             self.outputs.push_back(Output::Close { conn, abort: true });
             self.lost(now, conn, reason);
             return;
@@ -423,12 +365,13 @@ impl<C: Core> Endpoint<C> {
             // Who connects speaks first.
             let patience = (Patience::new(now.mono), self.settings.connect_timeout);
             peer.patience = token.is_none().then_some(patience);
+            let span = peer.span.clone();
             self.peers.insert(conn, peer);
             let input = match token {
                 Some(token) => Input::Connected { token, conn },
                 None => Input::Accepted { conn, from },
             };
-            self.input(now, input);
+            self.input(now, span, input);
         } else {
             self.peers.insert(conn, peer);
         }
@@ -438,7 +381,8 @@ impl<C: Core> Endpoint<C> {
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.patience = None;
             trace_message(&peer.address, &message, "received");
-            self.input(now, Input::Message { conn, message });
+            let span = peer.span.clone();
+            self.input(now, span, Input::Message { conn, message });
         }
     }
 
@@ -447,12 +391,14 @@ impl<C: Core> Endpoint<C> {
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
-        let known_as = peer.known_as();
-        if matches!(known_as, KnownAs::Stranger) || error.is_protocol() {
-            info!(peer = %peer.address, reason = %error, "disconnected");
+        let (known_as, span) = (peer.known_as(), peer.span.clone());
+        if error.is_protocol() {
+            span.in_scope(|| warn!(reason = %error, "disconnected"));
+        } else if matches!(known_as, KnownAs::Stranger) {
+            span.in_scope(|| info!(reason = %error, "disconnected"));
         }
         self.retire(now, conn, error.is_dead());
-        self.tell_end(now, conn, known_as, error.to_string());
+        self.tell_end(now, conn, span, known_as, error.to_string());
     }
 
     /// A connection is gone, or an attempt failed.
@@ -464,16 +410,17 @@ impl<C: Core> Endpoint<C> {
             self.timers.remove(&(at, conn));
         }
         debug!(peer = %peer.address, reason, "connection gone");
-        self.tell_end(now, conn, peer.known_as(), reason);
+        let known_as = peer.known_as();
+        self.tell_end(now, conn, peer.span, known_as, reason);
     }
 
-    fn tell_end(&mut self, now: Now, conn: ConnId, known_as: KnownAs, reason: String) {
+    fn tell_end(&mut self, now: Now, conn: ConnId, span: Span, known_as: KnownAs, reason: String) {
         match known_as {
             KnownAs::Attempt(token) => {
                 let error = reason;
-                self.input(now, Input::ConnectFailed { token, error });
+                self.input(now, span, Input::ConnectFailed { token, error });
             }
-            KnownAs::Connection => self.input(now, Input::Closed { conn, reason }),
+            KnownAs::Connection => self.input(now, span, Input::Closed { conn, reason }),
             KnownAs::Stranger | KnownAs::Nothing => {}
         }
     }
@@ -509,17 +456,17 @@ impl<C: Core> Endpoint<C> {
     }
 
     /// Gives an input to the core, after those that wait, and carries out the effects.
-    fn input(&mut self, now: Now, input: Input<C>) {
-        self.inputs.push_back(input);
+    fn input(&mut self, now: Now, span: Span, input: Input<C>) {
+        self.inputs.push_back((span, input));
         if self.is_handling {
             return;
         }
         self.is_handling = true;
-        while let Some(input) = self.inputs.pop_front() {
+        while let Some((span, input)) = self.inputs.pop_front() {
             if self.is_stopped {
                 continue;
             }
-            self.core.handle(now, input, &mut self.effects);
+            span.in_scope(|| self.core.handle(now, input, &mut self.effects));
             for effect in self.effects.take() {
                 self.apply(now, effect);
             }
@@ -566,6 +513,7 @@ impl<C: Core> Endpoint<C> {
     fn connect(&mut self, now: Now, token: ConnectToken, to: Address) {
         let conn = self.next_conn();
         let peer = Peer {
+            span: info_span!("peer", address = %to),
             address: to.clone(),
             phase: Phase::Dialing { token },
             patience: Some((Patience::new(now.mono), self.settings.connect_timeout)),

@@ -425,6 +425,12 @@ impl Session {
         }
     }
 
+    /// Whether a part of a greeting or of a message has come, and the rest has not.
+    #[must_use]
+    pub fn has_part(&self) -> bool {
+        !self.decoder.pending().is_empty()
+    }
+
     fn fail(&mut self, error: SessionError) {
         if matches!(self.state, State::Failing(_)) {
             return;
