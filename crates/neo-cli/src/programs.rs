@@ -5,7 +5,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use neo_admin::Control;
 use neo_backends::filestorage::Reader;
 use neo_client::Client;
@@ -19,6 +19,8 @@ use crate::node::args::{self, AdminArgs, CommonArgs, MasterArgs, StorageArgs};
 use crate::node::run::{self, NodeConfig, NodeEvent};
 use crate::report;
 use crate::signal::Signals;
+use crate::simple;
+use crate::simple::args::SimpleArgs;
 
 /// `neoctl`.
 #[must_use]
@@ -43,6 +45,23 @@ pub fn neoctl() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => report::fail("neoctl", &error),
+    }
+}
+
+/// `neosimple`.
+#[must_use]
+pub fn neosimple() -> ExitCode {
+    if let Some(status) = simple::child::main(std::env::args_os().skip(1)) {
+        return status;
+    }
+    let args = match SimpleArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => return report::clap(&error),
+    };
+    logging::start(Level::Warn, args.verbose);
+    match block_on(simple::run(&args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::fail("neosimple", &error),
     }
 }
 
@@ -108,21 +127,45 @@ async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Resul
 
 /// What is around a node's process.
 pub(crate) trait Around {
+    /// What it logs unless asked for more.
+    const LEVEL: Level;
+
     /// Hears what the node tells.
     fn event(&self, event: &NodeEvent);
 
     /// Ready when the node is to stop, but for signals.
     fn stop(&self) -> impl Future<Output = ()>;
+
+    /// Tells how it ended; the status of the process.
+    fn ended(&self, kind: NodeKind, how: anyhow::Result<Cause>) -> ExitCode;
+}
+
+/// Why a node ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It was told to, by the primary master or by what is around it.
+    Told,
+    /// By a signal.
+    Signal(&'static str),
 }
 
 /// Nothing: the node is on its own.
 struct Alone;
 
 impl Around for Alone {
+    const LEVEL: Level = Level::Info;
+
     fn event(&self, _: &NodeEvent) {}
 
     async fn stop(&self) {
         std::future::pending().await
+    }
+
+    fn ended(&self, kind: NodeKind, how: anyhow::Result<Cause>) -> ExitCode {
+        match how {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => report::fail(kind.program(), &error),
+        }
     }
 }
 
@@ -132,22 +175,26 @@ pub(crate) fn node(
     args: impl Iterator<Item = OsString>,
     around: &impl Around,
 ) -> ExitCode {
+    let level = level(around);
     let config = match kind {
         NodeKind::Master => config(
             kind,
             args,
+            level,
             |args: &MasterArgs| &args.common,
             |args| args.resolve().map(NodeConfig::Master),
         ),
         NodeKind::Storage => config(
             kind,
             args,
+            level,
             |args: &StorageArgs| &args.common,
             |args| args.resolve().map(NodeConfig::Storage),
         ),
         NodeKind::Admin => config(
             kind,
             args,
+            level,
             |args: &AdminArgs| &args.common,
             |args| args.resolve().map(NodeConfig::Admin),
         ),
@@ -157,10 +204,11 @@ pub(crate) fn node(
         Ok(Err(error)) => Err(error.into()),
         Err(error) => return report::clap(&error),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::fail(kind.program(), &error),
-    }
+    around.ended(kind, result)
+}
+
+const fn level<A: Around>(_: &A) -> Level {
+    A::LEVEL
 }
 
 type Resolved = Result<NodeConfig, ConfigError>;
@@ -168,16 +216,17 @@ type Resolved = Result<NodeConfig, ConfigError>;
 fn config<A: CommandFactory + FromArgMatches>(
     kind: NodeKind,
     args: impl Iterator<Item = OsString>,
+    level: Level,
     common: impl FnOnce(&A) -> &CommonArgs,
     resolve: impl FnOnce(&A) -> Resolved,
 ) -> Result<Resolved, clap::Error> {
     let args = args::parse::<A>(kind, args)?;
     // Before the settings are resolved, which may warn.
-    logging::start(Level::Info, common(&args).verbose);
+    logging::start(level, common(&args).verbose);
     Ok(resolve(&args))
 }
 
-async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<()> {
+async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<Cause> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let (events, mut heard) = mpsc::channel(64);
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
@@ -188,13 +237,14 @@ async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<()
     let asked = around.stop();
     tokio::pin!(node, asked);
     let mut stop = Some(stop);
+    let mut cause = Cause::Told;
     loop {
         tokio::select! {
             ended = &mut node => {
                 while let Ok(event) = heard.try_recv() {
                     around.event(&event);
                 }
-                return ended;
+                return ended.map(|()| cause);
             }
             Some(event) = heard.recv() => around.event(&event),
             () = &mut asked, if stop.is_some() => {
@@ -207,6 +257,7 @@ async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<()
                     std::process::exit(i32::from(status));
                 }
                 tracing::info!("{signal}: stopping");
+                cause = Cause::Signal(signal);
             }
         }
     }

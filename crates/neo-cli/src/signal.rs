@@ -1,14 +1,20 @@
 //! SIGINT and SIGTERM: the first asks to stop, the second is obeyed at once.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What comes so soon after a signal is the same one: a terminal, `timeout` or a supervisor may
+/// send it to a process and to its group.
+const SAME: Duration = Duration::from_millis(200);
 
 /// Listens for both signals, from when it is made.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    last: Option<Instant>,
 }
 
 impl Signals {
@@ -20,14 +26,22 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            last: None,
         })
     }
 
     /// The next one: its name and the status of a process that it ends.
     pub async fn next(&mut self) -> (&'static str, u8) {
-        tokio::select! {
-            _ = self.interrupt.recv() => ("SIGINT", 130),
-            _ = self.terminate.recv() => ("SIGTERM", 143),
+        loop {
+            let signal = tokio::select! {
+                _ = self.interrupt.recv() => ("SIGINT", 130),
+                _ = self.terminate.recv() => ("SIGTERM", 143),
+            };
+            let now = Instant::now();
+            let before = self.last.replace(now);
+            if before.is_none_or(|before| now.duration_since(before) > SAME) {
+                return signal;
+            }
         }
     }
 }

@@ -1,0 +1,7 @@
+//! A whole cluster in one command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neosimple()
+}
