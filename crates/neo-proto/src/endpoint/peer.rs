@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use neo_api::{Address, Instant};
+use tracing::Span;
 
 use crate::node::ConnectToken;
 use crate::session::{Patience, Session};
@@ -35,7 +36,7 @@ pub(super) enum KnownAs {
 pub(super) struct Peer {
     pub(super) address: Address,
     /// Names the peer in whatever is logged because of it.
-    span: Span,
+    pub(super) span: Span,
     pub(super) phase: Phase,
     /// How long the phase may last.
     pub(super) patience: Option<(Patience, Duration)>,
