@@ -1,6 +1,7 @@
 //! Messages to CBOR and back: the only file that names the CBOR crate.
 
 use crate::packet::{Envelope, MsgId, Opened, Packet};
+use crate::words::shown;
 
 /// Bytes that are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,8 @@ fn words<E>(error: ciborium::de::Error<E>) -> String {
         // The only error of a slice.
         Error::Io(_) => "it ends too early".to_owned(),
         Error::Syntax(at) => format!("no CBOR at byte {at}"),
-        Error::Semantic(_, what) => what,
+        // It may repeat what the peer sent.
+        Error::Semantic(_, what) => shown(&what),
         Error::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
     }
 }

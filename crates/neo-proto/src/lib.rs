@@ -12,6 +12,7 @@ pub mod net;
 mod node;
 mod packet;
 mod session;
+mod words;
 
 pub use backoff::Backoff;
 pub use codec::{DecodeError, decode, encode};
@@ -20,3 +21,4 @@ pub use error::ErrorCode;
 pub use node::{ConnId, ConnectToken, Core, Effect, Effects, Input};
 pub use packet::*;
 pub use session::{Session, SessionError, SessionEvent, SessionSettings};
+pub use words::shown;

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 
 use neo_api::{Address, ClusterState, Instant, NodeId, NodeState, NodeType, Now};
 use neo_proto::{
-    ConnId, Core, Effect, Effects, ErrorCode, Identification, Input, Message, MsgId, Packet,
+    ConnId, Core, Effect, Effects, ErrorCode, Identification, Input, Message, MsgId, Packet, shown,
 };
 use tracing::{info, warn};
 
@@ -169,7 +169,8 @@ impl AdminCore {
                 out.push(Effect::Stop { failure });
             }
             Packet::Error { code, message } => {
-                self.warn_once(format!("the master at {master} refuses: {code}: {message}"));
+                let words = shown(&message);
+                self.warn_once(format!("the master at {master} refuses: {code}: {words}"));
                 // A number that is taken meanwhile is not insisted on.
                 self.nid = None;
                 out.close(conn, "refused");
@@ -298,6 +299,7 @@ impl AdminCore {
             | Packet::SetNumReplicas { .. } => return self.relay(conn, id, packet, out),
             other => {
                 let problem = format!("{} is no command of an operator", other.name());
+                warn!(words = problem, "protocol error: disconnecting");
                 if !other.is_answer() && id != MsgId(0) {
                     out.send(conn, id, protocol_error(&problem));
                 }

@@ -1,7 +1,7 @@
 //! Who may join, under which id.
 
 use neo_api::{Address, Instant, NodeId, NodeState, NodeType, Now, SessionId};
-use neo_proto::{ClusterIdentity, ConnId, ErrorCode, Identification, MsgId, Packet};
+use neo_proto::{ClusterIdentity, ConnId, ErrorCode, Identification, MsgId, Packet, shown};
 
 use super::effect::Out;
 use super::node_manager::Node;
@@ -64,7 +64,7 @@ impl MasterCore {
         match self.admit(&peer) {
             Ok(nid) => self.welcome(now, conn, id, nid, peer, out),
             Err((code, message)) => {
-                tracing::info!(node_type = %peer.node_type, nid = ?peer.nid, message, "refused a node");
+                tracing::info!(node_type = %peer.node_type, nid = nid_words(peer.nid), words = message, "refused a node");
                 let reason = message.clone();
                 out.send(conn, id, Packet::Error { code, message });
                 self.disconnect(now, conn, &reason, out);
@@ -80,7 +80,8 @@ impl MasterCore {
                 ErrorCode::OtherCluster,
                 format!(
                     "this is a node of cluster {:?}, you asked for {:?}",
-                    self.settings.cluster, peer.cluster
+                    self.settings.cluster,
+                    shown(&peer.cluster)
                 ),
             ));
         }

@@ -59,7 +59,7 @@ impl Peer {
         }
     }
 
-    /// Whether it connected, and has not said anything yet.
+    /// Whether it connected to this node: its patience then ends before it said anything.
     pub(super) const fn is_accepted(&self) -> bool {
         matches!(
             self.phase,

@@ -24,6 +24,7 @@ use crate::error::ErrorCode;
 use crate::frame::{Decoder, FrameLimits};
 use crate::handshake::{GREETING_BYTES, Versions, closed_in_greeting, read_greeting};
 use crate::packet::{Message, MsgId, Packet};
+use crate::words::shown;
 use outbox::Outbox;
 pub(crate) use patience::Patience;
 
@@ -196,6 +197,7 @@ impl Session {
                 Packet::Heartbeat {} => {}
                 Packet::Credit { bytes } => self.outbox.add_credit(bytes),
                 Packet::Error { code, message } if id == MsgId(0) => {
+                    let message = shown(&message);
                     return Err(SessionError::Peer { code, message });
                 }
                 packet => {

@@ -539,7 +539,11 @@ impl Core for StorageCore {
                 }
             }
             Input::Closed { conn, reason } => {
-                tracing::info!(?conn, reason, "connection closed");
+                if self.link.conn() == Some(conn) {
+                    tracing::info!(reason, "lost the master");
+                } else if let Some(client) = self.conns.client(conn) {
+                    tracing::info!(nid = %client.peer.nid, reason, "lost a client");
+                }
                 self.closed(now, out, conn);
             }
             Input::Message { conn, message } => self.message(now, out, conn, message),

@@ -1,6 +1,7 @@
 //! What clients say to this node.
 
-use neo_proto::{ConnId, Effects, ErrorCode, Message, Packet};
+use neo_api::ClusterId;
+use neo_proto::{ClusterIdentity, ConnId, Effects, ErrorCode, Message, Packet, shown};
 
 use super::clients::{Client, Verdict};
 use super::import::Batch;
@@ -35,13 +36,15 @@ impl StorageCore {
             other => return self.misunderstood(now, out, asker, &other),
         };
         let own = &self.settings.cluster;
-        let other_id = match (&self.identity, &identification.identity) {
-            (Some(own), Some(its)) => own.id != its.id,
-            _ => false,
-        };
-        let refusal = if identification.cluster != *own || other_id {
-            let asked = &identification.cluster;
+        let refusal = if identification.cluster != *own {
+            let asked = shown(&identification.cluster);
             let text = format!("this is a node of cluster {own:?}, you asked for {asked:?}");
+            Some((ErrorCode::OtherCluster, text))
+        } else if let Some((own_id, its_id)) = self.other_id(identification.identity.as_ref()) {
+            let text = format!(
+                "this is cluster {own:?} with id {own_id}, but you belong to another one of the \
+                 same name, with id {its_id}"
+            );
             Some((ErrorCode::OtherCluster, text))
         } else if self.service.is_none() {
             let text = "this storage node does not serve now: wait for the primary master";
@@ -61,6 +64,12 @@ impl StorageCore {
             }
         };
         self.pronounce(out, verdict);
+    }
+
+    /// The ids of this node's cluster and the peer's, when they differ.
+    fn other_id(&self, identity: Option<&ClusterIdentity>) -> Option<(ClusterId, ClusterId)> {
+        let (own, its) = (self.identity.as_ref()?.id, identity?.id);
+        (own != its).then_some((own, its))
     }
 
     fn client_says(&mut self, now: Now, out: &mut Effects<Self>, client: Client, message: Message) {
@@ -172,6 +181,11 @@ impl StorageCore {
     /// A message that makes no sense here: the peer is told, and sent away.
     fn misunderstood(&mut self, now: Now, out: &mut Effects<Self>, asker: Asker, packet: &Packet) {
         let message = format!("{} was not expected", packet.name());
+        let who = self.conns.client(asker.conn).map_or_else(
+            || "a peer that has not identified".to_owned(),
+            |client| client.peer.nid.to_string(),
+        );
+        tracing::warn!(who, words = message, "protocol error: disconnecting");
         if !packet.is_answer() && asker.id.0 != 0 {
             let (code, message) = (ErrorCode::Protocol, message.clone());
             out.send(asker.conn, asker.id, Packet::Error { code, message });

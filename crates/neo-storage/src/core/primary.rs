@@ -1,7 +1,9 @@
 //! What masters say to this node.
 
 use neo_api::{Durability, NodeState, PartitionTable, Reign, Tid, WriteBatch, WriteOp};
-use neo_proto::{ClusterIdentity, ConnId, Effects, ErrorCode, Message, NodeInfo, Packet, Recovery};
+use neo_proto::{
+    ClusterIdentity, ConnId, Effects, ErrorCode, Message, NodeInfo, Packet, Recovery, shown,
+};
 
 use super::clients::Verdict;
 use super::effect::{IMPORT_TID, OID_MARK, REIGN, StorageEvent};
@@ -63,7 +65,7 @@ impl StorageCore {
                 message,
             } => self.end(out, Some(message)),
             Packet::Error { code, message } => {
-                tracing::warn!(%code, message, "the master refuses this node");
+                tracing::warn!(%code, words = shown(&message), "the master refuses this node");
                 self.drop_conn(now, out, conn, "refused by the master");
             }
             other => {
@@ -204,6 +206,7 @@ impl StorageCore {
         match verdict {
             Verdict::Wait => {}
             Verdict::Refuse(asker, (code, message)) => {
+                tracing::info!(words = message, "refused a node");
                 out.send(asker.conn, asker.id, Packet::Error { code, message });
                 out.close(asker.conn, "not accepted");
             }
