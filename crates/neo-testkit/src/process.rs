@@ -38,19 +38,14 @@ impl Process {
         }
     }
 
-    /// Adds arguments, from the next start on.
-    pub fn add_arguments<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) {
-        self.arguments
-            .extend(arguments.into_iter().map(str::to_owned));
-    }
-
-    /// Runs it under another program (`strace -f ...`), from the next start on.
-    pub fn wrap(&mut self, wrapper: &str, arguments: &[&str]) {
-        let inner = std::mem::replace(&mut self.program, PathBuf::from(wrapper));
-        let mut all: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
-        all.push(inner.display().to_string());
-        all.append(&mut self.arguments);
-        self.arguments = all;
+    /// Gives an option that it has another value, from the next start on.
+    ///
+    /// # Panics
+    /// When it does not have the option.
+    pub fn set_option(&mut self, option: &str, value: &str) {
+        let at = self.arguments.iter().position(|a| a == option);
+        let value_at = at.expect("the option is one that it was made with") + 1;
+        value.clone_into(&mut self.arguments[value_at]);
     }
 
     /// Starts it.
@@ -259,14 +254,14 @@ impl ProcessCluster {
         master.start()?;
         let master_address = listening(&mut master)?;
         // From now on at the port that the others know.
-        master.arguments[3] = master_address.to_string();
+        master.set_option("-b", &master_address.to_string());
 
         let masters = master_address.to_string();
         let arguments = text(&["-c", CLUSTER, "-m", &masters, "-b", "127.0.0.1:0"]);
         let mut admin = Process::new(program("neoadmin"), arguments, log("admin"));
         admin.start()?;
         let admin_address = listening(&mut admin)?;
-        admin.arguments[5] = admin_address.to_string();
+        admin.set_option("-b", &admin_address.to_string());
 
         let mut storages = Vec::new();
         for n in 1..=options.storages {

@@ -134,7 +134,7 @@ impl Disk {
         if self.writing.is_some() {
             return None;
         }
-        let (batch, durability) = self.persister.next()?;
+        let (batch, durability) = self.persister.next_group()?;
         let result = run_ready(self.backend.apply(batch.clone(), Durability::Buffered));
         self.writing = Some(Writing {
             batch,

@@ -84,6 +84,8 @@ pub enum InFlight {
     Lost,
     /// It arrives, then the end is seen.
     Delivered,
+    /// Of a cut: it arrives just before the end is seen, when the other end has long given up.
+    Late,
 }
 
 /// Something bad.

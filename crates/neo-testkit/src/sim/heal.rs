@@ -38,18 +38,23 @@ impl World {
         if self.cluster_state() != Some(ClusterState::Running) {
             return false;
         }
-        let readable = self
-            .partition_table()
-            .map(neo_api::PartitionTable::readable_nodes)
-            .unwrap_or_default();
-        self.names().filter(|name| self.is_up(*name)).all(|name| {
-            let must_serve = match name {
-                Name::Master(_) => false,
-                Name::Storage(_) => self.nid(name).is_some_and(|nid| readable.contains(&nid)),
-                Name::Client(_) => true,
-            };
-            !must_serve || self.is_serving(name)
+        let mut waits = self
+            .names()
+            .filter(|name| self.is_up(*name) && !self.is_serving(*name));
+        waits.all(|name| match name {
+            Name::Master(_) => true,
+            Name::Storage(_) => !self.is_readable(name),
+            Name::Client(_) => false,
         })
+    }
+
+    /// Whether a storage node has a readable cell in the table that the primary goes by.
+    #[must_use]
+    pub fn is_readable(&self, name: Name) -> bool {
+        let nid = self.nid(name);
+        let rows = self.partition_table().map(|table| &table.rows);
+        let mut cells = rows.into_iter().flatten().flatten();
+        cells.any(|cell| Some(cell.nid) == nid && cell.state.is_readable())
     }
 
     /// Runs until the cluster is RUNNING.
@@ -66,6 +71,9 @@ impl World {
     /// When it does not get there.
     pub fn heal(&mut self) -> Result<(), Stuck> {
         self.start_all();
+        // A connection that one end believes in takes as long to end as silence is borne.
+        let noticed = "rid of connections that are only half there";
+        self.run_until(noticed, PATIENCE, |world| !world.has_half_open_links())?;
         self.wait_running()?;
         self.settle(PATIENCE)
     }

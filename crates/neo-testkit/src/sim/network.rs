@@ -129,6 +129,11 @@ impl Link {
         !self.dialer.open && !self.listener.open
     }
 
+    /// Whether one end, and only one, believes that it is connected.
+    pub(super) const fn is_half_open(&self) -> bool {
+        self.dialer.open != self.listener.open && self.listener.conn.is_some()
+    }
+
     pub(super) fn joins(&self, a: Name, b: Name) -> bool {
         let ends = (self.dialer.node, self.listener.node);
         ends == (a, b) || ends == (b, a)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use neo_api::{Address, Instant, Now, UnixMicros};
 use neo_client::core::{self as client, ClientCore};
-use neo_master::core::MasterCore;
+use neo_master::MasterCore;
 use neo_proto::{ConnId, Core, Endpoint, Output};
 use neo_storage::{Done, Job, StorageCore, StorageEvent};
 

@@ -1,7 +1,7 @@
 //! What happened, in order: readable when a test fails, a number to compare two runs by.
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use neo_api::Checksum;
@@ -12,7 +12,7 @@ use super::name::Name;
 /// Most entries that are kept to be shown.
 const ENTRIES_MAX: usize = 4000;
 /// A message is shown up to here.
-const SHOWN_CHARS_MAX: usize = 400;
+const SHOWN_CHARS_MAX: usize = 200;
 
 #[derive(Debug, Clone)]
 enum Entry {
@@ -35,6 +35,17 @@ impl Trace {
     #[must_use]
     pub const fn hash(&self) -> u64 {
         self.hash
+    }
+
+    /// The last so many entries, one a line.
+    #[must_use]
+    pub fn tail(&self, entries: usize) -> String {
+        let skipped = self.entries.len().saturating_sub(entries);
+        let mut text = String::new();
+        for entry in self.entries.iter().skip(skipped) {
+            let _ = writeln!(text, "{}", Line(entry));
+        }
+        text
     }
 
     pub(super) fn message(
@@ -77,21 +88,32 @@ impl fmt::Display for Trace {
         if self.dropped > 0 {
             writeln!(f, "({} earlier entries are not shown)", self.dropped)?;
         }
-        for (at, point, entry) in &self.entries {
-            let (secs, micros) = (at / 1_000_000_000, at / 1000 % 1_000_000);
-            write!(f, "{secs:4}.{micros:06} ")?;
-            match point {
-                Some(point) => write!(f, "#{point:<4} ")?,
-                None => write!(f, "      ")?,
-            }
-            match entry {
-                Entry::Message { from, to, frame } => {
-                    writeln!(f, "{from} -> {to}  {}", Shown(frame))?;
-                }
-                Entry::Note(note) => writeln!(f, "{note}")?,
-            }
+        for entry in &self.entries {
+            writeln!(f, "{}", Line(entry))?;
         }
         writeln!(f, "trace hash {:016x}", self.hash)
+    }
+}
+
+/// An entry in words.
+struct Line<'a>(&'a (u64, Option<u64>, Entry));
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, point, entry) = self.0;
+        let (secs, micros) = (at / 1_000_000_000, at / 1000 % 1_000_000);
+        write!(f, "{secs:4}.{micros:06} ")?;
+        match point {
+            Some(point) => write!(f, "#{point:<4} ")?,
+            None => write!(f, "      ")?,
+        }
+        match entry {
+            Entry::Message { from, to, frame } => write!(f, "{from} -> {to}  {}", Shown(frame)),
+            Entry::Note(note) => match note.char_indices().nth(SHOWN_CHARS_MAX) {
+                Some((cut, _)) => write!(f, "{}...", &note[..cut]),
+                None => write!(f, "{note}"),
+            },
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use neo_api::{ClusterState, NodeId, Now, PartitionTable};
 use neo_client::core::{self as client, ClientCore};
-use neo_master::core::MasterCore;
+use neo_master::MasterCore;
 use neo_proto::{ConnId, Endpoint};
 use neo_storage::{Job, StorageCore, StorageEvent};
 
@@ -274,6 +274,11 @@ impl World {
         masters.find_map(MasterCore::partition_table)
     }
 
+    /// Whether one end of a connection still believes in it, when the other end does not.
+    pub(super) fn has_half_open_links(&self) -> bool {
+        self.links.iter().any(Link::is_half_open)
+    }
+
     fn place(&self, name: Name) -> &Place {
         self.places.get(&name).expect("a node of this world")
     }
@@ -375,7 +380,7 @@ impl World {
     }
 
     /// Tells a master something, as the process around it would.
-    pub fn command_master(&mut self, name: Name, command: neo_master::core::Command) {
+    pub fn command_master(&mut self, name: Name, command: neo_master::Command) {
         let now = self.now;
         let place = self.place_mut(name);
         let moment = place.now(now);
@@ -478,6 +483,18 @@ impl World {
                 link.to(side).queue.clear();
                 link.to(side.other()).queue.clear();
             }
+            if in_flight == InFlight::Late {
+                let mut late = Vec::new();
+                for (at, _) in &mut link.to(side.other()).queue {
+                    *at = (*at).max(now + gap);
+                    late.push(*at);
+                }
+                for at in late {
+                    let side = side.other();
+                    self.push(at, Happening::Arrival { link: id, side });
+                }
+            }
+            let link = &mut self.links[id.0];
             // Nothing that is sent from now on arrives.
             link.to(side).lost = true;
             link.to(side.other()).lost = true;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,32 +14,48 @@ use neo_testkit::sim::{
 };
 
 /// A cluster's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) storages: u8,
     pub(crate) replicas: u32,
+    /// Changes anything else.
+    pub(crate) tune: fn(&mut WorldSettings),
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            storages, replicas, ..
+        } = self;
+        write!(f, "{storages} storages, {replicas} replicas")
+    }
 }
 
 impl Shape {
     pub(crate) const ONE: Self = Self {
         storages: 1,
         replicas: 0,
+        tune: |_| {},
     };
     pub(crate) const REPLICATED: Self = Self {
         storages: 2,
         replicas: 1,
+        tune: |_| {},
     };
     pub(crate) const SPLIT: Self = Self {
         storages: 2,
         replicas: 0,
+        tune: |_| {},
     };
 
     pub(crate) fn settings(self) -> WorldSettings {
-        WorldSettings {
+        let mut settings = WorldSettings {
             storages: self.storages,
             replicas: self.replicas,
             ..WorldSettings::default()
-        }
+        };
+        (self.tune)(&mut settings);
+        settings
     }
 }
 
@@ -123,36 +140,50 @@ impl fmt::Display for Counts {
     }
 }
 
+/// How long the others have to deal with a loss before what crashed is started again.
+const DEALT_WITH: Duration = Duration::from_secs(4);
+
 /// What the struck script reports.
 type Struck = Handle<Result<(), Error>>;
 
-/// Runs every case on as many threads as there are processors.
-pub(crate) fn in_parallel(cases: &[Case], run: fn(&Case) -> Result<Counts, String>) -> Counts {
+/// Runs every case.
+pub(crate) fn in_parallel(cases: &[Case]) -> Counts {
+    match run_all(cases) {
+        Ok(counts) => counts,
+        Err(failed) => panic!("{failed}"),
+    }
+}
+
+/// Runs every case on as many threads as there are processors, until one fails.
+pub(crate) fn run_all(cases: &[Case]) -> Result<Counts, String> {
     let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let work = || {
         let mut counts = Counts::default();
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = catch_unwind(AssertUnwindSafe(|| run(case)));
+            let result = catch_unwind(AssertUnwindSafe(|| case.run()));
             let result = result.unwrap_or_else(|_| Err("a panic, see above".to_owned()));
             match result {
                 Ok(one) => counts.add(one),
-                Err(wrong) => panic!("{case}\n{wrong}"),
+                Err(wrong) => {
+                    next.store(cases.len(), Ordering::Relaxed);
+                    let mut failed = failed.lock().unwrap();
+                    failed.get_or_insert_with(|| format!("{case}\n{wrong}"));
+                }
             }
         }
         counts
     };
-    std::thread::scope(|scope| {
+    let total = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut total = Counts::default();
         for worker in workers {
-            match worker.join() {
-                Ok(counts) => total.add(counts),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            total.add(worker.join().expect("panics of cases are caught"));
         }
         total
-    })
+    });
+    failed.into_inner().unwrap().map_or(Ok(total), Err)
 }
 
 /// A world with one committed transaction: the four first oids have a revision.
@@ -293,7 +324,8 @@ impl Case {
         let first = self.plan.len().saturating_sub(1);
         match self.restart {
             Restart::Later => {
-                world.settle(PATIENCE).map_err(|stuck| stuck.to_string())?;
+                // Whoever can't go on tries for ever: that is no quiet.
+                drop(world.settle(DEALT_WITH));
             }
             Restart::AtOnce => {
                 let struck = world.run_until("the fault", PATIENCE, |world| {
@@ -320,7 +352,7 @@ impl Case {
     pub(crate) fn run(&self) -> Result<Counts, String> {
         let (mut world, oids, script) = self.strike();
         let result = self.finish(&mut world, oids, &script);
-        result.map_err(|wrong| format!("{wrong}\n{}\n{wrong}", world.trace()))
+        result.map_err(|wrong| format!("{}{wrong}", world.trace().tail(200)))
     }
 
     fn finish(&self, world: &mut World, oids: Vec<Oid>, script: &Struck) -> Result<Counts, String> {
@@ -333,6 +365,7 @@ impl Case {
                 script.is_done()
             });
             told.map_err(|stuck| stuck.to_string())?;
+            world.settle(PATIENCE).map_err(|stuck| stuck.to_string())?;
         }
         let counts = self.count(world);
         world
