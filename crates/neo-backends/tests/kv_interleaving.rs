@@ -1,6 +1,8 @@
 //! A read over a key-value engine sees all of a batch or nothing of it, wherever between two of
 //! its calls the batch comes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};

@@ -326,7 +326,7 @@ mod tests {
     fn transaction(n: usize) -> TransactionRecord {
         TransactionRecord {
             tid: Tid(1),
-            txn: (n % 2 == 0).then_some(TxnId {
+            txn: n.is_multiple_of(2).then_some(TxnId {
                 reign: Reign(3),
                 ttid: Tid(4),
             }),
@@ -336,7 +336,7 @@ mod tests {
                 extension: Bytes::from_static(b"}."),
             },
             oids: (0..n as u64).map(Oid).collect(),
-            packed: n % 3 == 0,
+            packed: n.is_multiple_of(3),
         }
     }
 

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use neo_api::BackendResult;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::{debug, warn};
 
-use super::SqliteSettings;
 use super::error::Doing;
 use super::schema;
+use super::{Broken, SqliteSettings};
 use crate::worker::Worker;
 
 /// With this much in the log, its pages are moved.
@@ -36,6 +36,7 @@ pub(super) struct Checkpoints {
     moving: Arc<AtomicBool>,
     /// The mover has run, so that the rest is little.
     moved: Arc<AtomicBool>,
+    broken: Arc<Broken>,
 }
 
 impl Checkpoints {
@@ -44,6 +45,7 @@ impl Checkpoints {
         writer: &mut Connection,
         path: &Path,
         settings: &SqliteSettings,
+        broken: &Arc<Broken>,
         threads: bool,
     ) -> BackendResult<Self> {
         let pages = Arc::new(AtomicU64::new(0));
@@ -65,35 +67,36 @@ impl Checkpoints {
             pages,
             moving: Arc::default(),
             moved: Arc::default(),
+            broken: Arc::clone(broken),
         })
     }
 
     /// To be called between two commits.
     ///
-    /// Its errors are no one's: what was committed is in the log, and safe; a disk that fails
-    /// says so at the next commit.
+    /// Its errors are not those of the commit, which is in the log.
     pub(super) fn after_commit(&self, writer: &Connection) {
         let bytes = self
             .pages
             .load(Ordering::Relaxed)
             .saturating_mul(self.page_bytes);
         if self.moved.swap(false, Ordering::Acquire) {
-            run(writer, "PASSIVE");
+            run(writer, "PASSIVE", &self.broken);
         } else if bytes >= LOG_BYTES_MAX {
             debug!(bytes, "the log is too long: the writer waits");
-            run(writer, "FULL");
+            run(writer, "FULL", &self.broken);
         } else if bytes >= LOG_BYTES {
             let Some(mover) = &self.mover else {
-                run(writer, "PASSIVE");
+                run(writer, "PASSIVE", &self.broken);
                 return;
             };
             if self.moving.swap(true, Ordering::Acquire) {
                 return;
             }
             let (moving, moved) = (Arc::clone(&self.moving), Arc::clone(&self.moved));
+            let broken = Arc::clone(&self.broken);
             // Nobody waits for it; its errors are told by `run`.
             drop(mover.submit(move |conn| {
-                run(conn, "PASSIVE");
+                run(conn, "PASSIVE", &broken);
                 moved.store(true, Ordering::Release);
                 moving.store(false, Ordering::Release);
             }));
@@ -115,7 +118,10 @@ fn open(path: &Path, settings: &SqliteSettings) -> BackendResult<Connection> {
 
 /// Moves pages: `PASSIVE` what it can without waiting, `FULL` all, `TRUNCATE` all, and empties
 /// the log.
-pub(super) fn run(conn: &Connection, mode: &str) {
+///
+/// What can't be moved stays in the log. But when a sync of the log fails, the buffered batches in
+/// it may be lost although a later sync succeeds: that ends the backend, as a failed commit does.
+pub(super) fn run(conn: &Connection, mode: &str, broken: &Broken) {
     let moved = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
         Ok((
             row.get::<_, i64>(0)?,
@@ -125,6 +131,9 @@ pub(super) fn run(conn: &Connection, mode: &str) {
     });
     match moved {
         Ok((busy, pages, moved)) => debug!(mode, busy, pages, moved, "moved pages of the log"),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => {
+            broken.set(format!("the pages of the log could not be moved: {error}"));
+        }
         Err(error) => warn!(%error, "the pages of the log could not be moved"),
     }
 }

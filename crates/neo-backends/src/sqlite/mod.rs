@@ -32,6 +32,7 @@ use neo_api::{
     Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
 };
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
 use crate::limits;
 use crate::worker::Worker;
@@ -124,6 +125,13 @@ pub struct SqliteBackend {
 struct Broken(OnceLock<String>);
 
 impl Broken {
+    /// From now on every call is refused: whether the last batches are on the disk is unknown, and
+    /// a system that failed to sync may say next time that it did.
+    fn set(&self, why: String) {
+        error!(why, "the database is closed until it is opened again");
+        let _ = self.0.set(why);
+    }
+
     fn check(&self) -> BackendResult<()> {
         match self.0.get() {
             None => Ok(()),

@@ -20,8 +20,9 @@ const APPLICATION_ID: i64 = 0x6e65_6f31;
 /// In the header of the file as its `user_version`.
 const VERSION: i64 = 1;
 
-/// Bytes of a page.
-pub(super) const PAGE_BYTES: u64 = 8192;
+/// Bytes of a page: what a small commit dirties is logged by whole pages, and values of 4 KiB,
+/// which overflow into a page of their own, take less of the file than with pages of 8 or 16 KiB.
+const PAGE_BYTES: u64 = 4096;
 
 const TABLES: &str = "
 -- Numbers about the database: clean (it was closed), synced (see `Writer`); np, replicas, reign

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use neo_api::{BackendResult, Durability, WriteBatch};
 use rusqlite::{CachedStatement, Connection, ErrorCode};
-use tracing::error;
 
 use super::checkpoint::{self, Checkpoints};
 use super::error::{self, Doing};
@@ -38,7 +37,7 @@ impl Writer {
         let lock = FileLock::acquire(&path)?;
         let mut conn = schema::open_writer(&path, settings)?;
         schema::begin_use(&mut conn, &path, settings)?;
-        let checkpoints = Checkpoints::new(&mut conn, &path, settings, threads)?;
+        let checkpoints = Checkpoints::new(&mut conn, &path, settings, broken, threads)?;
         Ok(Self {
             conn,
             checkpoints,
@@ -104,7 +103,7 @@ impl Writer {
             // The log has no commit mark: what was written of it is overwritten.
             self.roll_back();
         } else {
-            self.break_down(&format!("a commit failed: {error}"));
+            self.broken.set(format!("a commit failed: {error}"));
         }
         Err(error::error("committing", error))
     }
@@ -115,15 +114,9 @@ impl Writer {
             return;
         }
         if let Err(error) = self.conn.execute_batch("ROLLBACK") {
-            self.break_down(&format!("a batch could not be undone: {error}"));
+            self.broken
+                .set(format!("a batch could not be undone: {error}"));
         }
-    }
-
-    /// From now on every call is refused: whether the last batch is on the disk is unknown, and
-    /// a system that failed to sync may say next time that it did.
-    fn break_down(&self, why: &str) {
-        error!(database = %self.settings.path.display(), why, "closed: open it again");
-        let _ = self.broken.0.set(why.to_owned());
     }
 
     /// The last that is done before the connection is closed.
@@ -131,8 +124,8 @@ impl Writer {
         self.broken.check()?;
         schema::set_synchronous(&self.conn, &self.settings, true)?;
         schema::set_clean(&self.conn, true)?;
-        checkpoint::run(&self.conn, "TRUNCATE");
-        Ok(())
+        checkpoint::run(&self.conn, "TRUNCATE", &self.broken);
+        self.broken.check()
     }
 
     fn statement(&self, sql: &str) -> BackendResult<CachedStatement<'_>> {
