@@ -167,7 +167,7 @@ impl<C: Core> Endpoint<C> {
             (None, None) => "no stream".to_owned(),
         };
         if is_odd {
-            peer.span.in_scope(|| info!(reason, "disconnected"));
+            peer.span.in_scope(|| info!(%reason, "disconnected"));
         }
         self.lost(now, conn, reason);
     }
@@ -304,7 +304,7 @@ impl<C: Core> Endpoint<C> {
             };
             let reason = format!("{what} within {}", Seconds(max));
             if peer.is_accepted() {
-                peer.span.in_scope(|| info!(reason, "disconnected"));
+                peer.span.in_scope(|| info!(%reason, "disconnected"));
             }
             self.outputs.push_back(Output::Close { conn, abort: true });
             self.lost(now, conn, reason);
@@ -394,7 +394,9 @@ impl<C: Core> Endpoint<C> {
         let (known_as, span) = (peer.known_as(), peer.span.clone());
         if error.is_protocol() {
             span.in_scope(|| warn!(reason = %error, "disconnected"));
-        } else if matches!(known_as, KnownAs::Stranger) {
+        } else if matches!(known_as, KnownAs::Stranger)
+            || matches!(error, SessionError::Peer { .. })
+        {
             span.in_scope(|| info!(reason = %error, "disconnected"));
         }
         self.retire(now, conn, error.is_dead());

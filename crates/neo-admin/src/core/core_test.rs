@@ -416,12 +416,22 @@ fn nonsense_closes_its_connection_only() {
     ));
     let effects = node.message(MASTER, 99, Packet::AnswerImport {});
     assert!(matches!(effects[0], Effect::Close { conn: MASTER, .. }));
-    // Connections are bounded.
+}
+
+#[test]
+fn a_crowd_that_asks_nothing_keeps_no_operator_out() {
     let mut node = Node::up();
-    let mut closed = 0;
-    for n in 0..100 {
+    // This one waits for the primary.
+    node.message(CTL, 3, Packet::AskLastIds {});
+    let mut closed = Vec::new();
+    for n in 0..=CONTROLS_MAX as u64 {
         let (conn, from) = (ConnId(100 + n), Address::new("ctl", 5));
-        closed += node.input(Input::Accepted { conn, from }).len();
+        for effect in node.input(Input::Accepted { conn, from }) {
+            match effect {
+                Effect::Close { conn, .. } => closed.push(conn),
+                other => panic!("{other:?}"),
+            }
+        }
     }
-    assert_eq!(closed, 100 + 1 - CONTROLS_MAX);
+    assert_eq!(closed, [ConnId(100), ConnId(101)]);
 }

@@ -18,8 +18,9 @@ use tracing::{info, warn};
 use self::link::{Link, Stage};
 use self::view::View;
 
-/// Most control connections at once.
-const CONTROLS_MAX: usize = 64;
+/// Most control connections at once; one more takes the place of the one that waits for nothing
+/// for the longest time, so that a crowd of silent ones keeps no operator out.
+const CONTROLS_MAX: usize = 256;
 
 /// Most commands that wait for the primary at once.
 const RELAYS_MAX: usize = 256;
@@ -345,6 +346,25 @@ impl AdminCore {
         }
     }
 
+    fn accepted(&mut self, conn: ConnId, out: &mut Out) {
+        if self.controls.len() >= CONTROLS_MAX {
+            let waits = |control: &ConnId| self.relays.values().any(|r| r.control == *control);
+            let idle = self
+                .controls
+                .iter()
+                .copied()
+                .find(|control| !waits(control));
+            let Some(idle) = idle else {
+                warn!("too many control connections: refusing one");
+                return out.close(conn, "too many control connections");
+            };
+            warn!("too many control connections: closing one that asked nothing");
+            self.controls.remove(&idle);
+            out.close(idle, "too many control connections");
+        }
+        self.controls.insert(conn);
+    }
+
     fn connected(&mut self, token: neo_proto::ConnectToken, conn: ConnId, out: &mut Out) {
         let id = self.next_id();
         if self.link.connected(token, conn, id) {
@@ -397,14 +417,7 @@ impl Core for AdminCore {
                     self.link.lost(now.mono);
                 }
             }
-            Input::Accepted { conn, from } => {
-                if self.controls.len() < CONTROLS_MAX {
-                    self.controls.insert(conn);
-                } else {
-                    warn!(%from, "too many control connections");
-                    out.close(conn, "too many control connections");
-                }
-            }
+            Input::Accepted { conn, .. } => self.accepted(conn, out),
             Input::Closed { conn, reason } => {
                 self.controls.remove(&conn);
                 if self.link.conn() == Some(conn) {
