@@ -60,7 +60,7 @@ pub fn neosimple() -> ExitCode {
     };
     logging::start(Level::Warn, args.verbose);
     match block_on(simple::run(&args)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => report::fail("neosimple", &error),
     }
 }

@@ -30,6 +30,9 @@ pub async fn export(
         Writer::create(destination)?
     };
     let from = writer.last_tid().map_or(Some(Tid::ZERO), Tid::checked_next);
+    if let Some(there) = writer.last_tid() {
+        progress.say(&format!("going on after transaction {there}"));
+    }
     let mut copied = Copied::default();
     let mut all = client.iterate(from.unwrap_or(Tid::MAX)..=last).await?;
     let mut started = false;

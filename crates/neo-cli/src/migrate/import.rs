@@ -34,10 +34,10 @@ pub async fn import(
     if there != Tid::ZERO {
         check_same(client, &mut reader, there, source).await?;
         if reader.last_tid()? == Some(there) {
-            tracing::info!("{} is imported already", source.display());
+            progress.say(&format!("{} is imported already", source.display()));
             return Ok(Copied::default());
         }
-        tracing::info!("going on with the import after {there}");
+        progress.say(&format!("going on after transaction {there}"));
         reader.seek_after(there)?;
     }
     let mut import = client.import().await?;

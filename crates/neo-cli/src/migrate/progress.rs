@@ -52,6 +52,13 @@ impl Progress {
         }
     }
 
+    /// Says something beside.
+    pub(super) fn say(&self, text: &str) {
+        if !matches!(self.shown, Shown::Quiet) {
+            eprintln!("{text}");
+        }
+    }
+
     /// The copy starts at `from`, and ends at `to`, in whatever unit.
     pub(super) fn start(&mut self, from: u64, to: u64) {
         let now = Instant::now();

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use neo_backends::Engine;
 
 use super::args::SimpleArgs;
-use crate::config::{FromValue, Ini};
+use crate::config::{ConfigError, FromValue, Ini};
 
 /// Where a cluster's directory is, unless one is named.
 const DEFAULT_DIR: &str = "neo-data";
@@ -235,7 +235,7 @@ impl ClusterPlan {
     }
 
     /// Whether what is asked is what the cluster is.
-    fn check(&self, args: &SimpleArgs, file: &Path) -> anyhow::Result<()> {
+    fn check(&self, args: &SimpleArgs, file: &Path) -> Result<(), ConfigError> {
         let text = |value: Option<u32>| value.map(|value| value.to_string());
         let lower = |name: &str| name.to_lowercase();
         let same_adapter = args.adapter.as_deref().map(lower) == Some(lower(&self.adapter));
@@ -256,11 +256,11 @@ impl ClusterPlan {
             if let Some(given) = given
                 && given != remembered
             {
-                bail!(
+                return Err(ConfigError::Usage(format!(
                     "{option} {given} contradicts {}: the cluster was created with {remembered}; \
                      leave {option} out, or give another --dir",
                     file.display()
-                );
+                )));
             }
         }
         Ok(())

@@ -9,13 +9,15 @@ pub(crate) mod child;
 pub mod memory;
 mod nodes;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use neo_admin::Control;
 use neo_api::{Address, ClusterState};
 use neo_backends::Engine;
@@ -27,7 +29,7 @@ use tokio::time::Instant;
 use self::args::SimpleArgs;
 use self::memory::{ClusterDir, ClusterPlan};
 use self::nodes::{NodePlan, Nodes};
-use crate::config::NodeKind;
+use crate::config::{ConfigError, NodeKind};
 use crate::migrate::{self, Progress};
 use crate::node::run::NodeEvent;
 use crate::programs::block_on;
@@ -45,11 +47,11 @@ const STILL: Duration = Duration::from_secs(5);
 const MASTER: &str = "master";
 const ADMIN: &str = "admin";
 
-/// Runs a cluster until it is told to stop.
+/// Runs a cluster until it is told to stop. A failure of a node is told at once, on stderr.
 ///
 /// # Errors
-/// When it cannot be started, or a node fails.
-pub async fn run(args: &SimpleArgs) -> anyhow::Result<()> {
+/// When it cannot be started, or fails in another way.
+pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     if let Some(file) = &args.import {
         // Before anything is made: the file may not be what it should.
@@ -66,24 +68,30 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<()> {
         master: None,
         admin: None,
         state: None,
+        listening: BTreeSet::new(),
     };
     let served = cluster.serve(args, &mut signals).await;
-    let stopped = match &served {
+    match served {
         // There is nobody left to stop.
-        Ok(End::Stopped) => Ok(()),
-        Ok(End::Signal) => cluster.stop(&mut signals).await,
-        Err(error) => {
-            if cluster.nodes.running().next().is_some() {
-                eprintln!("neosimple: {error:#}; stopping the other nodes");
-            }
-            cluster.stop(&mut signals).await
+        Ok(End::Stopped) => Ok(ExitCode::SUCCESS),
+        Ok(End::Signal) => {
+            cluster.stop(&mut signals).await?;
+            Ok(ExitCode::SUCCESS)
         }
-    };
-    served.and(stopped)
+        Err(error) if cluster.nodes.running().next().is_none() => Err(error),
+        Err(error) => {
+            // Stopping may take its time.
+            eprintln!("neosimple: {error:#}; stopping the other nodes");
+            if let Err(error) = cluster.stop(&mut signals).await {
+                eprintln!("neosimple: {error:#}");
+            }
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// Whether a plan can be.
-fn check(plan: &ClusterPlan) -> anyhow::Result<Engine> {
+fn check(plan: &ClusterPlan) -> Result<Engine, ConfigError> {
     let ClusterPlan {
         masters,
         storages,
@@ -91,22 +99,27 @@ fn check(plan: &ClusterPlan) -> anyhow::Result<Engine> {
         adapter,
         ..
     } = plan;
-    ensure!(
-        *masters == 1,
-        "--masters {masters}: there can be one master only in this version"
-    );
-    ensure!(
-        replicas < storages,
-        "--replicas {replicas}: that needs {} storage nodes, and there are {storages} (--storages)",
-        replicas + 1
-    );
+    let wrong = |problem| Err(ConfigError::Usage(problem));
+    if *masters != 1 {
+        return wrong(format!(
+            "--masters {masters}: there can be one master only in this version"
+        ));
+    }
+    if replicas >= storages {
+        return wrong(format!(
+            "--replicas {replicas}: that needs {} storage nodes, and there are {storages} \
+             (--storages)",
+            replicas + 1
+        ));
+    }
     let engine: Engine = adapter
         .parse()
-        .map_err(|error| anyhow!("--adapter: {error}"))?;
-    ensure!(
-        engine.is_available(),
-        "--adapter: the adapter {engine} is not available in this version"
-    );
+        .map_err(|error| ConfigError::Usage(format!("--adapter: {error}")))?;
+    if !engine.is_available() {
+        return wrong(format!(
+            "--adapter: the adapter {engine} is not available in this version"
+        ));
+    }
     Ok(engine)
 }
 
@@ -127,6 +140,8 @@ struct Cluster {
     master: Option<Address>,
     admin: Option<Address>,
     state: Option<ClusterState>,
+    /// Nodes that have started.
+    listening: BTreeSet<String>,
 }
 
 impl Cluster {
@@ -272,15 +287,18 @@ impl Cluster {
 
     fn event(&mut self, name: &str, event: NodeEvent) -> anyhow::Result<Turn> {
         match event {
-            NodeEvent::Listening(address) => match name {
-                MASTER => self.master = Some(address),
-                ADMIN => {
-                    self.plan.admin_port = Some(address.port());
-                    self.admin = Some(address);
-                    self.dir.remember(&self.plan)?;
+            NodeEvent::Listening(address) => {
+                self.listening.insert(name.to_owned());
+                match name {
+                    MASTER => self.master = Some(address),
+                    ADMIN => {
+                        self.plan.admin_port = Some(address.port());
+                        self.admin = Some(address);
+                        self.dir.remember(&self.plan)?;
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
             NodeEvent::Status(status) => {
                 if status.state.is_some() {
                     self.state = status.state;
@@ -296,7 +314,10 @@ impl Cluster {
                     self.nodes.stop_all();
                 }
             }
-            NodeEvent::Ended(Err(reason)) => bail!("{name} died: {reason}"),
+            NodeEvent::Ended(Err(reason)) if self.listening.contains(name) => {
+                bail!("{name} died: {reason}")
+            }
+            NodeEvent::Ended(Err(reason)) => bail!("{name} cannot start: {reason}"),
         }
         Ok(Turn::Event)
     }
@@ -342,6 +363,9 @@ impl Cluster {
             }
         };
         drop(word);
+        if matches!(end, Ok(Some(End::Signal))) {
+            eprintln!("neosimple: the import is interrupted: the same command goes on with it");
+        }
         // A client that has lost its cluster may wait for it to come back: it is not waited for.
         if matches!(end, Ok(None) | Ok(Some(End::Signal))) {
             let _ = thread.join();

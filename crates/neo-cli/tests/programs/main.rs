@@ -1,0 +1,9 @@
+//! The real programs, as an operator runs them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod harness;
+mod migrate;
+mod nodes;
+mod simple;
+mod usage;

@@ -1,0 +1,297 @@
+//! A database of ZODB's into a cluster, and back.
+
+use std::path::{Path, PathBuf};
+
+use neo_api::{Oid, Tid, TransactionMeta};
+use neo_backends::filestorage::{Data, NewData, Reader, Status, Tail, Writer};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::harness::{Running, Simple, run, run_err, run_ok, testdata};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A file as its manifest would say it.
+fn manifest(path: &Path) -> Vec<Value> {
+    let mut reader = Reader::open(path).unwrap();
+    let mut lines = Vec::new();
+    while let Some(transaction) = reader.next_transaction().unwrap() {
+        let mut records = Vec::new();
+        while let Some(record) = reader.next_record().unwrap() {
+            let (data_tid, data) = match &record.data {
+                Data::Data(data) => (None, Some(data)),
+                Data::BackPointer { data_tid, data } => (Some(*data_tid), Some(data)),
+                Data::Deleted { data_tid } => (*data_tid, None),
+            };
+            records.push(json!([
+                record.oid.to_string(),
+                data_tid.map(|tid| tid.to_string()),
+                data.map(|data| data.len()),
+                data.map(|data| hex(&Sha256::digest(data))),
+            ]));
+        }
+        lines.push(json!({
+            "tid": transaction.tid.to_string(),
+            "status": if transaction.status == Status::Packed { "p" } else { " " },
+            "user": hex(&transaction.meta.user),
+            "description": hex(&transaction.meta.description),
+            "extension": hex(&transaction.meta.extension),
+            "records": records,
+        }));
+    }
+    assert_eq!(reader.tail(), Some(Tail::Clean));
+    lines
+}
+
+fn expected(name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(testdata(&format!("{name}.jsonl"))).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A file of `transactions`, of some objects each.
+fn make_file(path: &Path, transactions: u64) {
+    let mut writer = Writer::create(path).unwrap();
+    let data: Vec<u8> = (0..5000u32)
+        .flat_map(|n| (n.wrapping_mul(n) ^ 77).to_be_bytes())
+        .collect();
+    for n in 0..transactions {
+        let meta = TransactionMeta {
+            user: "somebody".into(),
+            description: format!("change {n}").into(),
+            extension: Default::default(),
+        };
+        writer
+            .begin(Tid(0x040d_2bd6_0000_0000 + n), Status::Normal, &meta)
+            .unwrap();
+        for oid in 0..10 {
+            let from = (n * 10 + oid) as usize % 1000;
+            writer
+                .record(Oid(oid), NewData::Data(&data[from..from + 4000]))
+                .unwrap();
+        }
+        writer.finish_transaction().unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn every_database_of_zodb_comes_back_as_it_was() {
+    for (name, mode) in [
+        ("btrees", &[][..]),
+        ("undo", &["--processes"]),
+        ("packed", &["--partitions", "1"]),
+        ("sizes", &["--adapter", "memory"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let source = testdata(&format!("{name}.fs"));
+        let mut args = vec!["--import", text(&source)];
+        args.extend(mode);
+        let cluster = Simple::start(&dir.path().join("data"), &args);
+        let expected = expected(name);
+        let last = expected.last().unwrap()["tid"].as_str().unwrap();
+        assert!(cluster.ctl("print ids").contains(last));
+
+        let copy = dir.path().join("copy.fs");
+        run_ok(
+            "neomigrate",
+            &["-c", "main", "-q", &cluster.masters, text(&copy)],
+        );
+        assert_eq!(manifest(&copy), expected, "{name}");
+        assert_eq!(
+            std::fs::read(&copy).unwrap(),
+            std::fs::read(&source).unwrap(),
+            "{name}"
+        );
+
+        // Once more changes nothing; something else is refused, in both directions.
+        let again = run(
+            "neomigrate",
+            &["-c", "main", text(&source), &cluster.masters],
+        );
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(
+            again.status.success() && said.contains("is imported already"),
+            "{said}"
+        );
+        run_ok(
+            "neomigrate",
+            &["-c", "main", "-q", &cluster.masters, text(&copy)],
+        );
+        assert_eq!(manifest(&copy), expected, "{name}");
+        let other = testdata(if name == "undo" {
+            "packed.fs"
+        } else {
+            "undo.fs"
+        });
+        let error = run_err(
+            "neomigrate",
+            &["-c", "main", text(&other), &cluster.masters],
+            1,
+        );
+        assert!(error.contains("the cluster has other data than"), "{error}");
+        let copy = dir.path().join("other.fs");
+        std::fs::copy(&other, &copy).unwrap();
+        let error = run_err(
+            "neomigrate",
+            &["-c", "main", &cluster.masters, text(&copy)],
+            1,
+        );
+        assert!(error.contains("has other data than the cluster"), "{error}");
+        assert_eq!(
+            std::fs::read(&copy).unwrap(),
+            std::fs::read(&other).unwrap()
+        );
+        cluster.process.stop("TERM");
+    }
+}
+
+#[test]
+fn an_import_goes_on_with_what_was_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let (short, long) = (dir.path().join("short.fs"), dir.path().join("long.fs"));
+    make_file(&short, 10);
+    make_file(&long, 25);
+    let data = dir.path().join("data");
+    let cluster = Simple::start(&data, &["--import", text(&short)]);
+    run_ok(
+        "neomigrate",
+        &["-c", "main", "-q", text(&long), &cluster.masters],
+    );
+    let copy = dir.path().join("copy.fs");
+    run_ok(
+        "neomigrate",
+        &["-c", "main", "-q", &cluster.masters, text(&copy)],
+    );
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&long).unwrap());
+    cluster.process.stop("TERM");
+    // The cluster is ahead of the short file now: that is not what is in it.
+    let error = run_err(
+        "neosimple",
+        &["--dir", text(&data), "--import", text(&short)],
+        1,
+    );
+    assert!(error.contains("the cluster has other data than"), "{error}");
+}
+
+#[test]
+fn an_import_that_is_interrupted_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("big.fs");
+    make_file(&source, 2000);
+    for (signal, mode) in [("INT", &[][..]), ("KILL", &["--processes"]), ("KILL", &[])] {
+        let data = dir.path().join(format!("{signal}{}", mode.len()));
+        let mut args = vec!["--dir", text(&data), "--import", text(&source)];
+        args.extend(mode);
+        let process = Running::start("neosimple", &args);
+        // In the middle: the databases are there, the line is not.
+        wait_until(|| database_bytes(&data) > 4 << 20);
+        process.signal(signal);
+        let (status, said) = process.wait();
+        assert_eq!(status.success(), signal == "INT", "{said}");
+        assert!(
+            signal == "KILL" || said.contains("the import is interrupted"),
+            "{said}"
+        );
+
+        let mut args = vec!["--import", text(&source)];
+        args.extend(mode);
+        let cluster = Simple::start(&data, &args);
+        let copy = dir.path().join("copy.fs");
+        run_ok(
+            "neomigrate",
+            &["-c", "main", "-q", &cluster.masters, text(&copy)],
+        );
+        assert!(std::fs::read(&copy).unwrap() == std::fs::read(&source).unwrap());
+        std::fs::remove_file(copy).unwrap();
+        cluster.process.stop("TERM");
+    }
+}
+
+fn database_bytes(dir: &Path) -> u64 {
+    let files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .map(|all| all.filter_map(Result::ok).map(|e| e.path()).collect())
+        .unwrap_or_default();
+    files
+        .iter()
+        .filter_map(|path| path.metadata().ok())
+        .map(|m| m.len())
+        .sum()
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + super::harness::PATIENCE;
+    while !done() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it does not come to that"
+        );
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_what_came_before_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source.fs");
+    make_file(&source, 20);
+    let whole = std::fs::read(&source).unwrap();
+
+    // Cut in the middle of the last transaction: that one is left out.
+    let cut = dir.path().join("cut.fs");
+    std::fs::write(&cut, &whole[..whole.len() - 1000]).unwrap();
+    let mut cluster = Simple::start(&dir.path().join("cut"), &["--import", text(&cut)]);
+    cluster
+        .process
+        .wait_for("ends in the middle of a transaction");
+    let ids = cluster.ctl("print ids");
+    assert!(ids.contains("last_tid = 0x040d2bd600000012"), "{ids}");
+    cluster.process.stop("TERM");
+
+    // A flipped bit in a record's header: the error names the offset.
+    let flipped = dir.path().join("flipped.fs");
+    let mut bytes = whole.clone();
+    let at = whole.len() / 2 / 40_000 * 40_000;
+    let header = bytes[at..]
+        .windows(8)
+        .position(|w| w == b"somebody")
+        .unwrap()
+        + at;
+    bytes[header - 10] ^= 0x10;
+    std::fs::write(&flipped, &bytes).unwrap();
+    let data = dir.path().join("flipped");
+    let error = run_err(
+        "neosimple",
+        &["--dir", text(&data), "--import", text(&flipped)],
+        1,
+    );
+    assert!(error.contains("flipped.fs: damaged at offset"), "{error}");
+    // The mended file goes on, or starts over.
+    let cluster = Simple::start(&data, &["--import", text(&source)]);
+    let copy = dir.path().join("copy.fs");
+    run_ok(
+        "neomigrate",
+        &["-c", "main", "-q", &cluster.masters, text(&copy)],
+    );
+    assert_eq!(std::fs::read(&copy).unwrap(), whole);
+    cluster.process.stop("TERM");
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_told() {
+    let source = testdata("undo.fs");
+    let error = run_err(
+        "neomigrate",
+        &["-c", "main", text(&source), "127.0.0.1:1"],
+        1,
+    );
+    assert!(error.starts_with("neomigrate: "), "{error}");
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+}

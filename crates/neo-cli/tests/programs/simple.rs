@@ -1,0 +1,317 @@
+//! `neosimple`: what it says, remembers, and refuses.
+
+use std::net::TcpListener;
+
+use super::harness::{Running, Simple, children, run_err, run_ok, signal_pid};
+
+const MODES: [&[&str]; 2] = [&[], &["--processes"]];
+
+#[test]
+fn a_fresh_cluster_runs_answers_and_opens_again() {
+    for mode in MODES {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let cluster = Simple::start(&path, mode);
+        assert_eq!(cluster.ctl("print cluster"), "RUNNING\n");
+        assert_eq!(cluster.ctl("print primary"), "M1\n");
+        assert_eq!(
+            cluster.ctl("print pt"),
+            "# ptid: 1, replicas: 1\n     0         10\nS1 R UUUUUUUUUUUU\nS2 R UUUUUUUUUUUU\n"
+        );
+        assert_eq!(
+            cluster.ctl("print pt 10"),
+            "# ptid: 1, replicas: 1\n010 | S1 - UP_TO_DATE | S2 - UP_TO_DATE\n\
+             011 | S1 - UP_TO_DATE | S2 - UP_TO_DATE\n"
+        );
+        let nodes = cluster.ctl("print node");
+        assert_eq!(nodes.lines().count(), 4, "{nodes}");
+        let master = format!("M1 | MASTER  | {}", cluster.masters);
+        assert!(nodes.starts_with(&master), "{nodes}");
+        assert!(cluster.ctl("print ids").ends_with("last_ptid = 1\n"));
+        assert_eq!(cluster.ctl("print node CLIENT"), "Empty list!\n");
+
+        // Denied and unknown: a reason, status 1.
+        let error = cluster.ctl_err("start");
+        assert!(error.starts_with("neoctl: denied: "), "{error}");
+        let error = cluster.ctl_err("kill S9");
+        assert_eq!(error, "neoctl: denied: S9 is not known\n");
+        let error = cluster.ctl_err("tweak");
+        assert!(error.contains("not available in this version"), "{error}");
+
+        let ports = (cluster.masters.clone(), cluster.admin.clone());
+        let process = cluster.process;
+        process.signal("TERM");
+        let (status, said) = process.wait();
+        assert!(status.success(), "{said}");
+        assert_eq!(said, "neosimple: SIGTERM: stopping");
+
+        // The same cluster, where it was, also in the other mode.
+        for mode in MODES {
+            let cluster = Simple::start(&path, mode);
+            assert_eq!((cluster.masters.clone(), cluster.admin.clone()), ports);
+            cluster.process.stop("INT");
+        }
+    }
+}
+
+#[test]
+fn the_operator_stops_the_cluster() {
+    for mode in MODES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = mode.to_vec();
+        args.extend(["--storages", "1", "--partitions", "3"]);
+        let cluster = Simple::start(dir.path(), &args);
+        assert_eq!(
+            cluster.ctl("print pt"),
+            "# ptid: 1, replicas: 0\nS1 R UUU\n"
+        );
+        let error = cluster.ctl_err("kill S1");
+        assert!(error.contains("S1 can't be spared"), "{error}");
+        let done = cluster.ctl("set cluster STOPPING");
+        assert!(done.starts_with("Cluster state changed"), "{done}");
+        let (status, said) = cluster.process.wait();
+        assert!(status.success(), "{said}");
+        assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn a_node_that_the_operator_kills_is_missed_and_not_more() {
+    let dir = tempfile::tempdir().unwrap();
+    for mode in MODES {
+        let path = dir.path().join(mode.len().to_string());
+        let cluster = Simple::start(&path, mode);
+        let done = cluster.ctl("kill S1");
+        assert!(done.starts_with("state changed"), "{done}");
+        assert_eq!(
+            cluster.ctl("print pt").lines().nth(2),
+            Some("S1 D OOOOOOOOOOOO")
+        );
+        assert_eq!(cluster.ctl("print cluster"), "RUNNING\n");
+        cluster.process.stop("TERM");
+        // It starts again with what it has.
+        let cluster = Simple::start(&path, mode);
+        cluster.process.stop("TERM");
+    }
+}
+
+#[test]
+fn a_child_that_dies_is_named_and_ends_the_others() {
+    for (nth, name) in [(0, "master"), (1, "admin"), (2, "storage1")] {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Simple::start(dir.path(), &["--processes"]);
+        let mut pids = children(cluster.process.pid());
+        pids.sort_unstable();
+        assert_eq!(pids.len(), 4);
+        signal_pid(pids[nth], "KILL");
+        let (status, said) = cluster.process.wait();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let words = format!(
+            "neosimple: {name} died: it was killed by SIGKILL (process {}); stopping the other \
+             nodes",
+            pids[nth]
+        );
+        assert!(said.contains(&words), "{said}");
+        for pid in pids {
+            let path = format!("/proc/{pid}");
+            assert!(!std::path::Path::new(&path).exists(), "{pid} is left");
+        }
+    }
+}
+
+#[test]
+fn no_node_outlives_a_neosimple_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(dir.path(), &["--processes"]);
+    cluster.process.signal("KILL");
+    cluster.process.wait();
+    // They close their databases, and let go of their directory: it can be used again.
+    let again = Simple::start(dir.path(), &["--processes"]);
+    again.process.stop("TERM");
+}
+
+#[test]
+fn a_second_neosimple_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(dir.path(), &[]);
+    let error = run_err("neosimple", &["--dir", dir.path().to_str().unwrap()], 1);
+    let pid = cluster.process.pid();
+    let words = format!("neosimple: another neosimple (process {pid}) runs the cluster of ");
+    assert!(error.starts_with(&words), "{error}");
+    cluster.process.stop("TERM");
+}
+
+#[test]
+fn a_second_node_on_the_same_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(dir.path(), &[]);
+    let database = dir.path().join("storage1.sqlite");
+    let database = database.to_str().unwrap();
+    let args = ["-c", "main", "-m", &cluster.masters, "-d", database];
+    let error = run_err("neostorage", &args, 1);
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("is in use by another"), "{error}");
+    // Nor is it erased under its node.
+    let mut reset = args.to_vec();
+    reset.push("--reset");
+    let error = run_err("neostorage", &reset, 1);
+    assert!(error.contains("is not erased"), "{error}");
+    cluster.process.stop("TERM");
+    // Without a node it is.
+    let said = run_ok("neostorage", &reset);
+    assert_eq!(said, format!("{database} is erased\n"));
+    assert!(!std::path::Path::new(database).exists());
+}
+
+#[test]
+fn options_that_contradict_the_directory_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    Simple::start(dir.path(), &["--partitions", "5"])
+        .process
+        .stop("TERM");
+    let path = dir.path().to_str().unwrap();
+    for (option, given, remembered) in [
+        ("--partitions", "12", "5"),
+        ("--storages", "3", "2"),
+        ("--replicas", "0", "1"),
+        ("--name", "other", "main"),
+        ("--adapter", "Memory", "SQLite"),
+    ] {
+        let error = run_err("neosimple", &["--dir", path, option, given], 2);
+        let words = format!("neosimple: {option} {given} contradicts {path}/cluster.ini: the");
+        assert!(error.starts_with(&words), "{error}");
+        assert!(
+            error.contains(&format!("created with {remembered};")),
+            "{error}"
+        );
+    }
+    // What is the same is no contradiction.
+    let args = ["--partitions", "5", "--adapter", "sqlite"];
+    Simple::start(dir.path(), &args).process.stop("TERM");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(dir.path(), &[]);
+    let (masters, admin) = (cluster.masters.clone(), cluster.admin.clone());
+    cluster.process.stop("TERM");
+    let path = dir.path().to_str().unwrap();
+    for (whose, address) in [("master", &masters), ("admin node", &admin)] {
+        let listener = TcpListener::bind(address).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let error = run_err("neosimple", &["--dir", path], 1);
+        let words = format!(
+            "neosimple: port {port} of the {whose}, remembered in {path}/cluster.ini, is taken by \
+             another program"
+        );
+        assert!(error.starts_with(&words), "{error}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let error = run_err(
+        "neosimple",
+        &["--dir", path, "--port", &taken.to_string()],
+        1,
+    );
+    assert!(error.contains("asked for by --port"), "{error}");
+    // A port that is asked for is taken, and remembered.
+    drop(listener);
+    let cluster = Simple::start(dir.path(), &["--port", &taken.to_string()]);
+    assert_eq!(cluster.masters, format!("127.0.0.1:{taken}"));
+    cluster.process.stop("TERM");
+    let cluster = Simple::start(dir.path(), &[]);
+    assert_eq!(cluster.masters, format!("127.0.0.1:{taken}"));
+    cluster.process.stop("TERM");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let path = path.to_str().unwrap();
+    for (options, status, text) in [
+        (
+            ["--masters", "2"],
+            2,
+            "--masters 2: there can be one master only",
+        ),
+        (
+            ["--replicas", "2"],
+            2,
+            "--replicas 2: that needs 3 storage nodes",
+        ),
+        (["--adapter", "foo"], 2, "there is no adapter \"foo\""),
+        (
+            ["--adapter", "MySQL"],
+            2,
+            "the adapter MySQL is not available in this version",
+        ),
+        (["--storages", "0"], 2, "0 is not in 1..=1000"),
+        (["--import", "/no/such.fs"], 1, "/no/such.fs"),
+        (
+            ["--bind", "192.0.2.1"],
+            1,
+            "master cannot start: 192.0.2.1:0",
+        ),
+    ] {
+        let args = ["--dir", path, options[0], options[1]];
+        let error = run_err("neosimple", &args, status);
+        assert!(error.contains(text), "{error}");
+        assert!(!std::path::Path::new(path).join("cluster.ini").exists());
+    }
+    std::fs::write(dir.path().join("thesis"), "").unwrap();
+    let error = run_err("neosimple", &["--dir", dir.path().to_str().unwrap()], 1);
+    assert!(error.contains("is no directory of neosimple"), "{error}");
+}
+
+#[test]
+fn clusters_do_not_mix() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(&dir.path().join("a"), &[]);
+    let new = dir.path().join("new.sqlite");
+    let new = new.to_str().unwrap();
+    let error = run_err(
+        "neostorage",
+        &["-c", "other", "-m", &cluster.masters, "-d", new],
+        1,
+    );
+    let last = error.lines().last().unwrap();
+    assert!(last.starts_with("neostorage: "), "{error}");
+    assert!(last.contains("main") && last.contains("other"), "{error}");
+    let admin = ["-c", "other", "-m", &cluster.masters, "-b", "127.0.0.1:0"];
+    let error = run_err("neoadmin", &admin, 1);
+    assert!(error.lines().last().unwrap().contains("main"), "{error}");
+    cluster.process.stop("TERM");
+
+    // A database of one cluster is nothing for a second one of the same name.
+    let other = Simple::start(&dir.path().join("b"), &[]);
+    let database = dir.path().join("a/storage1.sqlite");
+    let database = database.to_str().unwrap();
+    let args = ["-c", "main", "-m", &other.masters, "-d", database];
+    let error = run_err("neostorage", &args, 1);
+    assert!(
+        error.lines().last().unwrap().starts_with("neostorage: "),
+        "{error}"
+    );
+    other.process.stop("TERM");
+}
+
+#[test]
+fn a_second_signal_is_obeyed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    // A cluster that can't stop in order: it is not there yet, since a node is held up.
+    let cluster = Simple::start(dir.path(), &["--processes"]);
+    let mut pids = children(cluster.process.pid());
+    pids.sort_unstable();
+    signal_pid(pids[1], "STOP");
+    let mut process: Running = cluster.process;
+    process.signal("TERM");
+    process.wait_for("SIGTERM: stopping");
+    // What comes within an instant is taken for the same signal.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    process.signal("TERM");
+    let (status, said) = process.wait();
+    assert_eq!(status.code(), Some(143), "{said}");
+    assert!(said.contains("SIGTERM again: stopping at once"), "{said}");
+}
