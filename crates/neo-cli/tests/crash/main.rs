@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bank::Bank;
 use neo_client::{Client, Tid, TransactionMeta};
-use neo_testkit::process::{CLUSTER, ClusterOptions, ProcessCluster};
+use neo_testkit::process::{CLUSTER, ClusterOptions, Process, ProcessCluster};
 
 /// Moments at which everything is killed; `NEO_CRASHES` makes them more.
 fn crashes() -> u64 {
@@ -123,24 +123,30 @@ async fn traced_commits(dir: &Path, synchronous: &str) -> Vec<String> {
     let mut cluster = start(dir);
     connect(&cluster).await.close().await;
     cluster.stop().expect("a clean stop");
-    let traces: Vec<_> = (0..2).map(|n| dir.join(format!("trace{n}"))).collect();
-    for (n, (storage, trace)) in cluster.storages.iter_mut().zip(&traces).enumerate() {
+    for (n, storage) in cluster.storages.iter_mut().enumerate() {
         let database = dir.join(format!("s{}.sqlite", n + 1));
         let uri = format!("file:{}?synchronous={synchronous}", database.display());
-        storage.add_arguments(["-d", &uri]);
-        let path = trace.display().to_string();
-        let calls = "trace=fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg";
-        storage.wrap(
-            "strace",
-            &[
-                "-f", "-y", "-qq", "-xx", "-s", "65536", "-e", calls, "-o", &path,
-            ],
-        );
+        storage.set_option("-d", &uri);
     }
-    cluster
-        .start_all()
-        .expect("they start; strace has to be installed");
+    cluster.start_all().expect("they start");
     let client = connect(&cluster).await;
+    let mut traces = Vec::new();
+    for (n, storage) in cluster.storages.iter().enumerate() {
+        let trace = dir.join(format!("trace{n}"));
+        let pid = storage.pid().expect("it runs").to_string();
+        let calls = "trace=fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg";
+        let out = trace.display().to_string();
+        let arguments = [
+            "-f", "-y", "-x", "-s", "65536", "-e", calls, "-o", &out, "-p", &pid,
+        ];
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        let mut strace = Process::new("strace".into(), arguments, dir.join(format!("strace{n}")));
+        strace
+            .start()
+            .expect("strace is installed by the test command");
+        strace.wait_for("attached").expect("strace may trace");
+        traces.push((strace, trace));
+    }
     for _ in 0..COMMITS {
         let transaction = client
             .begin(TransactionMeta::default())
@@ -155,16 +161,17 @@ async fn traced_commits(dir: &Path, synchronous: &str) -> Vec<String> {
     }
     client.close().await;
     cluster.stop().expect("a clean stop");
-    traces
-        .iter()
-        .map(|path| std::fs::read_to_string(path).expect("a trace"))
-        .collect()
+    let traces = traces.into_iter().map(|(mut strace, path)| {
+        strace.wait().expect("strace ends with what it traces");
+        std::fs::read_to_string(path).expect("a trace")
+    });
+    traces.collect()
 }
 
 const COMMITS: usize = 6;
 
 /// Codes of `AnswerStoreTransaction`, `AnswerVoteTransaction` and `AnswerInformationLocked` in
-/// CBOR, as `strace -xx` prints them: what a storage may say only when it is durable.
+/// CBOR, as `strace -x` prints them: what a storage may say only when it is durable.
 const PROMISES: [&str; 3] = [r"\x19\x80\x36", r"\x19\x80\x37", r"\x19\x80\x3a"];
 
 /// How many promises a storage sent, and how many of them before what it had written to its
