@@ -3,7 +3,6 @@
 mod damage;
 mod golden;
 mod round_trip;
-mod speed;
 mod writer;
 
 use std::io::{Read, Seek};

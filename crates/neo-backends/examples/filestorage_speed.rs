@@ -1,5 +1,5 @@
-//! How fast, to be read by a person:
-//! `cargo test --release -p neo-backends --test filestorage -- --ignored --nocapture speed`
+//! How fast FileStorage files are written and read:
+//! `cargo run --release -p neo-backends --example filestorage_speed`
 
 use std::time::Instant;
 
@@ -8,10 +8,8 @@ use neo_backends::filestorage::{Data, NewData, Reader, Status, Writer};
 
 const BYTES: u64 = 200 << 20;
 
-#[test]
-#[ignore = "a measure, not a check"]
-fn speed() {
-    let dir = tempfile::tempdir().unwrap();
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
     for (records, len) in [
         (1, 500),
         (20, 500),
@@ -22,44 +20,41 @@ fn speed() {
         let path = dir.path().join(format!("{records}x{len}.fs"));
         let data = vec![b'.'; len];
         let start = Instant::now();
-        let mut writer = Writer::create(&path).unwrap();
+        let mut writer = Writer::create(&path)?;
         let mut tid = 0;
         while writer.position() < BYTES {
             tid += 1;
-            writer
-                .begin(Tid(tid), Status::Normal, &TransactionMeta::default())
-                .unwrap();
+            writer.begin(Tid(tid), Status::Normal, &TransactionMeta::default())?;
             for n in 0..records {
                 let oid = Oid((tid * records + n) % 100_000);
-                writer.record(oid, NewData::Data(&data)).unwrap();
+                writer.record(oid, NewData::Data(&data))?;
             }
-            writer.finish_transaction().unwrap();
+            writer.finish_transaction()?;
         }
         let size = writer.position() as f64 / 1e6;
         let written = start.elapsed();
-        writer.finish().unwrap();
+        writer.finish()?;
         let synced = start.elapsed();
 
         let start = Instant::now();
-        let mut reader = Reader::open(&path).unwrap();
+        let mut reader = Reader::open(&path)?;
         let mut bytes = 0;
-        while reader.next_transaction().unwrap().is_some() {
-            while let Some(record) = reader.next_record().unwrap() {
-                let Data::Data(data) = record.data else {
-                    panic!("{record:?}")
-                };
-                bytes += data.len();
+        while reader.next_transaction()?.is_some() {
+            while let Some(record) = reader.next_record()? {
+                if let Data::Data(data) = record.data {
+                    bytes += data.len();
+                }
             }
         }
         let read = start.elapsed();
         assert_eq!(bytes as u64, tid * records * len as u64);
 
         let start = Instant::now();
-        reader.seek_after(Tid::ZERO).unwrap();
-        reader.seek_after(Tid(tid - 1)).unwrap();
+        reader.seek_after(Tid::ZERO)?;
+        reader.seek_after(Tid(tid - 1))?;
         let skipped = start.elapsed();
         let start = Instant::now();
-        Writer::append(&path).unwrap();
+        Writer::append(&path)?;
         let opened = start.elapsed();
         let speed = |elapsed: std::time::Duration| size / elapsed.as_secs_f64();
         println!(
@@ -71,6 +66,7 @@ fn speed() {
             speed(skipped),
             speed(opened),
         );
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(path)?;
     }
+    Ok(())
 }
