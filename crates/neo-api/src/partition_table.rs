@@ -56,7 +56,11 @@ type WireCell = (NodeId, CellState, TableVersion);
 
 impl From<WireCell> for Cell {
     fn from((nid, state, assigned): WireCell) -> Self {
-        Self { nid, state, assigned }
+        Self {
+            nid,
+            state,
+            assigned,
+        }
     }
 }
 
