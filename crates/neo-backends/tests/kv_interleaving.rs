@@ -142,9 +142,11 @@ fn changes() -> Vec<Vec<WriteOp>> {
     ]
 }
 
-fn reads() -> Vec<Box<dyn Fn(&Backend) -> String>> {
+type Read = Box<dyn Fn(&Backend) -> String>;
+
+fn reads() -> Vec<Read> {
     const P: Partition = Partition(0);
-    let mut reads: Vec<Box<dyn Fn(&Backend) -> String>> = Vec::new();
+    let mut reads: Vec<Read> = Vec::new();
     for oid in 1..=4 {
         let tids = [0, 5, 10, 11, 15, 20, 25, 30, 31, 50].map(Tid);
         let before = tids.map(At::Before);
