@@ -3,6 +3,7 @@
 
 mod cluster;
 mod crowd;
+mod databases;
 mod load;
 mod messages;
 mod peer;
