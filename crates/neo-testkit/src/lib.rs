@@ -5,9 +5,11 @@
 //! | prove a [`StorageBackend`](neo_api::StorageBackend) of your own | [`backend_conformance!`] |
 //! | prove a [`Transport`](neo_api::Transport) of your own | [`transport_conformance!`] |
 //! | cut the power under a [`KvEngine`](neo_api::KvEngine) | [`CrashEngine`] |
+//! | run a whole cluster in one process | [`Cluster`] |
 //! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |
 //! | start, kill and restart the real programs | [`process::ProcessCluster`] |
 
+mod cluster;
 pub mod conformance;
 mod crash_engine;
 pub mod invariant;
@@ -15,5 +17,7 @@ pub mod oracle;
 pub mod process;
 pub mod seed;
 pub mod sim;
+pub mod workload;
 
+pub use cluster::{Cluster, ClusterBuilder, ClusterError};
 pub use crash_engine::CrashEngine;

@@ -1,0 +1,506 @@
+//! A whole cluster in one process: the real drivers, over real or in-memory connections.
+//!
+//! ```
+//! use neo_testkit::Cluster;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut cluster = Cluster::builder().storages(2).replicas(1).start().await?;
+//! let client = cluster.client().await?;
+//! let oid = client
+//!     .transact(|txn| async move {
+//!         let oid = txn.new_oid().await?;
+//!         txn.store(oid, "kept twice").await?;
+//!         Ok(oid)
+//!     })
+//!     .await?;
+//! cluster.kill_storage(1).await;
+//! let object = client.load(oid).await?.expect("it was committed");
+//! assert_eq!(object.data, "kept twice");
+//! client.close().await;
+//! cluster.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use neo_api::{
+    Address, BackendError, BackendInfo, BackendResult, Durability, KeyRange, KvBatch, KvEngine,
+    Order, Space, StorageBackend, Transport,
+};
+use neo_backends::{KvBackend, MemoryEngine};
+use neo_client::{Client, ClientBuilder};
+use neo_master::{Master, MasterSettings, RunningMaster};
+use neo_proto::SessionSettings;
+use neo_proto::net::{MemoryNetwork, NodeFailure, TcpTransport};
+use neo_storage::{RunningStorage, Storage, StorageSettings};
+
+/// How long a cluster may take to serve, before [`Cluster::serving`] gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Opens the database of the n-th storage node, from 1: at its start, and at each restart.
+type BackendFactory = Arc<dyn Fn(usize) -> BackendResult<Arc<dyn StorageBackend>> + Send + Sync>;
+
+/// Why a cluster did not start or end as it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// A master could not be started.
+    #[error("the master did not start")]
+    Master(#[from] neo_master::StartError),
+    /// A storage node could not be started.
+    #[error("a storage node did not start")]
+    Storage(#[from] neo_storage::StartError),
+    /// A database could not be opened.
+    #[error("a database did not open")]
+    Backend(#[from] BackendError),
+    /// A node ended by a failure of its own.
+    #[error("a node failed")]
+    Failed(#[from] NodeFailure),
+    /// It does not serve in time.
+    #[error("the cluster does not serve: {0}")]
+    NotServing(String),
+}
+
+/// How a cluster is to be made.
+#[derive(Clone)]
+#[must_use]
+pub struct ClusterBuilder {
+    name: String,
+    storages: usize,
+    replicas: u32,
+    partitions: u32,
+    backend: BackendFactory,
+    wire: Wire,
+    session: SessionSettings,
+    tune_master: fn(&mut MasterSettings),
+    tune_storage: fn(&mut StorageSettings),
+}
+
+#[derive(Debug, Clone)]
+enum Wire {
+    Tcp,
+    Memory(MemoryNetwork),
+    Own(Arc<dyn Transport>, Address),
+}
+
+impl fmt::Debug for ClusterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterBuilder")
+            .field("name", &self.name)
+            .field("storages", &self.storages)
+            .field("replicas", &self.replicas)
+            .field("partitions", &self.partitions)
+            .field("wire", &self.wire)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            name: "test".to_owned(),
+            storages: 1,
+            replicas: 0,
+            partitions: 12,
+            backend: in_memory(),
+            wire: Wire::Memory(MemoryNetwork::new()),
+            session: SessionSettings::default(),
+            tune_master: |_| {},
+            tune_storage: |_| {},
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// The cluster's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How many storage nodes: 1 by default.
+    pub const fn storages(mut self, storages: usize) -> Self {
+        self.storages = storages;
+        self
+    }
+
+    /// Copies of each partition beside the first: none by default.
+    pub const fn replicas(mut self, replicas: u32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Partitions: 12 by default.
+    pub const fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// Real connections, on the loopback interface.
+    pub fn tcp(mut self) -> Self {
+        self.wire = Wire::Tcp;
+        self
+    }
+
+    /// Connections within the process: the default.
+    pub fn memory(mut self) -> Self {
+        self.wire = Wire::Memory(MemoryNetwork::new());
+        self
+    }
+
+    /// Connections of your own; nodes listen at `bind`, whose port is 0 for any free one.
+    pub fn transport(mut self, transport: Arc<dyn Transport>, bind: Address) -> Self {
+        self.wire = Wire::Own(transport, bind);
+        self
+    }
+
+    /// Opens the database of the n-th storage node, from 1, at its start and at each restart. By
+    /// default it is in memory, and is kept for as long as the cluster.
+    pub fn backend(
+        mut self,
+        open: impl Fn(usize) -> BackendResult<Arc<dyn StorageBackend>> + Send + Sync + 'static,
+    ) -> Self {
+        self.backend = Arc::new(open);
+        self
+    }
+
+    /// Times and bounds of connections, of nodes and of [`Cluster::client_builder`].
+    pub fn session(mut self, session: SessionSettings) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Changes other settings of the master.
+    pub const fn tune_master(mut self, tune: fn(&mut MasterSettings)) -> Self {
+        self.tune_master = tune;
+        self
+    }
+
+    /// Changes other settings of the storage nodes.
+    pub const fn tune_storage(mut self, tune: fn(&mut StorageSettings)) -> Self {
+        self.tune_storage = tune;
+        self
+    }
+
+    /// Starts the cluster on the current tokio runtime, and waits until it serves.
+    ///
+    /// # Errors
+    /// When a node does not start, or the cluster does not serve.
+    pub async fn start(self) -> Result<Cluster, ClusterError> {
+        let mut cluster = Cluster {
+            storages: (0..self.storages).map(|_| Place::default()).collect(),
+            master: Place::default(),
+            settings: self,
+        };
+        cluster.restart_master().await?;
+        for n in 1..=cluster.storages.len() {
+            cluster.restart_storage(n).await?;
+        }
+        cluster.serving().await?;
+        Ok(cluster)
+    }
+}
+
+/// A cluster in one process. When it is dropped its nodes go on, until their runtime ends.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: ClusterBuilder,
+    master: Place<RunningMaster>,
+    storages: Vec<Place<RunningStorage>>,
+}
+
+/// Where a node listens, once it did, and what runs there.
+#[derive(Debug)]
+struct Place<N> {
+    address: Option<Address>,
+    running: Option<N>,
+}
+
+impl<N> Default for Place<N> {
+    fn default() -> Self {
+        Self {
+            address: None,
+            running: None,
+        }
+    }
+}
+
+impl Cluster {
+    /// A cluster with a master and one storage node, in memory, unless told otherwise.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Where its masters listen.
+    #[must_use]
+    pub fn masters(&self) -> Vec<Address> {
+        self.master.address.iter().cloned().collect()
+    }
+
+    /// Where the n-th storage node listens, from 1.
+    #[must_use]
+    pub fn storage_address(&self, n: usize) -> Option<&Address> {
+        self.storages.get(n.checked_sub(1)?)?.address.as_ref()
+    }
+
+    /// The network, when it is in memory: to cut.
+    #[must_use]
+    pub const fn network(&self) -> Option<&MemoryNetwork> {
+        match &self.settings.wire {
+            Wire::Memory(network) => Some(network),
+            Wire::Tcp | Wire::Own(..) => None,
+        }
+    }
+
+    /// What the master tells of the cluster.
+    #[must_use]
+    pub fn status(&self) -> Option<neo_master::Status> {
+        let master = self.master.running.as_ref()?;
+        Some(master.status().borrow().clone())
+    }
+
+    fn transport(&self) -> Arc<dyn Transport> {
+        match &self.settings.wire {
+            Wire::Tcp => Arc::new(TcpTransport::new()),
+            Wire::Memory(network) => Arc::new(network.clone()),
+            Wire::Own(transport, _) => Arc::clone(transport),
+        }
+    }
+
+    /// Where a node is to listen: where it did before, if it did.
+    fn bind(&self, before: Option<&Address>) -> Address {
+        let first = match &self.settings.wire {
+            Wire::Tcp => Address::new("127.0.0.1", 0),
+            Wire::Memory(_) => Address::new("node", 0),
+            Wire::Own(_, bind) => bind.clone(),
+        };
+        before.cloned().unwrap_or(first)
+    }
+
+    // --- clients ---
+
+    /// A builder for clients of this cluster.
+    pub fn client_builder(&self) -> ClientBuilder {
+        let masters = self.masters();
+        Client::builder(self.name())
+            .masters(masters.iter().map(ToString::to_string))
+            .transport(self.transport())
+            .session(self.settings.session.clone())
+    }
+
+    /// A client that is connected.
+    ///
+    /// # Errors
+    /// As the client says.
+    pub async fn client(&self) -> neo_client::Result<Client> {
+        self.client_builder().connect().await
+    }
+
+    // --- nodes ---
+
+    /// Waits until clients are served.
+    ///
+    /// # Errors
+    /// When they are not, in half a minute; it says what the master waits for.
+    pub async fn serving(&self) -> Result<(), ClusterError> {
+        let Some(master) = &self.master.running else {
+            return Err(ClusterError::NotServing("the master is down".to_owned()));
+        };
+        match tokio::time::timeout(PATIENCE, master.serving()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ClusterError::NotServing("the master has ended".to_owned())),
+            Err(_) => {
+                let status = master.status().borrow().clone();
+                Err(ClusterError::NotServing(status.waiting))
+            }
+        }
+    }
+
+    /// Ends the master at once, as a crash of its process would.
+    pub async fn kill_master(&mut self) {
+        if let Some(master) = self.master.running.take() {
+            master.kill().await;
+        }
+    }
+
+    /// Starts the master where it was, unless it runs.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart_master(&mut self) -> Result<(), ClusterError> {
+        if self.master.running.is_some() {
+            return Ok(());
+        }
+        let mut settings = MasterSettings::new(self.name());
+        settings.partitions = self.settings.partitions;
+        settings.replicas = self.settings.replicas;
+        settings.autostart = u32::try_from(self.storages.len()).ok();
+        (self.settings.tune_master)(&mut settings);
+        let master = Master::builder(settings)
+            .bind(self.bind(self.master.address.as_ref()))
+            .transport(self.transport())
+            .session(self.settings.session.clone())
+            .start()
+            .await?;
+        self.master.address = Some(master.address().clone());
+        self.master.running = Some(master);
+        Ok(())
+    }
+
+    /// Ends the n-th storage node at once, from 1, as a crash of its process would.
+    pub async fn kill_storage(&mut self, n: usize) {
+        if let Some(storage) = self.storage(n).running.take() {
+            storage.kill().await;
+        }
+    }
+
+    /// Stops the n-th storage node cleanly.
+    ///
+    /// # Errors
+    /// When it failed.
+    pub async fn stop_storage(&mut self, n: usize) -> Result<(), ClusterError> {
+        if let Some(storage) = self.storage(n).running.take() {
+            storage.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the n-th storage node where it was, unless it runs.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart_storage(&mut self, n: usize) -> Result<(), ClusterError> {
+        if self.storage(n).running.is_some() {
+            return Ok(());
+        }
+        let backend = self.open_backend(n).await?;
+        let mut settings = StorageSettings::new(self.name(), self.masters());
+        (self.settings.tune_storage)(&mut settings);
+        let bind = self.bind(self.storages[n - 1].address.as_ref());
+        let storage = Storage::builder(settings, backend)
+            .bind(bind)
+            .transport(self.transport())
+            .session(self.settings.session.clone())
+            .start()
+            .await?;
+        let place = self.storage(n);
+        place.address = Some(storage.address().clone());
+        place.running = Some(storage);
+        Ok(())
+    }
+
+    /// Opens the database of a storage node that does not run, to look at it.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub async fn open_backend(&self, n: usize) -> Result<Arc<dyn StorageBackend>, ClusterError> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let mut waited = Duration::ZERO;
+        loop {
+            match (self.settings.backend)(n) {
+                // What a killed node had begun to write still holds the database.
+                Err(BackendError::InUse(_)) if waited < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                    waited += PAUSE;
+                }
+                opened => return Ok(opened?),
+            }
+        }
+    }
+
+    fn storage(&mut self, n: usize) -> &mut Place<RunningStorage> {
+        let count = self.storages.len();
+        assert!(
+            (1..=count).contains(&n),
+            "there is no storage node {n} of {count}"
+        );
+        &mut self.storages[n - 1]
+    }
+
+    /// Ends every node at once.
+    pub async fn kill_all(&mut self) {
+        self.kill_master().await;
+        for n in 1..=self.storages.len() {
+            self.kill_storage(n).await;
+        }
+    }
+
+    /// Starts what does not run, and waits until clients are served.
+    ///
+    /// # Errors
+    /// When a node does not start, or the cluster does not serve.
+    pub async fn restart_all(&mut self) -> Result<(), ClusterError> {
+        self.restart_master().await?;
+        for n in 1..=self.storages.len() {
+            self.restart_storage(n).await?;
+        }
+        self.serving().await
+    }
+
+    /// Stops the whole cluster cleanly, once what is pending has ended. It can be started again
+    /// with [`restart_all`](Self::restart_all).
+    ///
+    /// # Errors
+    /// When a node failed.
+    pub async fn stop(&mut self) -> Result<(), ClusterError> {
+        if let Some(master) = self.master.running.take() {
+            master.stop_cluster().await?;
+        }
+        for place in &mut self.storages {
+            if let Some(storage) = place.running.take() {
+                storage.stop().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Databases in memory that outlive the nodes that open them.
+fn in_memory() -> BackendFactory {
+    let engines: Arc<std::sync::Mutex<Vec<Kept>>> = Arc::default();
+    Arc::new(move |n| {
+        let mut engines = engines
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        while engines.len() < n {
+            engines.push(Kept(Arc::new(MemoryEngine::default())));
+        }
+        let info = BackendInfo::new("Memory", false);
+        Ok(Arc::new(KvBackend::inline(engines[n - 1].clone(), info)))
+    })
+}
+
+/// An engine that is shared by the backends that are made over it, one after the other.
+#[derive(Debug, Clone)]
+struct Kept(Arc<MemoryEngine>);
+
+impl KvEngine for Kept {
+    fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
+        self.0.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> BackendResult<Vec<(Bytes, Bytes)>> {
+        self.0.scan(space, range, order, limit)
+    }
+
+    fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
+        self.0.apply(batch, durability)
+    }
+}
