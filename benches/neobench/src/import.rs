@@ -36,7 +36,7 @@ pub(crate) async fn part(options: &Options, report: &mut Report) -> Result<()> {
     idle.stop()?;
 
     let source = dir.path().join("source.fs");
-    let megabytes = write_filestorage(&source, options.megabytes)?;
+    let (megabytes, objects) = write_filestorage(&source, options.megabytes)?;
     let group = (1 << 20) / (OBJECT_BYTES * OBJECTS);
     let raw = limits::RawSqlite::create(&dir.path().join("raw.db"), OBJECT_BYTES, OBJECTS)?
         .throughput(group, options.time())?;
@@ -77,7 +77,7 @@ pub(crate) async fn part(options: &Options, report: &mut Report) -> Result<()> {
         time: options.time() * 3,
     };
     commits(&client, load).await?;
-    let oids: Vec<Oid> = (1..100_000).map(Oid).collect();
+    let oids: Vec<Oid> = (0..objects).map(Oid).collect();
     workload::loads(&client, &oids, 50_000).await?;
     let storage = resident(&cluster, "storage")?;
     report.target(
@@ -97,8 +97,9 @@ fn resident(cluster: &Cluster, role: &str) -> Result<f64> {
     Ok(process.resident as f64 / f64::from(1 << 20))
 }
 
-/// Writes a FileStorage of about so many megabytes; returns its size in megabytes.
-fn write_filestorage(path: &Path, megabytes: u64) -> Result<f64> {
+/// Writes a FileStorage of about so many megabytes; returns its size in megabytes, and how many
+/// objects it has.
+fn write_filestorage(path: &Path, megabytes: u64) -> Result<(f64, u64)> {
     let value = workload::incompressible(OBJECT_BYTES);
     let transactions = megabytes * 1_000_000 / (OBJECT_BYTES * OBJECTS) as u64;
     let mut writer = Writer::create(path)?;
@@ -117,7 +118,7 @@ fn write_filestorage(path: &Path, megabytes: u64) -> Result<f64> {
         writer.finish_transaction()?;
     }
     writer.finish()?;
-    Ok(std::fs::metadata(path)?.len() as f64 / 1e6)
+    Ok((std::fs::metadata(path)?.len() as f64 / 1e6, oid))
 }
 
 fn migrate(cluster: &Cluster, source: &Path) -> Result<()> {
