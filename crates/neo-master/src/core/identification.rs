@@ -170,7 +170,11 @@ impl MasterCore {
                 format!("{other} is connected, and listens at {address} too"),
             ));
         }
-        if let Some(nid) = peer.nid {
+        let has_cells = |nid| self.table.as_ref().is_some_and(|table| table.has_node(nid));
+        // A database that was emptied is another node, also when it asks for its old id: what knows
+        // no cluster has no cells.
+        let keeps = |nid: &NodeId| peer.identity.is_some() || !has_cells(*nid);
+        if let Some(nid) = peer.nid.filter(keeps) {
             if self.nodes.conn(nid).is_some() {
                 return Err((
                     ErrorCode::IdConflict,
@@ -182,11 +186,8 @@ impl MasterCore {
             }
             return Ok(nid);
         }
-        // A node that lost its id, or never made it durable, is known by its address; not when it
-        // has cells: a database that was emptied is another node.
-        if let Some(nid) = at
-            && !self.table.as_ref().is_some_and(|table| table.has_node(nid))
-        {
+        // A node that lost its id, or never made it durable, is known by its address.
+        if let Some(nid) = at.filter(|nid| !has_cells(*nid)) {
             return Ok(nid);
         }
         let nid = self.nodes.first_free(NodeType::Storage);

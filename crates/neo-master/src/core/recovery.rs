@@ -243,7 +243,7 @@ impl MasterCore {
     /// Does what can be done with what is known.
     pub(super) fn recovery_step(&mut self, now: Now, out: &mut Out) {
         // A node that is refused changes what is known: the loss comes back here.
-        if self.recovery_survey_ancestors(now, out) {
+        if self.recovery_refuse_emptied(now, out) || self.recovery_survey_ancestors(now, out) {
             return;
         }
         self.recovery_load(now, out);
@@ -257,6 +257,26 @@ impl MasterCore {
             return;
         }
         self.recovery_decide(now, out);
+    }
+
+    /// A node without a table that was given, before the table was known, the id of one that has
+    /// cells in it: counting on it would make a cell readable that is empty. It comes back, and
+    /// gets another id. Whether one was refused.
+    fn recovery_refuse_emptied(&mut self, now: Now, out: &mut Out) -> bool {
+        let (Phase::Recovering(recovering), Some(table)) = (&self.phase, &self.table) else {
+            return false;
+        };
+        let mut answers = recovering.answers.iter();
+        let emptied = answers.find(|(nid, a)| a.version.is_none() && table.has_node(**nid));
+        let Some(nid) = emptied.map(|(nid, _)| *nid) else {
+            return false;
+        };
+        let words = format!(
+            "its database is empty, but it came as {nid}, whose cells the partition table has: \
+             it gets another id"
+        );
+        self.refuse_storage(now, nid, &words, out);
+        true
     }
 
     /// Nodes that missed the opening of an epoch must not have gone their own way. Whether one was

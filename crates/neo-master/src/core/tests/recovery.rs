@@ -510,3 +510,25 @@ fn a_node_that_stores_nothing_stays_pending() {
         "it follows the table"
     );
 }
+
+#[test]
+fn a_database_that_was_emptied_is_another_node() {
+    let mut world = World::running(2, 1, 2);
+    world.restart_master();
+    // Its disk was replaced; it comes first, before anybody knows that S1 has cells.
+    world.storages.insert(1, Storage::new(1));
+    world.join(1);
+    assert_eq!(world.state(), ClusterState::Recovering);
+    world.join(2);
+    assert_eq!(world.state(), ClusterState::Recovering);
+    let waiting = &world.status.waiting;
+    assert!(waiting.contains("waiting for S1 "), "{waiting}");
+    assert_eq!(world.storages[&1].conn, None, "it was refused");
+    // It asks for its old id again, and gets another one.
+    let answer = world.connect(1);
+    assert!(
+        matches!(answer, Packet::AcceptIdentification { your_nid, .. } if your_nid == nid("S3")),
+        "{answer:?}"
+    );
+    assert_eq!(world.state(), ClusterState::Recovering);
+}
