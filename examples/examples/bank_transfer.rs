@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use examples::Cluster;
 use neo_client::{Client, Error, Oid, Snapshot};
-use neo_proto::net::TcpTransport;
+use neo_testkit::Cluster;
 
 const ACCOUNTS: u64 = 20;
 const EACH: u64 = 100;
@@ -17,7 +16,12 @@ const TRANSFERS: u64 = 25;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cluster = Cluster::start(Arc::new(TcpTransport::new())).await?;
+    let mut cluster = Cluster::builder()
+        .storages(2)
+        .replicas(1)
+        .tcp()
+        .start()
+        .await?;
     let client = cluster.client().await?;
     let accounts = open_accounts(&client).await?;
     let refused = Arc::new(AtomicU64::new(0));

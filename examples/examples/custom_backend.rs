@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use neo_api::{BackendError, BackendInfo, BackendResult, Checksum, Durability, KeyRange};
-use neo_api::{KvBatch, KvEngine, KvOp, Order, Space, StorageBackend, WriteOp};
+use neo_api::{KvBatch, KvEngine, KvOp, Order, Space, StorageBackend};
 use neo_backends::{KvBackend, MemoryEngine};
+use neo_client::Attempt;
+use neo_testkit::Cluster;
 
 /// In the file, each batch is its checksum and its writes: space, key, value or none.
 #[derive(Debug)]
@@ -118,18 +120,28 @@ fn open(path: &Path) -> BackendResult<Arc<dyn StorageBackend>> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let path = directory.path().join("node.log");
-    for run in 1..=3_u8 {
-        let backend = open(&path)?;
-        let last = backend.config("runs").await?;
-        assert_eq!(last.map_or(0, |value| value[0]), run - 1);
-        let (key, value) = ("runs".to_owned(), Some(Bytes::from(vec![run])));
-        let batch = vec![WriteOp::SetConfig { key, value }].into();
-        backend.apply(batch, Durability::Synced).await?;
-        backend.close().await?;
-    }
-    println!("three runs, all remembered by {}", path.display());
-    Ok(())
+    let logs = directory.path().to_owned();
+    let open_log = move |n| open(&logs.join(format!("node-{n}.log")));
+    let cluster = Cluster::builder().storages(2).replicas(1).backend(open_log);
+
+    let mut running = cluster.clone().start().await?;
+    let client = running.client().await?;
+    let store = |txn: Attempt| async move {
+        let oid = txn.new_oid().await?;
+        txn.store(oid, "in two logs").await?;
+        Ok(oid)
+    };
+    let oid = client.transact(store).await?;
+    client.close().await;
+    running.stop().await?;
+
+    let mut running = cluster.start().await?;
+    let client = running.client().await?;
+    let object = client.load(oid).await?.expect("the logs have it");
+    assert_eq!(object.data, "in two logs");
+    println!("{oid} was read from {}", directory.path().display());
+    client.close().await;
+    Ok(running.stop().await?)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use examples::Cluster;
 use neo_api::{Address, Listener, Stream, Transport};
+use neo_testkit::Cluster;
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -85,7 +85,9 @@ impl Listener for UnixNodeListener {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cluster = Cluster::start(Arc::new(UnixTransport::new()?)).await?;
+    let transport = Arc::new(UnixTransport::new()?);
+    let cluster = Cluster::builder().transport(transport, Address::new("node", 0));
+    let mut cluster = cluster.storages(2).replicas(1).start().await?;
     let client = cluster.client().await?;
     let oid = client
         .transact(|txn| async move {
@@ -98,7 +100,7 @@ async fn main() -> anyhow::Result<()> {
     assert_eq!(&object.data[..], b"no port was opened");
     println!("{oid} went through a Unix socket");
     client.close().await;
-    cluster.stop().await
+    Ok(cluster.stop().await?)
 }
 
 #[cfg(test)]

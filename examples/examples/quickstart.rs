@@ -3,11 +3,8 @@
 //! It starts a cluster of its own in this process. With arguments it uses one that runs, as
 //! `neosimple` prints it: `cargo run -p examples --example quickstart -- main 127.0.0.1:PORT`.
 
-use std::sync::Arc;
-
-use examples::Cluster;
 use neo_client::{Client, Error, Tid, TransactionMeta};
-use neo_proto::net::TcpTransport;
+use neo_testkit::Cluster;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -16,9 +13,9 @@ async fn main() -> anyhow::Result<()> {
         let client = Client::connect(cluster, arguments).await?;
         return Ok(tour(&client).await?);
     }
-    let cluster = Cluster::start(Arc::new(TcpTransport::new())).await?;
+    let mut cluster = Cluster::builder().storages(2).replicas(1).start().await?;
     tour(&cluster.client().await?).await?;
-    cluster.stop().await
+    Ok(cluster.stop().await?)
 }
 
 async fn tour(client: &Client) -> Result<(), Error> {
