@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod ctl;
+pub mod lacking;
 pub mod logging;
 pub mod migrate;
 pub mod node;

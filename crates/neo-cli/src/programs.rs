@@ -30,20 +30,15 @@ pub fn neoctl() -> ExitCode {
         Err(error) => return report::clap(&error),
     };
     logging::start(Level::Warn, 0);
-    let Some(command) = args.command else {
-        let mut command = ctl::args::CtlArgs::command();
-        println!("{}", command.render_help());
-        return ExitCode::SUCCESS;
+    let text = match args.command {
+        None => Ok(ctl::args::CtlArgs::command().render_help().to_string()),
+        Some(command) => block_on(async {
+            let control = Control::connect(&args.address.or_port(ADMIN_PORT)).await?;
+            ctl::execute(&control, command).await
+        }),
     };
-    let result = block_on(async {
-        let control = Control::connect(&args.address.or_port(ADMIN_PORT)).await?;
-        ctl::execute(&control, command).await
-    });
-    match result {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+    match text.and_then(|text| report::print(&text)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => report::fail("neoctl", &error),
     }
 }

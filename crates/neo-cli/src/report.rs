@@ -1,6 +1,9 @@
 //! How programs end: what is said on stderr, and with which status.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+
+use anyhow::Context;
 
 use crate::config::ConfigError;
 
@@ -15,6 +18,20 @@ pub fn fail(program: &str, error: &anyhow::Error) -> ExitCode {
         ExitCode::from(USAGE)
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Prints what was asked for. A reader that has had enough (`| head`) is no failure.
+///
+/// # Errors
+/// When it cannot be printed.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot print the answer")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use neo_api::{ClusterState, NodeId, NodeType};
 
 use crate::config::{FromValue, HostPort};
+use crate::lacking;
 
 fn value<T: FromValue>(text: &str) -> Result<T, String> {
     T::from_value(text)
@@ -138,39 +139,15 @@ impl std::str::FromStr for NodeOrAll {
 /// Commands of NEO that this version does not have.
 const LACKING: &[&str] = &["check", "prune_orphan", "truncate", "flush_log"];
 
-/// Options of NEO that this version does not have.
-const LACKING_OPTIONS: &[(&str, Option<char>, &str)] = &[
-    (
-        "logfile",
-        Some('l'),
-        "log files are not available in this version, logs go to stderr",
-    ),
-    ("ca", None, "TLS is not available in this version"),
-    ("cert", None, "TLS is not available in this version"),
-    ("key", None, "TLS is not available in this version"),
-];
-
 /// Parses a command line.
 ///
 /// # Errors
 /// As clap has them: `--help` is among them, and what this version lacks.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CtlArgs, clap::Error> {
-    let mut command = CtlArgs::command();
-    for (long, short, _) in LACKING_OPTIONS {
-        let arg = Arg::new(*long).long(*long).num_args(0..=1).hide(true);
-        command = command.arg(match short {
-            Some(short) => arg.short(*short),
-            None => arg,
-        });
-    }
-    let matches = command.try_get_matches_from_mut(args)?;
-    for (long, _, why) in LACKING_OPTIONS {
-        if matches.contains_id(long) {
-            return Err(command.error(ErrorKind::InvalidValue, format!("--{long}: {why}")));
-        }
-    }
+    let mut command = lacking::with(CtlArgs::command(), lacking::of_tools());
+    let matches = lacking::parse(&mut command, lacking::of_tools(), args)?;
     let args = CtlArgs::from_arg_matches(&matches)?;
-    let lacking = match &args.command {
+    let absent = match &args.command {
         Some(CtlCommand::Other(words)) => {
             let name = words.first().map_or("", String::as_str);
             if !LACKING.contains(&name) {
@@ -182,7 +159,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CtlArgs, clap::
         Some(CtlCommand::Print(PrintCommand::Summary)) => "print summary",
         _ => return Ok(args),
     };
-    let message = format!("{lacking} is not available in this version");
+    let message = format!("{absent} is not available in this version");
     Err(command.error(ErrorKind::InvalidSubcommand, message))
 }
 

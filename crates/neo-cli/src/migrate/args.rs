@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use crate::config::{FromValue, MasterList, expand_home};
+use crate::lacking;
 
 /// Copies a ZODB FileStorage into a neo cluster, or a neo cluster into a FileStorage.
 ///
@@ -56,17 +57,6 @@ enum Side {
     Masters(MasterList),
 }
 
-const LACKING: &[(&str, Option<char>, &str)] = &[
-    (
-        "logfile",
-        Some('l'),
-        "log files are not available in this version, logs go to stderr",
-    ),
-    ("ca", None, "TLS is not available in this version"),
-    ("cert", None, "TLS is not available in this version"),
-    ("key", None, "TLS is not available in this version"),
-];
-
 impl MigrateArgs {
     /// Parses a command line.
     ///
@@ -75,20 +65,8 @@ impl MigrateArgs {
     pub fn from_words(
         words: impl IntoIterator<Item = OsString>,
     ) -> Result<(Self, Direction), clap::Error> {
-        let mut command = Self::command();
-        for (long, short, _) in LACKING {
-            let arg = Arg::new(*long).long(*long).num_args(0..=1).hide(true);
-            command = command.arg(match short {
-                Some(short) => arg.short(*short),
-                None => arg,
-            });
-        }
-        let matches = command.try_get_matches_from_mut(words)?;
-        for (long, _, why) in LACKING {
-            if matches.contains_id(long) {
-                return Err(command.error(ErrorKind::InvalidValue, format!("--{long}: {why}")));
-            }
-        }
+        let mut command = lacking::with(Self::command(), lacking::of_tools());
+        let matches = lacking::parse(&mut command, lacking::of_tools(), words)?;
         let args = Self::from_arg_matches(&matches)?;
         let direction = args
             .direction()

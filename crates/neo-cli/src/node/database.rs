@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::Wait;
+use crate::report;
 
 /// Pause between attempts to open a database.
 const RETRY: Duration = Duration::from_secs(1);
@@ -87,8 +88,7 @@ impl Database {
         }
         let path = Path::new(location);
         if !path.exists() {
-            println!("{} does not exist: nothing to erase", path.display());
-            return Ok(());
+            return report::print(&format!("{location} does not exist: nothing to erase"));
         }
         match neo_backends::open(engine.name(), location, &OpenOptions::default()) {
             // Closed again by dropping it; a damaged one may go as well.
@@ -106,8 +106,7 @@ impl Database {
                 _ => {}
             }
         }
-        println!("{} is erased", path.display());
-        Ok(())
+        report::print(&format!("{location} is erased"))
     }
 
     fn failed(&self) -> String {

@@ -3,3 +3,4 @@
 pub mod args;
 pub mod database;
 pub mod run;
+pub mod settings;

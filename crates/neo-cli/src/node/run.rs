@@ -2,14 +2,15 @@
 
 use std::future::Future;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use neo_admin::{Admin, AdminSettings, AdminStatus};
 use neo_api::Address;
 use neo_master::{Master, MasterSettings};
+use neo_proto::net::NodeFailure;
 use neo_storage::{Storage, StorageSettings};
 use tokio::sync::mpsc;
 
-use super::args::{Common, MasterConfig, StorageConfig};
+use super::settings::{Common, MasterConfig, StorageConfig};
 use crate::config::Setting;
 
 /// A node to run.
@@ -30,6 +31,8 @@ pub enum NodeEvent {
     Listening(Address),
     /// An admin node: what it sees of the cluster.
     Status(AdminStatus),
+    /// A master: for whom or what its cluster waits; empty when for nothing.
+    Waiting(String),
     /// It ended: cleanly, or why not.
     Ended(Result<(), String>),
 }
@@ -76,8 +79,23 @@ async fn master(
         .with_context(|| origin(&common.bind))?;
     listening(&events, master.address()).await;
     let stopper = master.stopper();
+    let mut status = master.status();
+    let watch = async {
+        let mut told = String::new();
+        while status.changed().await.is_ok() {
+            let waiting = status.borrow_and_update().waiting.clone();
+            if waiting != told {
+                told.clone_from(&waiting);
+                let _ = events.send(NodeEvent::Waiting(waiting)).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
     let ended = until(master.wait(), stop, || async move { stopper.stop().await });
-    Ok(ended.await?)
+    tokio::select! {
+        ended = ended => ended.map_err(failed),
+        () = watch => Ok(()),
+    }
 }
 
 async fn storage(
@@ -109,7 +127,7 @@ async fn storage(
     listening(&events, storage.address()).await;
     let stopper = storage.stopper();
     let ended = until(storage.wait(), stop, || async move { stopper.stop().await });
-    Ok(ended.await?)
+    ended.await.map_err(failed)
 }
 
 async fn admin(
@@ -137,7 +155,7 @@ async fn admin(
     };
     let ended = until(admin.wait(), stop, || async move { stopper.stop().await });
     tokio::select! {
-        ended = ended => Ok(ended?),
+        ended = ended => ended.map_err(failed),
         () = watch => Ok(()),
     }
 }
@@ -158,8 +176,15 @@ async fn until<T, F: Future<Output = ()>>(
     }
 }
 
+fn failed(failure: NodeFailure) -> anyhow::Error {
+    anyhow!(failure.reason)
+}
+
 async fn listening(events: &mpsc::Sender<NodeEvent>, address: &Address) {
     tracing::info!(%address, "listening");
+    if matches!(address.host(), "0.0.0.0" | "::") {
+        tracing::warn!("other nodes are told {address}: to another machine that means nothing");
+    }
     let _ = events.send(NodeEvent::Listening(address.clone())).await;
 }
 

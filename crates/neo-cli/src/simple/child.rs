@@ -102,6 +102,7 @@ fn line(event: &NodeEvent) -> String {
             let connected = if status.connected { "UP" } else { "DOWN" };
             format!("STATUS {connected} {} {}", or_none(primary), or_none(state))
         }
+        NodeEvent::Waiting(what) => format!("WAITING {}", what.replace('\n', " ")),
         NodeEvent::Ended(Ok(())) => "ENDED".to_owned(),
         NodeEvent::Ended(Err(reason)) => format!("FAILED {}", reason.replace('\n', " ")),
     }
@@ -125,6 +126,7 @@ pub(super) fn parse(line: &str) -> Option<NodeEvent> {
                 state: state.ok()?,
             }))
         }
+        "WAITING" => Some(NodeEvent::Waiting(rest.to_owned())),
         "ENDED" => Some(NodeEvent::Ended(Ok(()))),
         "FAILED" => Some(NodeEvent::Ended(Err(rest.to_owned()))),
         _ => None,
@@ -147,6 +149,8 @@ mod tests {
                 primary: "M1".parse().ok(),
                 state: Some(ClusterState::Running),
             }),
+            NodeEvent::Waiting("for S2".to_owned()),
+            NodeEvent::Waiting(String::new()),
             NodeEvent::Ended(Ok(())),
             NodeEvent::Ended(Err("no space".to_owned())),
         ] {

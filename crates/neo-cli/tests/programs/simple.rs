@@ -315,3 +315,22 @@ fn a_second_signal_is_obeyed_at_once() {
     assert_eq!(status.code(), Some(143), "{said}");
     assert!(said.contains("SIGTERM again: stopping at once"), "{said}");
 }
+
+#[test]
+fn a_cluster_waits_for_data_that_was_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(dir.path(), &[]);
+    cluster.process.stop("TERM");
+    for n in 1..=2 {
+        let file = dir.path().join(format!("storage{n}.sqlite"));
+        let saved = dir.path().join("saved");
+        std::fs::rename(&file, &saved).unwrap();
+        let mut process = Running::start("neosimple", &["--dir", dir.path().to_str().unwrap()]);
+        let line = process.wait_for("the cluster is still RECOVERING");
+        assert!(line.contains("waiting for S"), "{line}");
+        process.stop("TERM");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::rename(&saved, &file).unwrap();
+    }
+    Simple::start(dir.path(), &[]).process.stop("TERM");
+}

@@ -1,0 +1,413 @@
+//! The cluster of a `neosimple`, from its start to its end.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use neo_admin::Control;
+use neo_api::{Address, ClusterState};
+use neo_backends::Engine;
+use neo_client::Client;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::args::SimpleArgs;
+use super::memory::{ClusterDir, ClusterPlan};
+use super::nodes::{NodePlan, Nodes};
+use crate::config::NodeKind;
+use crate::migrate::{self, Progress};
+use crate::node::run::NodeEvent;
+use crate::programs::block_on;
+use crate::signal::Signals;
+
+/// How long nodes may take to stop; the master gives transactions 30 s to finish.
+const STOP_PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long a command to stop may take to be accepted.
+const STOP_COMMAND: Duration = Duration::from_secs(5);
+
+/// Pause between words about a cluster that is not RUNNING yet.
+const STILL: Duration = Duration::from_secs(3);
+
+const MASTER: &str = "master";
+const ADMIN: &str = "admin";
+
+/// How serving ends without a failure.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Somebody wants it.
+    Signal,
+    /// The cluster was stopped by an operator.
+    Stopped,
+}
+
+pub(super) struct Cluster {
+    nodes: Nodes,
+    dir: ClusterDir,
+    plan: ClusterPlan,
+    engine: Engine,
+    master: Option<Address>,
+    admin: Option<Address>,
+    state: Option<ClusterState>,
+    /// Nodes that have started.
+    listening: BTreeSet<String>,
+    /// For whom or what the master waits.
+    waiting: String,
+}
+
+impl Cluster {
+    pub(super) fn new(
+        args: &SimpleArgs,
+        dir: ClusterDir,
+        plan: ClusterPlan,
+        engine: Engine,
+    ) -> Self {
+        Self {
+            nodes: Nodes::new(args.processes, args.verbose),
+            dir,
+            plan,
+            engine,
+            master: None,
+            admin: None,
+            state: None,
+            listening: BTreeSet::new(),
+            waiting: String::new(),
+        }
+    }
+
+    /// Whether a node runs.
+    pub(super) fn has_nodes(&self) -> bool {
+        self.nodes.running().next().is_some()
+    }
+
+    /// Starts the nodes, imports, tells that it is ready, and serves.
+    pub(super) async fn serve(
+        &mut self,
+        args: &SimpleArgs,
+        signals: &mut Signals,
+    ) -> anyhow::Result<End> {
+        self.start_master(args)?;
+        while self.master.is_none() {
+            if self.turn(signals).await? == Turn::Signal {
+                return Ok(End::Signal);
+            }
+        }
+        self.start_others(args)?;
+        let mut told = Instant::now() + STILL;
+        while self.admin.is_none() || self.state != Some(ClusterState::Running) {
+            tokio::select! {
+                turn = self.turn(signals) => match turn? {
+                    Turn::Signal => return Ok(End::Signal),
+                    Turn::Ended => return Ok(End::Stopped),
+                    Turn::Event => {}
+                },
+                () = tokio::time::sleep_until(told) => {
+                    told += STILL;
+                    eprintln!("neosimple: {}", self.still());
+                }
+            }
+        }
+        if let Some(file) = &args.import
+            && let Some(end) = self.import(file, signals).await?
+        {
+            return Ok(end);
+        }
+        self.tell_ready()?;
+        loop {
+            match self.turn(signals).await? {
+                Turn::Signal => return Ok(End::Signal),
+                Turn::Ended => return Ok(End::Stopped),
+                Turn::Event => {}
+            }
+        }
+    }
+
+    /// Why the cluster is not RUNNING yet.
+    fn still(&self) -> String {
+        let state = self
+            .state
+            .map_or_else(|| "starting".to_owned(), |s| s.to_string());
+        match self.waiting.as_str() {
+            "" => format!("the cluster is still {state}"),
+            what => format!("the cluster is still {state}: {what}"),
+        }
+    }
+
+    fn start_master(&mut self, args: &SimpleArgs) -> anyhow::Result<()> {
+        let port = self.plan.master_port;
+        self.check_port("master", port, args.port.is_some())?;
+        self.check_port("admin node", self.plan.admin_port, false)?;
+        let ClusterPlan {
+            storages,
+            replicas,
+            partitions,
+            ..
+        } = self.plan;
+        let mut words = self.words(port);
+        for (option, number) in [("-A", storages), ("-r", replicas), ("-p", partitions)] {
+            words.push(option.into());
+            words.push(number.to_string().into());
+        }
+        self.nodes.start(NodePlan {
+            name: MASTER.to_owned(),
+            kind: NodeKind::Master,
+            args: words,
+        })
+    }
+
+    fn start_others(&mut self, args: &SimpleArgs) -> anyhow::Result<()> {
+        let Some(master) = &self.master else {
+            bail!("the master has no address");
+        };
+        let masters: [OsString; 2] = ["-m".into(), master.to_string().into()];
+        self.plan.master_port = Some(master.port());
+        // Before there is any data: a directory with data always says what it is.
+        self.dir.remember(&self.plan)?;
+        let mut words = self.words(self.plan.admin_port);
+        words.extend(masters.iter().cloned());
+        self.nodes.start(NodePlan {
+            name: ADMIN.to_owned(),
+            kind: NodeKind::Admin,
+            args: words,
+        })?;
+        for storage in 1..=self.plan.storages {
+            let mut words = self.words(None);
+            words.extend(masters.iter().cloned());
+            words.push("-a".into());
+            words.push(self.engine.name().into());
+            words.push("-d".into());
+            words.push(absolute(self.dir.database(storage, self.engine)).into());
+            self.nodes.start(NodePlan {
+                name: format!("storage{storage}"),
+                kind: NodeKind::Storage,
+                args: words,
+            })?;
+        }
+        tracing::debug!(dir = %self.dir.path().display(), import = ?args.import, "nodes started");
+        Ok(())
+    }
+
+    /// What every node is told.
+    fn words(&self, port: Option<u16>) -> Vec<OsString> {
+        let bind = Address::new(&self.plan.bind, port.unwrap_or(0));
+        let name = &self.plan.name;
+        ["-c", name, "-b", &bind.to_string()]
+            .map(OsString::from)
+            .to_vec()
+    }
+
+    /// Whether a port is free: the message of the node that tries it would not know where it is
+    /// from.
+    fn check_port(&self, whose: &str, port: Option<u16>, given: bool) -> anyhow::Result<()> {
+        let Some(port) = port else { return Ok(()) };
+        match TcpListener::bind((self.plan.bind.as_str(), port)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                let file = self.dir.file();
+                let (what, remedy) = if given {
+                    ("asked for by --port".to_owned(), "give another".to_owned())
+                } else {
+                    let remembered = format!("remembered in {}", file.display());
+                    let remedy = match whose {
+                        "master" => "give another by --port".to_owned(),
+                        _ => format!("remove its line from {}", file.display()),
+                    };
+                    (remembered, remedy)
+                };
+                bail!(
+                    "port {port} of the {whose}, {what}, is taken by another program: stop that, \
+                     or {remedy}"
+                )
+            }
+            // The node itself will tell what else is wrong.
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for something to happen.
+    async fn turn(&mut self, signals: &mut Signals) -> anyhow::Result<Turn> {
+        tokio::select! {
+            (signal, _) = signals.next() => {
+                eprintln!("neosimple: {signal}: stopping");
+                Ok(Turn::Signal)
+            }
+            (name, event) = self.nodes.next() => self.event(&name, event),
+        }
+    }
+
+    fn event(&mut self, name: &str, event: NodeEvent) -> anyhow::Result<Turn> {
+        match event {
+            NodeEvent::Listening(address) => {
+                self.listening.insert(name.to_owned());
+                match name {
+                    MASTER => self.master = Some(address),
+                    ADMIN => {
+                        self.plan.admin_port = Some(address.port());
+                        self.admin = Some(address);
+                        self.dir.remember(&self.plan)?;
+                    }
+                    _ => {}
+                }
+            }
+            NodeEvent::Status(status) => {
+                if status.state.is_some() {
+                    self.state = status.state;
+                }
+            }
+            NodeEvent::Waiting(what) => self.waiting = what,
+            NodeEvent::Ended(Ok(())) => {
+                tracing::info!("{name} has stopped");
+                if !self.has_nodes() {
+                    return Ok(Turn::Ended);
+                }
+                // Without these nothing can be done with the cluster any more: it is stopping.
+                if !self.nodes.runs(NodeKind::Master) || !self.nodes.runs(NodeKind::Storage) {
+                    self.nodes.stop_all();
+                }
+            }
+            NodeEvent::Ended(Err(reason)) if self.listening.contains(name) => {
+                bail!("{name} died: {reason}")
+            }
+            NodeEvent::Ended(Err(reason)) => bail!("{name} cannot start: {reason}"),
+        }
+        Ok(Turn::Event)
+    }
+
+    /// Imports a file, while nodes and signals are looked after.
+    async fn import(&mut self, file: &Path, signals: &mut Signals) -> anyhow::Result<Option<End>> {
+        let (cluster, file) = (self.plan.name.clone(), file.to_owned());
+        let master = self.master_address()?.to_string();
+        let (done, mut imported) = oneshot::channel();
+        let (word, cancelled) = oneshot::channel::<()>();
+        // It compresses: on a thread of its own, beside the nodes'.
+        let thread = std::thread::Builder::new().name("import".to_owned());
+        let thread = thread.spawn(move || {
+            let result = block_on(async {
+                let builder = Client::builder(cluster).master(master).cache_bytes(0);
+                let client = builder.connect().await?;
+                let mut progress = Progress::new("imported", false);
+                let result = tokio::select! {
+                    result = migrate::import(&client, &file, &mut progress) => {
+                        result.map(|_| ())
+                    }
+                    // What is not committed yet is imported the next time.
+                    _ = cancelled => Ok(()),
+                };
+                client.close().await;
+                result
+            });
+            let _ = done.send(result);
+        });
+        let thread = thread.context("cannot start a thread")?;
+        let end = loop {
+            tokio::select! {
+                result = &mut imported => {
+                    let result = result.unwrap_or_else(|_| Err(anyhow!("the import panicked")));
+                    break result.map(|()| None);
+                }
+                turn = self.turn(signals) => match turn {
+                    Ok(Turn::Event) => {}
+                    Ok(Turn::Signal) => break Ok(Some(End::Signal)),
+                    Ok(Turn::Ended) => break Ok(Some(End::Stopped)),
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        drop(word);
+        if matches!(end, Ok(Some(End::Signal))) {
+            eprintln!("neosimple: the import is interrupted: the same command goes on with it");
+        }
+        // A client that has lost its cluster may wait for it to come back: it is not waited for.
+        if matches!(end, Ok(None) | Ok(Some(End::Signal))) {
+            let _ = thread.join();
+        }
+        end
+    }
+
+    fn master_address(&self) -> anyhow::Result<&Address> {
+        self.master.as_ref().context("the master has no address")
+    }
+
+    /// The one line on stdout.
+    fn tell_ready(&self) -> anyhow::Result<()> {
+        let admin = self.admin.as_ref().context("the admin has no address")?;
+        let (name, master) = (&self.plan.name, self.master_address()?);
+        let mut stdout = std::io::stdout().lock();
+        writeln!(
+            stdout,
+            "RUNNING cluster={name} masters={master} admin={admin}"
+        )
+        .and_then(|()| stdout.flush())
+        .context("cannot say that the cluster is running")
+    }
+
+    /// Stops the cluster in order, or without order when it does not listen.
+    pub(super) async fn stop(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
+        if let Some(admin) = &self.admin {
+            let stop = async {
+                let control = Control::connect(admin).await?;
+                control.set_cluster_state(ClusterState::Stopping).await
+            };
+            tokio::select! {
+                stopped = tokio::time::timeout(STOP_COMMAND, stop) => {
+                    if !matches!(stopped, Ok(Ok(_))) {
+                        tracing::info!(?stopped, "the cluster does not take the command to stop");
+                        self.nodes.stop_all();
+                    }
+                }
+                (signal, status) = signals.next() => self.stop_at_once(signal, status),
+            }
+        } else {
+            self.nodes.stop_all();
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        let mut failure = None;
+        while self.has_nodes() {
+            tokio::select! {
+                (name, event) = self.nodes.next() => {
+                    if let NodeEvent::Ended(ended) = event {
+                        if let Err(reason) = ended {
+                            failure = Some(anyhow!("{name} died: {reason}"));
+                        }
+                        // The master ends last; whoever is left has missed that.
+                        if !self.nodes.runs(NodeKind::Master) {
+                            self.nodes.stop_all();
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    let left: Vec<&str> = self.nodes.running().collect();
+                    let left = left.join(", ");
+                    self.nodes.kill_all();
+                    bail!("{left} did not stop in {} s", STOP_PATIENCE.as_secs());
+                }
+                (signal, status) = signals.next() => self.stop_at_once(signal, status),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn stop_at_once(&mut self, signal: &str, status: u8) {
+        eprintln!("neosimple: {signal} again: stopping at once");
+        self.nodes.kill_all();
+        std::process::exit(i32::from(status));
+    }
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Event,
+    /// A signal wants the end.
+    Signal,
+    /// Every node has ended, cleanly.
+    Ended,
+}
+
+/// A path that means the same in every process.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
