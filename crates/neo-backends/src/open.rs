@@ -99,8 +99,8 @@ pub struct OpenOptions {
 /// Opens the database of a storage node, and creates it if it does not exist.
 ///
 /// A `database` that is a path may start with `~/`, the home directory. For SQLite it may also be
-/// `file:PATH?NAME=VALUE&...`, with the names `readers`, `cache_bytes`, `max_database_bytes` and
-/// `synchronous` of [`SqliteSettings`], which go before `options`.
+/// `file:PATH?NAME=VALUE&...`, with the names `readers`, `cache_bytes`, `max_database_bytes`,
+/// `reserve_bytes` and `synchronous` of [`SqliteSettings`], which go before `options`.
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
@@ -147,6 +147,7 @@ fn sqlite_settings(database: &str, options: &OpenOptions) -> BackendResult<Sqlit
         match name {
             "readers" => settings.readers = value.parse().map_err(|_| wrong())?,
             "cache_bytes" => settings.cache_bytes = value.parse().map_err(|_| wrong())?,
+            "reserve_bytes" => settings.reserve_bytes = value.parse().map_err(|_| wrong())?,
             "max_database_bytes" => {
                 settings.max_database_bytes = Some(value.parse().map_err(|_| wrong())?);
             }

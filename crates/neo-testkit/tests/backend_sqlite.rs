@@ -11,6 +11,13 @@ fn settings(directory: &TempDir) -> SqliteSettings {
     SqliteSettings::new(directory.path().join("test.sqlite"))
 }
 
+fn limited(directory: &TempDir, bytes: u64) -> SqliteSettings {
+    let mut settings = settings(directory);
+    settings.max_database_bytes = Some(bytes);
+    settings.reserve_bytes = bytes / 8;
+    settings
+}
+
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory is made")
 }
@@ -26,6 +33,12 @@ mod threads {
 
     impl BackendFactory for Threads {
         type Guard = TempDir;
+
+        fn open_limited(&self, bytes: u64) -> Option<(TempDir, Arc<dyn StorageBackend>)> {
+            let directory = directory();
+            let backend = SqliteBackend::open(&limited(&directory, bytes));
+            Some((directory, Arc::new(backend.expect("a database is created"))))
+        }
 
         fn open(&self) -> (TempDir, Arc<dyn StorageBackend>) {
             let directory = directory();
@@ -52,6 +65,12 @@ mod inline {
 
     impl BackendFactory for Inline {
         type Guard = TempDir;
+
+        fn open_limited(&self, bytes: u64) -> Option<(TempDir, Arc<dyn StorageBackend>)> {
+            let directory = directory();
+            let backend = SqliteBackend::open_inline(&limited(&directory, bytes));
+            Some((directory, Arc::new(backend.expect("a database is created"))))
+        }
 
         fn open(&self) -> (TempDir, Arc<dyn StorageBackend>) {
             let directory = directory();

@@ -141,6 +141,17 @@ pub enum WriteOp {
 }
 
 impl WriteOp {
+    /// Whether the operation brings something new, and may be refused for want of space: values,
+    /// and what a vote promises. All others finish or undo what was taken before, and must not
+    /// fail for it.
+    #[must_use]
+    pub const fn brings_values(&self) -> bool {
+        matches!(
+            self,
+            Self::PutData { .. } | Self::PutUnfinishedObjects { .. } | Self::PutUnfinished { .. }
+        )
+    }
+
     /// About how many bytes the operation writes; for bounds on memory, not for accounts.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -191,6 +202,12 @@ impl WriteBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Whether an operation of it [brings values](WriteOp::brings_values).
+    #[must_use]
+    pub fn brings_values(&self) -> bool {
+        self.ops.iter().any(WriteOp::brings_values)
     }
 
     /// About how many bytes it writes.

@@ -83,7 +83,10 @@ pub struct FetchedRevision {
     pub data_serial: Option<Tid>,
 }
 
-/// How much one page of a listing may hold; a page has one entry at least, unless nothing is left.
+/// How much one page of a listing may hold.
+///
+/// A page ends only because it reached a limit, or because nothing is left: one that reached neither
+/// limit is the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {
     /// Most entries.
@@ -122,7 +125,13 @@ impl PageLimit {
 /// 5. A future of `apply` that is dropped **must not** stop its batch half-way.
 /// 6. Two nodes **must not** open one database at the same time: opening fails with
 ///    [`BackendError::InUse`].
-/// 7. Bytes come back as they were given. A backend **must not** recompress or interpret them.
+/// 7. A full disk is a refusal ([`BackendError::Full`]), after which reads go on. It **must** hit
+///    batches that [bring values](WriteBatch::brings_values): a transaction that was allowed to
+///    vote must be able to lock and unlock. A backend keeps a reserve of space for the batches
+///    that bring none, what a vote will take later included, and refuses new values as long as
+///    the reserve is not whole. A backend that can't know its space does what it can; the node
+///    tries again, and gives up after a while.
+/// 8. Bytes come back as they were given. A backend **must not** recompress or interpret them.
 #[async_trait]
 pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Facts, without I/O.
@@ -219,7 +228,8 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// batch did.
     ///
     /// # Errors
-    /// See the rules of the trait; [`BackendError::Full`] when there is no space, and reads go on.
+    /// See the rules of the trait; [`BackendError::Full`] when there is no space for new values, and
+    /// reads go on.
     async fn apply(&self, batch: WriteBatch, durability: Durability) -> BackendResult<()>;
 
     /// Ends: waits for what was applied, makes it durable and frees the database for others.

@@ -71,14 +71,17 @@ impl Checkpoints {
         })
     }
 
+    /// Bytes of pages in the log, moved or not.
+    pub(super) fn log_bytes(&self) -> u64 {
+        let pages = self.pages.load(Ordering::Relaxed);
+        pages.saturating_mul(self.page_bytes)
+    }
+
     /// To be called between two commits.
     ///
     /// Its errors are not those of the commit, which is in the log.
     pub(super) fn after_commit(&self, writer: &Connection) {
-        let bytes = self
-            .pages
-            .load(Ordering::Relaxed)
-            .saturating_mul(self.page_bytes);
+        let bytes = self.log_bytes();
         if self.moved.swap(false, Ordering::Acquire) {
             run(writer, "PASSIVE", &self.broken);
         } else if bytes >= LOG_BYTES_MAX {
@@ -119,7 +122,7 @@ fn open(path: &Path, settings: &SqliteSettings) -> BackendResult<Connection> {
 /// Moves pages: `PASSIVE` what it can without waiting, `FULL` all, `TRUNCATE` all, and empties
 /// the log.
 ///
-/// What can't be moved stays in the log. But when a sync of the log fails, the buffered batches in
+/// What can't be moved, for want of space say, stays in the log. But when a sync of the log fails, the buffered batches in
 /// it may be lost although a later sync succeeds: that ends the backend, as a failed commit does.
 pub(super) fn run(conn: &Connection, mode: &str, broken: &Broken) {
     let moved = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
@@ -130,7 +133,14 @@ pub(super) fn run(conn: &Connection, mode: &str, broken: &Broken) {
         ))
     });
     match moved {
-        Ok((busy, pages, moved)) => debug!(mode, busy, pages, moved, "moved pages of the log"),
+        Ok((busy, pages, moved)) => {
+            broken.set_full(false);
+            debug!(mode, busy, pages, moved, "moved pages of the log");
+        }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            broken.set_full(true);
+            debug!(%error, "no space for the pages of the log");
+        }
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => {
             broken.set(format!("the pages of the log could not be moved: {error}"));
         }

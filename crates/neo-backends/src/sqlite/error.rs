@@ -19,6 +19,8 @@ pub(super) fn error(what: &str, error: Error) -> BackendError {
             BackendError::Unavailable(Box::new(error))
         }
         ErrorCode::DiskFull => BackendError::Full,
+        // The index of the log could not grow.
+        _ if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => BackendError::Full,
         ErrorCode::ReadOnly => BackendError::ReadOnly,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             let why = message.clone().unwrap_or_else(|| failure.to_string());

@@ -5,7 +5,8 @@
 //! the file, so that a commit does not wait for it.
 //!
 //! Beside `PATH` are `PATH-wal` and `PATH-shm` of SQLite, which belong to it while a node is
-//! running, and `PATH.lock`, which keeps a second node out.
+//! running, `PATH.lock`, which keeps a second node out, and `PATH.reserve`, space for when the disk
+//! is full.
 //!
 //! SQLite has signed integers: oids, ttids and data ids above 2^63 - 1 are refused.
 
@@ -18,10 +19,12 @@ mod plan;
 mod read;
 mod row;
 mod schema;
+mod space;
 mod write;
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -51,10 +54,16 @@ pub struct SqliteSettings {
     /// Memory for pages of all connections together, in bytes; 48 MiB.
     #[serde(default = "default::cache_bytes")]
     pub cache_bytes: u64,
-    /// Most bytes of the file, without its log; what would exceed it is refused as
-    /// [`BackendError::Full`].
+    /// Most bytes of the file, without its log; new values that would exceed it, or come too near,
+    /// are refused as [`BackendError::Full`].
     #[serde(default)]
     pub max_database_bytes: Option<u64>,
+    /// Space that is kept for transactions that have voted, on the disk and below
+    /// `max_database_bytes` (of which it is a quarter at most), beside what their votes add to it.
+    /// 8 MiB: two pages for each of the thousand objects that the longest batch of an unlock
+    /// moves. 0 keeps nothing: a full disk may then stop the node.
+    #[serde(default = "default::reserve_bytes")]
+    pub reserve_bytes: u64,
     /// Whether commits are synced.
     #[serde(default)]
     pub synchronous: Synchronous,
@@ -77,6 +86,10 @@ mod default {
         48 << 20
     }
 
+    pub(super) const fn reserve_bytes() -> u64 {
+        8 << 20
+    }
+
     pub(super) const fn quick_check_bytes_max() -> u64 {
         256 << 20
     }
@@ -91,6 +104,7 @@ impl SqliteSettings {
             readers: default::readers(),
             cache_bytes: default::cache_bytes(),
             max_database_bytes: None,
+            reserve_bytes: default::reserve_bytes(),
             synchronous: Synchronous::Full,
             quick_check_bytes_max: default::quick_check_bytes_max(),
         }
@@ -119,21 +133,34 @@ pub struct SqliteBackend {
     broken: Arc<Broken>,
 }
 
-/// Why the backend closed itself, once it did: what is on the disk is unknown until it is opened
-/// again.
+/// What is wrong with the database, if something is.
 #[derive(Debug, Default)]
-struct Broken(OnceLock<String>);
+struct Broken {
+    /// Why the backend closed itself, once it did: what is on the disk is unknown until it is
+    /// opened again.
+    closed: OnceLock<String>,
+    /// Whether the file had no room for the pages of the log, the last time.
+    full: AtomicBool,
+}
 
 impl Broken {
     /// From now on every call is refused: whether the last batches are on the disk is unknown, and
     /// a system that failed to sync may say next time that it did.
     fn set(&self, why: String) {
         error!(why, "the database is closed until it is opened again");
-        let _ = self.0.set(why);
+        let _ = self.closed.set(why);
+    }
+
+    fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     fn check(&self) -> BackendResult<()> {
-        match self.0.get() {
+        match self.closed.get() {
             None => Ok(()),
             Some(why) => Err(BackendError::Closed(why.clone())),
         }

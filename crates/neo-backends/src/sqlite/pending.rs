@@ -7,11 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use neo_api::{BackendError, BackendResult, DataId, ObjectData, Oid, PendingObject, Tid};
+use neo_api::{
+    BackendError, BackendResult, DataId, ObjectData, Oid, PendingObject, Reign, Tid, TxnId,
+};
+use rusqlite::Connection;
 
-use super::error::int;
+use super::error::{Doing, int, uint};
 
-const OBJECT_BYTES: usize = 17;
+pub(super) const OBJECT_BYTES: usize = 17;
 
 /// Objects in order of oid, each once.
 #[derive(Debug)]
@@ -61,6 +64,30 @@ pub(super) fn unpack(
     let from = objects.partition_point(|object| Some(oid_of(object)) <= after);
     let objects = objects.get(from..).unwrap_or_default();
     objects.iter().take(limit).map(unpack_object).collect()
+}
+
+/// Of each unfinished transaction: bytes of its objects, and of its metadata and oids.
+pub(super) fn sizes(conn: &Connection) -> BackendResult<Vec<(TxnId, u64, u64)>> {
+    let sql = "SELECT reign, ttid,
+            (SELECT coalesce(sum(length(objects)), 0) FROM pending AS p
+             WHERE p.reign = u.reign AND p.ttid = u.ttid),
+            coalesce(length(user) + length(description) + length(extension) + length(oids), 0)
+        FROM unfinished AS u";
+    let mut statement = conn.prepare(sql).doing("preparing a statement")?;
+    let rows = statement
+        .query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .doing("reading what is unfinished")?;
+    rows.map(|row| {
+        let (reign, ttid, objects, record) = row.doing("reading what is unfinished")?;
+        let txn = TxnId {
+            reign: Reign(uint(reign)?),
+            ttid: Tid(uint(ttid)?),
+        };
+        Ok((txn, uint(objects)?, uint(record)?))
+    })
+    .collect()
 }
 
 fn oid_of(object: &[u8; OBJECT_BYTES]) -> Oid {

@@ -56,20 +56,20 @@ impl<'a> Plan<'a> {
             .doing("reading for a write")
     }
 
-    pub(super) fn op(&mut self, op: WriteOp) -> BackendResult<()> {
+    pub(super) fn op(&mut self, op: &WriteOp) -> BackendResult<()> {
         match op {
-            WriteOp::SetConfig { key, value } => self.set_config(&key, value.as_ref()),
-            WriteOp::SetPartitionTable(table) => self.set_table(&table),
+            WriteOp::SetConfig { key, value } => self.set_config(key, value.as_ref()),
+            WriteOp::SetPartitionTable(table) => self.set_table(table),
             WriteOp::ChangeCells {
                 version,
                 replicas,
                 changes,
-            } => self.change_cells(version, replicas, &changes),
-            WriteOp::PutData { id, owner, record } => self.put_data(id, owner, &record),
-            WriteOp::DeleteData { ids } => ids.into_iter().try_for_each(|id| self.delete_data(id)),
+            } => self.change_cells(*version, *replicas, changes),
+            WriteOp::PutData { id, owner, record } => self.put_data(*id, *owner, record),
+            WriteOp::DeleteData { ids } => ids.iter().try_for_each(|id| self.delete_data(*id)),
             WriteOp::PutUnfinishedObjects { txn, objects } => {
-                self.begin(txn)?;
-                let Some(parcel) = pending::pack(&objects)? else {
+                self.begin(*txn)?;
+                let Some(parcel) = pending::pack(objects)? else {
                     return Ok(());
                 };
                 self.run(
@@ -85,7 +85,7 @@ impl<'a> Plan<'a> {
                 )?;
                 Ok(())
             }
-            WriteOp::PutUnfinished { txn, record } => self.put_unfinished(txn, record),
+            WriteOp::PutUnfinished { txn, record } => self.put_unfinished(*txn, record.as_ref()),
             WriteOp::LockUnfinished { txn, tid } => {
                 self.run(
                     "UPDATE unfinished SET tid = ?3 WHERE reign = ?1 AND ttid = ?2",
@@ -93,15 +93,15 @@ impl<'a> Plan<'a> {
                 )?;
                 Ok(())
             }
-            WriteOp::DropUnfinished { txn } => self.drop_unfinished(txn),
+            WriteOp::DropUnfinished { txn } => self.drop_unfinished(*txn),
             WriteOp::PutObject {
                 partition,
                 id,
                 data,
-            } => self.put_object(partition, id, data),
-            WriteOp::DeleteObject { partition, id } => self.delete_object(partition, id),
+            } => self.put_object(*partition, *id, *data),
+            WriteOp::DeleteObject { partition, id } => self.delete_object(*partition, *id),
             WriteOp::PutTransaction { partition, record } => {
-                self.put_transaction(partition, &record)
+                self.put_transaction(*partition, record)
             }
             WriteOp::DeleteTransaction { partition, tid } => {
                 let key = [i64::from(partition.0), error::clamp(tid.0)];
@@ -278,10 +278,10 @@ impl<'a> Plan<'a> {
     fn put_unfinished(
         &self,
         txn: TxnId,
-        record: Option<(TransactionMeta, Vec<Oid>)>,
+        record: Option<&(TransactionMeta, Vec<Oid>)>,
     ) -> BackendResult<()> {
-        let (meta, oids) = record.unzip();
-        let blob = |bytes: fn(&TransactionMeta) -> &Bytes| meta.as_ref().map(|m| &bytes(m)[..]);
+        let (meta, oids) = record.map(|(meta, oids)| (meta, oids)).unzip();
+        let blob = |bytes: fn(&TransactionMeta) -> &Bytes| meta.map(|m| &bytes(m)[..]);
         self.run(
             "INSERT INTO unfinished (reign, ttid, user, description, extension, oids)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -293,7 +293,7 @@ impl<'a> Plan<'a> {
                 blob(|meta| &meta.user),
                 blob(|meta| &meta.description),
                 blob(|meta| &meta.extension),
-                oids.map(|oids| oid_bytes(&oids)),
+                oids.map(|oids| oid_bytes(oids)),
             ],
         )?;
         Ok(())

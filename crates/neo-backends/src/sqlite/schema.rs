@@ -107,8 +107,10 @@ pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> BackendResu
         return Err(BackendError::Unsupported(what));
     }
     let cache = settings.cache_bytes / 2 / 1024;
+    // What SQLite keeps to undo a statement stays in memory: no other disk may fail a batch.
     let limits = format!(
-        "PRAGMA cache_size = -{cache}; PRAGMA journal_size_limit = {};",
+        "PRAGMA cache_size = -{cache}; PRAGMA journal_size_limit = {};
+        PRAGMA temp_store = MEMORY;",
         super::checkpoint::LOG_BYTES_MAX
     );
     conn.execute_batch(&limits).doing("configuring")?;

@@ -1,16 +1,22 @@
 //! Writes: one batch, one transaction of SQLite.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use neo_api::{BackendResult, Durability, WriteBatch};
+use neo_api::{BackendError, BackendResult, Durability, WriteBatch};
 use rusqlite::{CachedStatement, Connection, ErrorCode};
 
 use super::checkpoint::{self, Checkpoints};
 use super::error::{self, Doing};
 use super::lock::{self, FileLock};
 use super::plan::Plan;
+use super::space::{self, Space};
 use super::{Broken, SqliteSettings, schema};
 use crate::limits;
+
+/// Pause between attempts to move the pages of the log on a full disk.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// The connection that writes, and the right to.
 #[derive(Debug)]
@@ -22,6 +28,9 @@ pub(super) struct Writer {
     level: Durability,
     /// Whether a buffered batch was committed after the last synced one.
     unsynced: bool,
+    space: Space,
+    /// When the pages of a log that found no space are moved again.
+    next_try: Option<Instant>,
     broken: Arc<Broken>,
     // Last, so that the database is closed when it is freed.
     _lock: FileLock,
@@ -35,8 +44,15 @@ impl Writer {
     ) -> BackendResult<Self> {
         let path = lock::resolve(&settings.path)?;
         let lock = FileLock::acquire(&path)?;
-        let mut conn = schema::open_writer(&path, settings)?;
-        schema::begin_use(&mut conn, &path, settings)?;
+        let mut conn = match begin(&path, settings) {
+            Err(BackendError::Full) => {
+                // It may need a little space to be read: the reserve is for that as well.
+                space::release(&space::reserve_path(&path))?;
+                begin(&path, settings)
+            }
+            begun => begun,
+        }?;
+        let space = Space::new(&conn, &path, settings)?;
         let checkpoints = Checkpoints::new(&mut conn, &path, settings, broken, threads)?;
         Ok(Self {
             conn,
@@ -44,6 +60,8 @@ impl Writer {
             settings: settings.clone(),
             level: Durability::Synced,
             unsynced: false,
+            space,
+            next_try: None,
             broken: Arc::clone(broken),
             _lock: lock,
         })
@@ -56,6 +74,52 @@ impl Writer {
         if batch.is_empty() && !(sync && self.unsynced) {
             return Ok(());
         }
+        let brings_values = batch.brings_values();
+        let mut applied = if brings_values {
+            self.admit(&batch)
+                .and_then(|()| self.attempt(&batch, durability))
+        } else {
+            self.attempt(&batch, durability)
+        };
+        if matches!(applied, Err(BackendError::Full)) {
+            if brings_values {
+                self.space.refused();
+            } else {
+                self.space.draw(&self.conn)?;
+                checkpoint::run(&self.conn, "PASSIVE", &self.broken);
+                applied = self.attempt(&batch, durability);
+            }
+        }
+        if applied.is_ok() {
+            self.space.applied(&batch, brings_values);
+        }
+        applied
+    }
+
+    /// Whether there is room for new values.
+    fn admit(&mut self, batch: &WriteBatch) -> BackendResult<()> {
+        if self.broken.is_full() {
+            // A log that can't be emptied would take the rest of the disk. To try is work: not for
+            // everybody who asks.
+            let now = Instant::now();
+            if self.next_try.is_some_and(|at| now < at) {
+                return Err(BackendError::Full);
+            }
+            self.next_try = Some(now + RETRY);
+            // The reserve has what they need.
+            self.space.free()?;
+            checkpoint::run(&self.conn, "PASSIVE", &self.broken);
+            self.broken.check()?;
+            if self.broken.is_full() {
+                return Err(BackendError::Full);
+            }
+        }
+        let log_bytes = self.checkpoints.log_bytes();
+        self.space.admit(&self.conn, batch, log_bytes)
+    }
+
+    fn attempt(&mut self, batch: &WriteBatch, durability: Durability) -> BackendResult<()> {
+        let sync = durability == Durability::Synced;
         if self.level != durability {
             schema::set_synchronous(&self.conn, &self.settings, sync)?;
             self.level = durability;
@@ -73,10 +137,10 @@ impl Writer {
         Ok(())
     }
 
-    fn apply_all(&self, batch: WriteBatch, sync: bool) -> BackendResult<()> {
+    fn apply_all(&self, batch: &WriteBatch, sync: bool) -> BackendResult<()> {
         let before = self.conn.total_changes();
         let mut plan = Plan::new(&self.conn);
-        for op in batch.ops {
+        for op in &batch.ops {
             plan.op(op)?;
         }
         // SQLite syncs nothing for a transaction that changed nothing.
@@ -96,9 +160,12 @@ impl Writer {
             ErrorCode::DatabaseBusy,
             ErrorCode::DatabaseLocked,
         ];
-        if error
-            .sqlite_error_code()
-            .is_some_and(|code| known.contains(&code))
+        let is_full = matches!(&error, rusqlite::Error::SqliteFailure(failure, _)
+            if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+        if is_full
+            || error
+                .sqlite_error_code()
+                .is_some_and(|code| known.contains(&code))
         {
             // The log has no commit mark: what was written of it is overwritten.
             self.roll_back();
@@ -123,7 +190,14 @@ impl Writer {
     pub(super) fn finish(&mut self) -> BackendResult<()> {
         self.broken.check()?;
         schema::set_synchronous(&self.conn, &self.settings, true)?;
-        schema::set_clean(&self.conn, true)?;
+        match schema::set_clean(&self.conn, true) {
+            Err(BackendError::Full) => {
+                self.space.draw(&self.conn)?;
+                checkpoint::run(&self.conn, "PASSIVE", &self.broken);
+                schema::set_clean(&self.conn, true)?;
+            }
+            set => set?,
+        }
         checkpoint::run(&self.conn, "TRUNCATE", &self.broken);
         self.broken.check()
     }
@@ -131,4 +205,11 @@ impl Writer {
     fn statement(&self, sql: &str) -> BackendResult<CachedStatement<'_>> {
         self.conn.prepare_cached(sql).doing("preparing a statement")
     }
+}
+
+/// Opens the connection that writes, and notes that the database is in use.
+fn begin(path: &Path, settings: &SqliteSettings) -> BackendResult<Connection> {
+    let mut conn = schema::open_writer(path, settings)?;
+    schema::begin_use(&mut conn, path, settings)?;
+    Ok(conn)
 }

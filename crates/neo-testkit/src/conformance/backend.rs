@@ -26,6 +26,7 @@
 pub mod durability;
 pub mod listings;
 pub mod loads;
+pub mod space;
 mod tools;
 pub mod unfinished;
 pub mod writes;
@@ -47,6 +48,14 @@ pub trait BackendFactory: Sync {
     /// `None` when nothing survives the end of a backend, as the default has it; the cases that
     /// need it are then skipped, and say so.
     fn reopen(&self, _guard: &Self::Guard) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
+        None
+    }
+
+    /// Creates and opens a database that has room for about so many bytes: some MiB.
+    ///
+    /// `None`, as the default has it, when the backend has no limit of its own; the cases that need
+    /// it are then skipped, and say so.
+    fn open_limited(&self, _bytes: u64) -> Option<(Self::Guard, Arc<dyn StorageBackend>)> {
         None
     }
 }
@@ -105,6 +114,8 @@ macro_rules! backend_conformance {
             durability::synced_survives_closing
             durability::synced_survives_without_closing
             durability::one_node_at_a_time
+            space::what_was_voted_finishes_when_nothing_new_fits
+            space::what_is_given_up_makes_room
         }
     };
     (@cases $factory:expr; $($group:ident::$case:ident)*) => {
@@ -127,6 +138,7 @@ mod tests {
             ("durability", include_str!("backend/durability.rs")),
             ("listings", include_str!("backend/listings.rs")),
             ("loads", include_str!("backend/loads.rs")),
+            ("space", include_str!("backend/space.rs")),
             ("unfinished", include_str!("backend/unfinished.rs")),
             ("writes", include_str!("backend/writes.rs")),
         ] {
