@@ -194,7 +194,8 @@ pub enum ObjectAnswer {
     Found {
         /// Tid of the transaction that wrote it.
         serial: Tid,
-        /// Tid of the next revision.
+        /// Tid of the next revision. `None`: none was committed, as far as the asker could know
+        /// when it asked; what it hears of the object later still counts.
         next_serial: Option<Tid>,
         /// How the payload is compressed.
         compression: Compression,

@@ -432,8 +432,10 @@ impl StorageCore {
                 let transactions = &mut service.transactions;
                 transactions.serial_read(&self.cells, &mut io, ticket, result);
             }
-            (AfterRead::Peer(asker), Some(_)) => {
-                self.reads.done(&self.cells, &mut io, asker, result);
+            (AfterRead::Peer(asker), Some(service)) => {
+                let transactions = &service.transactions;
+                self.reads
+                    .done(&self.cells, transactions, &mut io, asker, result);
             }
             (AfterRead::Task(number), _) => {
                 self.tasks.found(&self.cells, &mut io, number, result);

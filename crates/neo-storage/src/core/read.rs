@@ -3,6 +3,11 @@
 //! The gate opens on readable partitions only, and makes readers of a locked object wait until its
 //! new revision is visible. A partition that stops being readable while it is read answers
 //! `NonReadableCell`: what is not found in it may just be gone.
+//!
+//! A reader of the past is let through; but when what it finds is the newest of an object that was
+//! locked when it asked, it waits too. Its client may know already that the locked transaction is
+//! committed, and would take the answer for the newest revision, for as long as nothing else
+//! changes the object.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -65,6 +70,8 @@ struct PeerRead {
     asker: Asker,
     partition: Partition,
     wanted: Wanted,
+    /// The object is locked for this tid, which is later than what is wanted.
+    later: Option<Tid>,
 }
 
 #[derive(Debug)]
@@ -124,12 +131,17 @@ impl Reads {
             let tid = FinalTid::Committed(tid);
             return io.answer(asker, Packet::AnswerFinalTid { tid });
         }
+        let block = wanted.block(txns);
         let read = PeerRead {
             asker,
             partition,
             wanted,
+            later: match wanted {
+                Wanted::Object { oid, .. } if block.is_none() => txns.locked_at(oid),
+                _ => None,
+            },
         };
-        match read.wanted.block(txns) {
+        match block {
             Some(block) => reads.blocked.push((block, read)),
             None => reads.waiting.push_back(read),
         }
@@ -160,18 +172,31 @@ impl Reads {
     pub(crate) fn done(
         &mut self,
         cells: &Cells,
+        txns: &Transactions,
         io: &mut Io<'_>,
         asker: Asker,
         result: BackendResult<QueryResult>,
     ) {
-        let reads = self.conns.get_mut(&asker.conn);
-        let Some(running) = reads.and_then(|reads| reads.running.remove(&asker)) else {
+        let Some(reads) = self.conns.get_mut(&asker.conn) else {
             return;
         };
-        let readable = cells.readable(running.read.partition) == Some(running.period);
+        let Some(Running { mut read, period }) = reads.running.remove(&asker) else {
+            return;
+        };
+        let readable = cells.readable(read.partition) == Some(period);
         match result {
             _ if !readable => not_readable(io, asker),
-            Ok(found) => answer(io, asker, running.read.wanted, found),
+            Ok(found) => match read.later.take() {
+                Some(tid) if is_newest(&found) => {
+                    // Once more, when the lock is gone: it may be gone already.
+                    if txns.is_locked(tid) {
+                        reads.blocked.push((Block::At(tid), read));
+                    } else {
+                        reads.waiting.push_back(read);
+                    }
+                }
+                _ => answer(io, asker, read.wanted, found),
+            },
             Err(error) => io.error(asker, code_of(&error), error.to_string()),
         }
         self.start(cells, io, asker.conn);
@@ -212,6 +237,15 @@ impl Reads {
                 }
             }
         }
+    }
+}
+
+/// Whether a revision is found that no other one follows.
+const fn is_newest(found: &QueryResult) -> bool {
+    match found {
+        QueryResult::Load(Loaded::Found(revision)) => revision.next_serial.is_none(),
+        QueryResult::Load(Loaded::Deleted { next_serial, .. }) => next_serial.is_none(),
+        _ => false,
     }
 }
 

@@ -37,9 +37,7 @@ fn a_reader_waits_from_lock_to_unlock_and_sees_the_new_revision() {
     world.load(c, 4, At::Before(Tid(41)));
     world.load(c, 4, At::Exact(Tid(40)));
     assert!(world.take(c).is_empty());
-    // Readers of what was before do not wait, nor do those of other objects.
-    assert_eq!(world.loaded(c, 4, At::Before(Tid(40))).unwrap().0, 20);
-    assert_eq!(world.loaded(c, 4, At::Exact(Tid(20))).unwrap().0, 20);
+    // Readers of other objects do not wait.
     world.load(c, 6, At::Latest);
     assert_eq!(world.take(c).len(), 1);
     world.release_writes();
@@ -49,6 +47,33 @@ fn a_reader_waits_from_lock_to_unlock_and_sees_the_new_revision() {
     world.release_writes();
     let answers: Vec<_> = world.take(c).into_iter().map(found).collect();
     assert_eq!(answers, vec![Some((40, None, "new".to_owned())); 3]);
+}
+
+/// Its client may know that the locked transaction is committed: an answer that names no next
+/// revision would stay in its cache as the newest.
+#[test]
+fn a_reader_of_the_past_is_told_of_the_change_that_is_locked() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.commit(c, 10, 4, 0, 20);
+    world.commit(c, 22, 4, 20, 24);
+    world.stored(c, 30, 4, 24, "new");
+    world.voted(c, 30, &[4]);
+    world.locked(30, 40);
+    // What has a next revision already is answered at once.
+    assert_eq!(world.loaded(c, 4, At::Before(Tid(24))).unwrap().0, 20);
+    assert_eq!(world.loaded(c, 4, At::Exact(Tid(20))).unwrap().0, 20);
+    // What is the newest waits for its next.
+    world.load(c, 4, At::Before(Tid(40)));
+    world.load(c, 4, At::Exact(Tid(24)));
+    assert!(world.take(c).is_empty());
+    world.unlock(30);
+    let answers: Vec<_> = world.take(c).into_iter().map(found).collect();
+    let told: Vec<_> = answers
+        .into_iter()
+        .map(|found| found.map(|(serial, next, _)| (serial, next)))
+        .collect();
+    assert_eq!(told, vec![Some((24, Some(40))); 2]);
 }
 
 #[test]
