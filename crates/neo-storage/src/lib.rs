@@ -58,6 +58,7 @@
 mod config;
 mod core;
 mod persist;
+mod query;
 mod server;
 
 #[doc(hidden)]
@@ -65,9 +66,10 @@ pub use config::Mutations;
 pub use config::{StorageLimits, StorageSettings};
 pub use core::{
     CONFIG_KEYS, Done, Job, Query, QueryResult, StartState, StorageCommand, StorageCore,
-    StorageEvent, Token, execute_query,
+    StorageEvent, Token,
 };
 pub use persist::Persister;
+pub use query::execute_query;
 pub use server::{
     RunningStorage, StartError, Storage, StorageBuilder, StorageStatus, StorageStopper,
 };

@@ -14,10 +14,9 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::StorageSettings;
-use crate::core::{
-    Done, Job, Query, StorageCommand, StorageCore, StorageEvent, Token, execute_query,
-};
+use crate::core::{Done, Job, Query, StorageCommand, StorageCore, StorageEvent, Token};
 use crate::persist::Persister;
+use crate::query::execute_query;
 
 /// A storage node.
 #[derive(Debug)]

@@ -37,7 +37,6 @@ use neo_proto::{
 
 pub use effect::{
     CONFIG_KEYS, Done, Job, Query, QueryResult, StartState, StorageCommand, StorageEvent, Token,
-    execute_query,
 };
 
 use crate::config::StorageSettings;

@@ -29,6 +29,7 @@ use neo_proto::{
 
 use super::*;
 use crate::persist::Persister;
+use crate::query::execute_query;
 
 const MASTER: ConnId = ConnId(1);
 const REIGN: Reign = Reign(3);

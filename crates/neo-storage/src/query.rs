@@ -1,0 +1,161 @@
+//! What a query of the core asks of a backend.
+
+use neo_api::{
+    At, BackendResult, LastIds, Loaded, PageLimit, Partition, StorageBackend, Tid,
+    TransactionRecord, TxnId, UnfinishedTransaction,
+};
+
+use crate::core::{CONFIG_KEYS, Query, QueryResult, StartState};
+
+/// Reads what a query asks for. The shell and the simulator both use it.
+///
+/// # Errors
+/// As the backend says.
+pub async fn execute_query(
+    backend: &dyn StorageBackend,
+    query: Query,
+) -> BackendResult<QueryResult> {
+    Ok(match query {
+        Query::Start => {
+            let mut config = Vec::with_capacity(CONFIG_KEYS.len());
+            for key in CONFIG_KEYS {
+                config.push(backend.config(key).await?);
+            }
+            QueryResult::Start(Box::new(StartState {
+                config,
+                table: backend.partition_table().await?,
+                next_data_id: backend.next_data_id().await?,
+                object_bytes_max: backend.info().object_bytes_max,
+            }))
+        }
+        Query::LastSerial {
+            partition,
+            oid,
+            same_as,
+        } => {
+            let repeatable = match same_as {
+                None => false,
+                Some(tid) => matches!(
+                    backend.load(partition, oid, At::Exact(tid)).await?,
+                    Loaded::Found(_)
+                ),
+            };
+            let serials = backend.last_serials(&[(partition, oid)]).await?;
+            let last = serials.into_iter().next().flatten();
+            QueryResult::LastSerial { last, repeatable }
+        }
+        Query::Load { partition, oid, at } => {
+            QueryResult::Load(backend.load(partition, oid, at).await?)
+        }
+        Query::Transaction { partition, tid } => {
+            let found = backend.transaction(partition, tid).await?;
+            QueryResult::Transaction(found.map(Box::new))
+        }
+        Query::Transactions {
+            partition,
+            min,
+            max,
+            limit,
+        } => transactions(backend, partition, min, max, limit).await?,
+        Query::Fetch {
+            partition,
+            min,
+            max,
+            limit,
+        } => {
+            let page = backend.fetch(partition, min, max, limit).await?;
+            let sizes = page.iter().filter_map(|r| r.record.as_ref());
+            let bytes: usize = sizes.map(|record| record.data.len()).sum();
+            let complete = page.len() < limit.entries && bytes < limit.bytes;
+            QueryResult::Fetch { page, complete }
+        }
+        Query::Revisions {
+            partition,
+            min,
+            max,
+            limit,
+        } => QueryResult::Revisions(backend.revisions(partition, min, max, limit).await?),
+        Query::FinalTid { partition, txn } => {
+            // In this order: a transaction that is moved between the two looks is not missed.
+            let locked = unfinished_one(backend, txn).await?;
+            let locked = locked.into_iter().find_map(|unfinished| unfinished.tid);
+            QueryResult::FinalTid(match locked {
+                None => backend.final_tid(partition, txn).await?,
+                tid => tid,
+            })
+        }
+        Query::Unfinished { after, limit } => {
+            QueryResult::Unfinished(backend.unfinished(after, limit).await?)
+        }
+        Query::UnfinishedOne { txn } => {
+            QueryResult::Unfinished(unfinished_one(backend, txn).await?)
+        }
+        Query::UnfinishedObjects { txn, after, limit } => {
+            QueryResult::UnfinishedObjects(backend.unfinished_objects(txn, after, limit).await?)
+        }
+        Query::LooseData { after, limit } => {
+            QueryResult::LooseData(backend.loose_data(after, limit).await?)
+        }
+        Query::LastIds { partitions } => {
+            let mut all = LastIds::default();
+            for partition in partitions {
+                let ids = backend.last_ids(partition).await?;
+                all.first_tid = [all.first_tid, ids.first_tid].into_iter().flatten().min();
+                all.last_tid = all.last_tid.max(ids.last_tid);
+                all.last_oid = all.last_oid.max(ids.last_oid);
+            }
+            QueryResult::LastIds(all)
+        }
+    })
+}
+
+/// A page of transactions, read a few at a time: each may have millions of oids.
+async fn transactions(
+    backend: &dyn StorageBackend,
+    partition: Partition,
+    mut min: Tid,
+    max: Tid,
+    limit: PageLimit,
+) -> BackendResult<QueryResult> {
+    const FEW: usize = 32;
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    loop {
+        let ask = FEW.min(limit.entries.max(1) - page.len());
+        let few = backend
+            .transactions(partition, min, max, PageLimit::entries(ask))
+            .await?;
+        let complete = few.len() < ask;
+        bytes += few.iter().map(weight).sum::<usize>();
+        page.extend(few);
+        let next = page.last().and_then(|last| last.tid.checked_next());
+        let full = page.len() >= limit.entries.max(1) || bytes >= limit.bytes;
+        match next {
+            Some(next) if !complete && !full && next <= max => min = next,
+            _ => {
+                let complete = complete || page.last().is_some_and(|last| last.tid >= max);
+                return Ok(QueryResult::Transactions { page, complete });
+            }
+        }
+    }
+}
+
+fn weight(record: &TransactionRecord) -> usize {
+    let meta = &record.meta;
+    64 + record.oids.len() * 8 + meta.user.len() + meta.description.len() + meta.extension.len()
+}
+
+async fn unfinished_one(
+    backend: &dyn StorageBackend,
+    txn: TxnId,
+) -> BackendResult<Vec<UnfinishedTransaction>> {
+    let before = match txn.ttid.0.checked_sub(1) {
+        Some(ttid) => Some((txn.reign, Tid(ttid)).into()),
+        None => {
+            let reign = txn.reign.0.checked_sub(1);
+            reign.map(|reign| (neo_api::Reign(reign), Tid(u64::MAX)).into())
+        }
+    };
+    let mut page = backend.unfinished(before, 1).await?;
+    page.retain(|unfinished| unfinished.txn == txn);
+    Ok(page)
+}
