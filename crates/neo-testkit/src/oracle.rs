@@ -61,11 +61,25 @@ pub struct Read {
     pub found: Option<(Tid, Bytes)>,
 }
 
+/// What a client's cache may make of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Which object.
+    pub oid: Oid,
+    /// Which revision.
+    pub serial: Tid,
+    /// It is the newest before this tid.
+    pub until: Tid,
+    /// The revision that follows it, if that is told.
+    pub next: Option<Tid>,
+}
+
 /// What clients did and were told.
 #[derive(Debug, Default)]
 pub struct Oracle {
     transactions: BTreeMap<u64, Seen>,
     reads: Vec<Read>,
+    kept: Vec<(Name, Kept)>,
     oids: BTreeSet<Oid>,
     complaints: Vec<String>,
     clock: u64,
@@ -95,6 +109,12 @@ impl Oracle {
     #[must_use]
     pub fn reads(&self) -> &[Read] {
         &self.reads
+    }
+
+    /// What caches may keep.
+    #[must_use]
+    pub fn all_kept(&self) -> &[(Name, Kept)] {
+        &self.kept
     }
 
     /// What was wrong at once.
@@ -164,6 +184,11 @@ impl Oracle {
             before,
             found,
         });
+    }
+
+    /// A client may keep an answer in its cache.
+    pub fn kept(&mut self, client: Name, kept: Kept) {
+        self.kept.push((client, kept));
     }
 
     /// Oids were handed out.

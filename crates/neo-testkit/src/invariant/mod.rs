@@ -4,6 +4,7 @@
 
 mod acknowledged;
 mod atomic;
+mod cache;
 mod leftovers;
 mod reads;
 mod replicas_equal;
@@ -64,13 +65,14 @@ pub fn check_all(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
             what: what.clone(),
         })
         .collect();
-    let properties: [fn(&Oracle, &Facts) -> Vec<Violation>; 7] = [
+    let properties: [fn(&Oracle, &Facts) -> Vec<Violation>; 8] = [
         acknowledged::check,
         atomic::check,
         replicas_equal::check,
         tid_order::check,
         serialised::check,
         reads::check,
+        cache::check,
         leftovers::check,
     ];
     for property in properties {

@@ -16,11 +16,13 @@ use neo_api::{
     At, ConflictingChange, Loaded, Oid, Partitioning, Record, Tid, TransactionMeta, TxnId,
 };
 use neo_client::Error;
-use neo_client::core::{Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey};
+use neo_client::core::{
+    Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey, Validity,
+};
 use neo_proto::{WireRevision, WireTransaction};
 
 use super::name::Name;
-use crate::oracle::{Oracle, Told};
+use crate::oracle::{Kept, Oracle, Told};
 
 /// A merge of two changes.
 pub type Resolver = fn(&ConflictingChange) -> Option<Bytes>;
@@ -64,40 +66,66 @@ impl Mailbox {
         self.is_fresh = true;
     }
 
-    /// Takes what the core tells; what can't be is said.
-    pub(super) fn event(&mut self, event: Event) -> Result<(), String> {
+    /// Takes what the core tells; what can't be is said to the oracle.
+    pub(super) fn event(&mut self, name: Name, event: Event, oracle: &mut Oracle) {
         match event {
             Event::Ready { partitioning, .. } => self.partitioning = Some(partitioning),
             Event::NotReady { .. } => {}
             Event::Reply { id, result } => self.answer(id, Answer::Reply(result)),
             Event::Loaded {
-                waiters, loaded, ..
+                oid,
+                waiters,
+                loaded,
+                validity,
             } => {
+                if let Some(kept) = self.kept(oid, &loaded, validity) {
+                    oracle.kept(name, kept);
+                }
                 for waiter in waiters {
                     self.answer(waiter, Answer::Loaded(loaded.clone()));
                 }
             }
             Event::Invalidated { tid, .. }
             | Event::Resynced { tid, .. }
-            | Event::Cleared { tid } => return self.advance(tid),
+            | Event::Cleared { tid } => self.advance(name, tid, oracle),
             Event::Committed { reply, tid, .. } => {
-                let advanced = self.advance(tid);
+                self.advance(name, tid, oracle);
                 if let Some(reply) = reply {
                     self.answer(reply, Answer::Committed(tid));
                 }
-                return advanced;
             }
         }
-        Ok(())
     }
 
-    fn advance(&mut self, tid: Tid) -> Result<(), String> {
+    /// What a cache would make of an answer.
+    fn kept(&self, oid: Oid, loaded: &Loaded, validity: Validity) -> Option<Kept> {
+        let serial = match loaded {
+            Loaded::Found(revision) => revision.serial,
+            Loaded::Deleted { serial, .. } => *serial,
+            Loaded::NotYet | Loaded::Unknown => return None,
+        };
+        let (until, next) = match validity {
+            // Of what comes later it will hear.
+            Validity::Current => (Tid(self.last_tid.0 + 1), None),
+            Validity::Until(tid) => (tid, Some(tid)),
+            Validity::AtLeast(tid) => (tid, None),
+        };
+        Some(Kept {
+            oid,
+            serial,
+            until,
+            next,
+        })
+    }
+
+    fn advance(&mut self, name: Name, tid: Tid, oracle: &mut Oracle) {
         let before = self.last_tid;
         self.last_tid = before.max(tid);
         if tid < before {
-            return Err(format!("the last tid went back from {before} to {tid}"));
+            oracle.complain(format!(
+                "{name}: the last tid went back from {before} to {tid}"
+            ));
         }
-        Ok(())
     }
 }
 

@@ -126,3 +126,59 @@ pub struct Placed {
     /// What.
     pub fault: Fault,
 }
+
+/// Points by what happens there, for faults whose place is not counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    node: Name,
+    /// From whom, and the message's name; `None`: a write of `node`.
+    message: Option<(Name, &'static str)>,
+    nth: u32,
+}
+
+impl Pattern {
+    /// The next arrival of a message.
+    #[must_use]
+    pub const fn arrival(from: Name, to: Name, packet: &'static str) -> Self {
+        Self {
+            node: to,
+            message: Some((from, packet)),
+            nth: 1,
+        }
+    }
+
+    /// The end of the next write of a node.
+    #[must_use]
+    pub const fn write(node: Name) -> Self {
+        Self {
+            node,
+            message: None,
+            nth: 1,
+        }
+    }
+
+    /// Not the next one, but the n-th.
+    #[must_use]
+    pub const fn nth(mut self, nth: u32) -> Self {
+        self.nth = nth;
+        self
+    }
+
+    /// Whether it is met by what happens.
+    pub(super) fn meets(&mut self, what: &Happens) -> bool {
+        let fits = match (*what, self.message) {
+            (
+                Happens::Delivery {
+                    from, to, packet, ..
+                },
+                Some(message),
+            ) => to == self.node && (from, packet) == message,
+            (Happens::Write { node, .. }, None) => node == self.node,
+            _ => false,
+        };
+        if fits {
+            self.nth = self.nth.saturating_sub(1);
+        }
+        fits && self.nth == 0
+    }
+}

@@ -23,7 +23,7 @@ mod world;
 pub use client::{Resolver, SimClient, SimTxn};
 pub use disk::Disk;
 pub use facts::{CellCopy, Facts, NodeCopy};
-pub use fault::{Fault, Happens, InFlight, Keep, Placed, Point, When};
+pub use fault::{Fault, Happens, InFlight, Keep, Pattern, Placed, Point, When};
 pub use heal::PATIENCE;
 pub use name::{Name, c, m, s};
 pub use network::{LinkId, Side};

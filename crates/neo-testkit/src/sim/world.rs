@@ -18,7 +18,7 @@ use neo_storage::{Job, StorageCore, StorageEvent};
 
 use super::client::{Mailbox, SimClient};
 use super::disk::Disk;
-use super::fault::{Fault, Happens, InFlight, Keep, Placed, Point, When};
+use super::fault::{Fault, Happens, InFlight, Keep, Pattern, Placed, Point, When};
 use super::name::Name;
 use super::network::{Carried, End, Link, LinkId, Side, packet_name};
 use super::node::{Act, Ended, Place, Running};
@@ -110,6 +110,7 @@ pub struct World {
     links: Vec<Link>,
     points: Vec<Point>,
     plan: Vec<Placed>,
+    patterns: Vec<(Pattern, When, Fault)>,
     /// When something last happened that is not mere waiting.
     busy_at: u64,
     trace: Trace,
@@ -153,6 +154,7 @@ impl World {
             links: Vec::new(),
             points: Vec::new(),
             plan: Vec::new(),
+            patterns: Vec::new(),
             busy_at: 0,
             trace: Trace::default(),
             oracle: Rc::default(),
@@ -349,6 +351,17 @@ impl World {
     /// Places a fault.
     pub fn plan(&mut self, placed: Placed) {
         self.plan.push(placed);
+    }
+
+    /// Places a fault at the next point that fits.
+    pub fn plan_at(&mut self, pattern: Pattern, when: When, fault: Fault) {
+        self.patterns.push((pattern, when, fault));
+    }
+
+    /// Whether every fault that was placed has happened.
+    #[must_use]
+    pub fn has_struck(&self) -> bool {
+        self.plan.is_empty() && self.patterns.is_empty()
     }
 
     /// Faults that were placed and have not happened.
@@ -758,12 +771,8 @@ impl World {
             _ => {}
         }
         self.trace.note(self.now, None, format!("{node} {event:?}"));
-        let taken = self.mailboxes[&node].borrow_mut().event(event);
-        if let Err(wrong) = taken {
-            self.oracle
-                .borrow_mut()
-                .complain(format!("{node}: {wrong}"));
-        }
+        let mut mailbox = self.mailboxes[&node].borrow_mut();
+        mailbox.event(node, event, &mut self.oracle.borrow_mut());
     }
 
     // --- network ---
@@ -1073,6 +1082,16 @@ impl World {
         let index = self.points.len() as u64;
         let at = self.now;
         self.points.push(Point { index, at, what });
+        for (_, when, fault) in self
+            .patterns
+            .extract_if(.., |(pattern, ..)| pattern.meets(&what))
+        {
+            self.plan.push(Placed {
+                point: index,
+                when,
+                fault,
+            });
+        }
         index
     }
 

@@ -132,7 +132,7 @@ async fn a_cluster_that_was_stopped_serves_the_same_data_again() {
     let oid = client.new_oid().await.unwrap();
     let tid = put(&client, oid, Tid::ZERO, "kept").await;
     client.close().await;
-    assert!(matches!(client.load(oid).await, Err(Error::Closed)));
+    assert!(matches!(client.sync().await, Err(Error::Closed)));
     cluster.stop().await.unwrap();
     cluster.restart_all().await.unwrap();
     let client = cluster.client().await.unwrap();

@@ -3,3 +3,4 @@
 mod case;
 mod crash;
 mod mutations;
+mod scenarios;

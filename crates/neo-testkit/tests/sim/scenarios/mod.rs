@@ -1,0 +1,112 @@
+//! Scripted scenarios, one file a subject: races and losses that NEO met, and some that it did not.
+
+mod reads;
+
+use std::future::Future;
+use std::time::Duration;
+
+use neo_api::{Oid, Tid};
+use neo_client::Error;
+use neo_testkit::sim::{
+    Fault, Handle, Name, PATIENCE, Pattern, SimClient, When, World, WorldSettings, m,
+};
+
+/// A cluster with two replicas and some clients.
+fn replicated(clients: u8) -> WorldSettings {
+    WorldSettings {
+        clients,
+        ..WorldSettings::default()
+    }
+}
+
+/// A cluster of one storage node and some clients.
+fn single(clients: u8) -> WorldSettings {
+    WorldSettings {
+        storages: 1,
+        replicas: 0,
+        clients,
+        ..WorldSettings::default()
+    }
+}
+
+/// Waits for a script.
+fn wait<T>(world: &mut World, what: &str, script: &Handle<T>) -> T {
+    if let Err(stuck) = world.run_until(what, PATIENCE, |_| script.is_done()) {
+        panic!("{stuck}\n{}", world.trace().tail(100));
+    }
+    script.take().expect("it is done")
+}
+
+/// Runs a script on a client to its end.
+fn run<T: 'static, F: Future<Output = T> + 'static>(
+    world: &mut World,
+    client: Name,
+    script: impl FnOnce(SimClient) -> F,
+) -> T {
+    let handle = world.run_script(client, script);
+    wait(world, "the end of a script", &handle)
+}
+
+/// Creates objects with a value.
+fn objects(world: &mut World, client: Name, count: u32) -> (Vec<Oid>, Tid) {
+    let made = run(world, client, async move |client: SimClient| {
+        let oids = client.new_oids(count).await?;
+        let txn = client.begin().await?;
+        for oid in &oids {
+            txn.store(*oid, Tid::ZERO, "first").await?;
+        }
+        let tid = txn.commit().await?;
+        Ok::<_, Error>((oids, tid))
+    });
+    settle(world);
+    made.unwrap_or_else(|error| panic!("{error}\n{}", world.trace().tail(100)))
+}
+
+/// Changes an object.
+async fn change(
+    client: &SimClient,
+    oid: Oid,
+    serial: Tid,
+    value: &'static str,
+) -> Result<Tid, Error> {
+    let txn = client.begin().await?;
+    txn.store(oid, serial, value).await?;
+    txn.commit().await
+}
+
+fn settle(world: &mut World) {
+    if let Err(stuck) = world.settle(PATIENCE) {
+        panic!("{stuck}\n{}", world.trace().tail(100));
+    }
+}
+
+/// Everything that was placed must have happened, and everything must be as it should.
+fn check(world: &World) {
+    assert!(
+        world.has_struck(),
+        "a fault did not happen\n{}",
+        world.trace().tail(100)
+    );
+    if let Err(wrong) = world.check() {
+        panic!("{}{wrong}", world.trace().tail(200));
+    }
+}
+
+/// Heals, checks, crashes everything, heals, checks.
+fn check_and_crash(world: &mut World) {
+    for crash in [false, true] {
+        if crash {
+            world.crash_all();
+        }
+        if let Err(stuck) = world.heal() {
+            panic!("{stuck}\n{}", world.trace().tail(100));
+        }
+        check(world);
+    }
+}
+
+/// Keeps the next unlock from a storage node for a while.
+fn delay_unlock(world: &mut World, storage: Name, by: Duration) {
+    let unlock = Pattern::arrival(m(1), storage, "NotifyUnlockInformation");
+    world.plan_at(unlock, When::Before, Fault::Delay(by));
+}
