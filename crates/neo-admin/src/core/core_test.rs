@@ -1,6 +1,6 @@
 use neo_api::{
-    CellChange, CellState, Partition, PartitionTable, Partitioning, Ptid, Reign, SessionId,
-    TableVersion, UnixMicros,
+    Address, CellChange, CellState, Partition, PartitionTable, Partitioning, Ptid, Reign,
+    SessionId, TableVersion, UnixMicros,
 };
 use neo_proto::{ConnectToken, NodeInfo};
 

@@ -1,6 +1,8 @@
 //! The admin node, pure: it follows the primary master, and answers or relays commands.
 
+mod effect;
 mod link;
+mod operator;
 mod view;
 
 #[cfg(test)]
@@ -9,52 +11,20 @@ mod core_test;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use neo_api::{Address, ClusterState, Instant, NodeId, NodeState, NodeType, Now};
+use neo_api::{ClusterState, Instant, NodeId, NodeState, NodeType, Now};
 use neo_proto::{
     ConnId, Core, Effect, Effects, ErrorCode, Identification, Input, Message, MsgId, Packet, shown,
 };
 use tracing::{info, warn};
 
+pub use self::effect::{AdminCommand, AdminSettings, AdminStatus};
 use self::link::{Link, Stage};
+use self::operator::Relay;
 use self::view::View;
 
 /// Most control connections at once; one more takes the place of the one that waits for nothing
 /// for the longest time, so that a crowd of silent ones keeps no operator out.
 const CONTROLS_MAX: usize = 256;
-
-/// Most commands that wait for the primary at once.
-const RELAYS_MAX: usize = 256;
-
-/// What an admin node is told before it starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminSettings {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Where its masters listen; at least one.
-    pub masters: Vec<Address>,
-    /// Where the admin node itself listens.
-    pub address: Address,
-    /// The id to ask for; without, the primary chooses.
-    pub nid: Option<NodeId>,
-}
-
-/// What the process around the node wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AdminCommand {
-    /// Stop cleanly.
-    Stop,
-}
-
-/// What an admin node sees of its cluster.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AdminStatus {
-    /// Whether the admin node is connected to a primary master.
-    pub connected: bool,
-    /// That master's id.
-    pub primary: Option<NodeId>,
-    /// The state of the cluster; `None` without a primary.
-    pub state: Option<ClusterState>,
-}
 
 /// The pure core of an admin node.
 #[derive(Debug)]
@@ -72,15 +42,6 @@ pub struct AdminCore {
     ended: bool,
     /// Why the last attempts failed, so that it is logged once.
     trouble: Option<String>,
-}
-
-/// A command that waits for the primary's answer.
-#[derive(Debug)]
-struct Relay {
-    control: ConnId,
-    id: MsgId,
-    /// It asks the cluster to stop: the primary may be gone before its answer is here.
-    stops: bool,
 }
 
 type Out = Effects<AdminCore>;
@@ -259,74 +220,6 @@ impl AdminCore {
             return;
         }
         self.view.update_nodes(full, nodes);
-    }
-
-    /// A command of a control connection.
-    fn of_control(&mut self, conn: ConnId, message: Message, out: &mut Out) {
-        let Message { id, packet, .. } = message;
-        let status = self.status();
-        let answer = match &packet {
-            Packet::AskPrimary {} => Packet::AnswerPrimary {
-                primary: status.primary,
-            },
-            Packet::AskClusterState {} => Packet::AnswerClusterState {
-                state: status.state,
-            },
-            Packet::AskNodeList { .. }
-            | Packet::AskPartitionList {}
-            | Packet::AskLastIds {}
-            | Packet::AskLastTransaction {}
-            | Packet::SetClusterState { .. }
-            | Packet::SetNodeState { .. }
-            | Packet::AddPendingNodes { .. }
-            | Packet::TweakPartitionTable { .. }
-            | Packet::SetNumReplicas { .. }
-                if !status.connected =>
-            {
-                not_ready("not connected to a primary master")
-            }
-            Packet::AskNodeList { node_type } => Packet::AnswerNodeList {
-                nodes: self.view.nodes(*node_type),
-            },
-            Packet::AskPartitionList {} => Packet::AnswerPartitionList {
-                table: self.view.table.clone(),
-            },
-            Packet::AskLastIds {}
-            | Packet::AskLastTransaction {}
-            | Packet::SetClusterState { .. }
-            | Packet::SetNodeState { .. }
-            | Packet::AddPendingNodes { .. }
-            | Packet::TweakPartitionTable { .. }
-            | Packet::SetNumReplicas { .. } => return self.relay(conn, id, packet, out),
-            other => {
-                let problem = format!("{} is no command of an operator", other.name());
-                warn!(words = problem, "protocol error: disconnecting");
-                if !other.is_answer() && id != MsgId(0) {
-                    out.send(conn, id, protocol_error(&problem));
-                }
-                self.controls.remove(&conn);
-                return out.close(conn, problem);
-            }
-        };
-        out.send(conn, id, answer);
-    }
-
-    fn relay(&mut self, control: ConnId, id: MsgId, packet: Packet, out: &mut Out) {
-        let Some(primary) = self.link.up() else {
-            return out.send(control, id, not_ready("not connected to a primary master"));
-        };
-        if self.relays.len() >= RELAYS_MAX {
-            return out.send(control, id, not_ready("too many commands wait already"));
-        }
-        let stops = matches!(
-            packet,
-            Packet::SetClusterState {
-                state: ClusterState::Stopping
-            }
-        );
-        let own = self.next_id();
-        self.relays.insert(own, Relay { control, id, stops });
-        out.send(primary, own, packet);
     }
 
     /// Ends the node; what was answered goes out first.
