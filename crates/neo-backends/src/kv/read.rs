@@ -217,17 +217,23 @@ pub(super) fn transactions<E: KvEngine>(
     if min > max {
         return Ok(Vec::new());
     }
-    let range = key::transactions_between(partition, min, max);
-    let entries = limit.entries.min(TRANSACTIONS_MAX);
     let mut page = Vec::new();
-    let mut bytes = 0_usize;
-    for (key, value) in engine.scan(Space::Transactions, range, Order::Ascending, entries)? {
-        bytes = bytes.saturating_add(value.len());
-        page.push(value::decode_transaction(
-            key::tid_of_transaction(&key)?,
-            &value,
-        )?);
-        if bytes >= limit.bytes {
+    let (mut bytes, mut from) = (0_usize, min);
+    while page.len() < limit.entries {
+        let range = key::transactions_between(partition, from, max);
+        let ask = TRANSACTIONS_MAX.min(limit.entries - page.len());
+        let found = engine.scan(Space::Transactions, range, Order::Ascending, ask)?;
+        let last = found.len() < ask;
+        for (key, value) in found {
+            let tid = key::tid_of_transaction(&key)?;
+            bytes = bytes.saturating_add(value.len());
+            page.push(value::decode_transaction(tid, &value)?);
+            if bytes >= limit.bytes {
+                return Ok(page);
+            }
+            from = Tid(tid.0.saturating_add(1));
+        }
+        if last || from > max {
             break;
         }
     }

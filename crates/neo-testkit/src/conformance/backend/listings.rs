@@ -214,6 +214,9 @@ pub fn transactions_page_by_page<F: BackendFactory>(factory: &F) {
             }
             assert_eq!(seen, whole, "{limit:?}");
         }
+        // A page that reached no limit is the last: it must not end before.
+        let page = tids(&db, 0, u64::MAX, PageLimit::entries(1000)).await;
+        assert_eq!(page, whole);
     });
 }
 
