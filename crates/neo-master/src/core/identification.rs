@@ -62,7 +62,13 @@ impl MasterCore {
             return;
         }
         match self.admit(&peer) {
-            Ok(nid) => self.welcome(now, conn, id, nid, peer, out),
+            Ok(nid) => {
+                if let Some(other) = self.nodes.conn(nid) {
+                    let words = format!("{nid} is the id of a node that has data");
+                    self.disconnect(now, other, &words, out);
+                }
+                self.welcome(now, conn, id, nid, peer, out);
+            }
             Err((code, message)) => {
                 tracing::info!(node_type = %peer.node_type, nid = nid_words(peer.nid), words = message, "refused a node");
                 let reason = message.clone();
@@ -175,7 +181,7 @@ impl MasterCore {
         // no cluster has no cells.
         let keeps = |nid: &NodeId| peer.identity.is_some() || !has_cells(*nid);
         if let Some(nid) = peer.nid.filter(keeps) {
-            if self.nodes.conn(nid).is_some() {
+            if self.nodes.conn(nid).is_some() && !self.gives_way(nid, peer) {
                 return Err((
                     ErrorCode::IdConflict,
                     format!(
@@ -192,6 +198,15 @@ impl MasterCore {
         }
         let nid = self.nodes.first_free(NodeType::Storage);
         nid.ok_or_else(|| (ErrorCode::TooLarge, "no node id is free".to_owned()))
+    }
+
+    /// Whether a connected node with this id leaves it to the one that comes: an empty database got
+    /// the id when nobody knew better, and now comes the one that has data under it.
+    fn gives_way(&self, nid: NodeId, peer: &Identification) -> bool {
+        match &self.phase {
+            Phase::Recovering(recovering) => peer.identity.is_some() && recovering.is_empty(nid),
+            _ => false,
+        }
     }
 
     /// Clients and admins: an id that is in use is no conflict, they get another one. Their old

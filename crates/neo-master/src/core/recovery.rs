@@ -51,6 +51,12 @@ pub(super) enum Start {
 }
 
 impl Recovering {
+    /// Whether a node said that it has nothing.
+    pub(super) fn is_empty(&self, nid: NodeId) -> bool {
+        let answer = self.answers.get(&nid);
+        answer.is_some_and(|answer| answer.version.is_none() && answer.identity.is_none())
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.busy.values().min().copied()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use neo_api::{CellState, ClusterState, Ptid, Reign, TableVersion, Tid, TxnId};
+use neo_api::{Address, CellState, ClusterState, NodeType, Ptid, Reign, TableVersion, Tid, TxnId};
 use neo_proto::{MsgId, Packet};
 
 use super::harness::*;
@@ -227,7 +227,7 @@ fn clients_are_told_for_whom_the_cluster_waits() {
     let mut world = World::running(2, 0, 2);
     world.restart_master();
     world.join(1);
-    let (conn, answer) = world.identify(World::identification(neo_api::NodeType::Client));
+    let (conn, answer) = world.identify(World::identification(NodeType::Client));
     let told = words(Some(answer));
     assert!(
         told.contains("not ready: the cluster is RECOVERING: waiting for S2"),
@@ -333,7 +333,7 @@ fn a_node_of_a_later_epoch_deposes_a_running_primary() {
     storage.recovery.identity = Some(later);
     let conn = world.accept();
     let storage = &world.storages[&2];
-    let mut identification = World::identification(neo_api::NodeType::Storage);
+    let mut identification = World::identification(NodeType::Storage);
     identification.nid = Some(storage.nid());
     identification.address = Some(storage.address());
     identification.identity = storage.recovery.identity.clone();
@@ -531,4 +531,27 @@ fn a_database_that_was_emptied_is_another_node() {
         "{answer:?}"
     );
     assert_eq!(world.state(), ClusterState::Recovering);
+}
+
+#[test]
+fn an_empty_database_leaves_its_id_to_the_one_that_has_data() {
+    let mut world = World::running(2, 1, 2);
+    world.restart_master();
+    let mut empty = World::identification(NodeType::Storage);
+    empty.address = Some(Address::new("new", 1));
+    let (conn, answer) = world.identify(empty);
+    assert!(
+        matches!(answer, Packet::AcceptIdentification { your_nid, .. } if your_nid == nid("S1")),
+        "{answer:?}"
+    );
+    let asked = world.inbox[&conn]
+        .iter()
+        .find(|m| m.packet.name() == "AskRecovery");
+    let id = asked.unwrap().id;
+    let recovery = Box::new(Storage::new(9).recovery);
+    world.send(conn, id, Packet::AnswerRecovery { recovery });
+    world.join(1);
+    assert!(world.closed.contains_key(&conn));
+    world.join(2);
+    assert_eq!(world.state(), ClusterState::Running);
 }
