@@ -177,7 +177,9 @@ impl Space {
 
     /// A batch with new values was refused.
     pub(super) fn refused(&mut self) {
-        self.tell_full("new data is refused until there is space; reads go on");
+        self.tell_full(
+            "new data is refused until some is freed, or the limit is raised; reads go on",
+        );
     }
 
     fn tell_full(&mut self, consequence: &str) {

@@ -7,4 +7,5 @@ mod databases;
 mod load;
 mod messages;
 mod peer;
+mod space;
 mod strangers;
