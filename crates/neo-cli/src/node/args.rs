@@ -19,8 +19,13 @@ pub struct CommonArgs {
     /// Configuration file (INI): its keys are the long options, with _ for -
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Section of the file; it inherits [DEFAULT] [default: master, storage or admin]
-    #[arg(short, long, value_name = "NAME")]
+    /// Section of the file.
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        help = "Section of the file; it inherits [DEFAULT] [default: master, storage or admin]"
+    )]
     pub section: Option<String>,
     /// Name of the cluster (required, here or in the file)
     #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
@@ -29,8 +34,14 @@ pub struct CommonArgs {
     #[arg(short, long, value_name = "ADDRESSES", value_parser = value::<MasterList>,
           action = ArgAction::Append)]
     pub masters: Vec<MasterList>,
-    /// Address to listen at: HOST, HOST:PORT or [IPV6]:PORT; port 0 is any free one
-    #[arg(short, long, value_name = "ADDRESS", value_parser = value::<HostPort>)]
+    /// Address to listen at.
+    #[arg(
+        short,
+        long,
+        value_name = "ADDRESS",
+        value_parser = value::<HostPort>,
+        help = "Address to listen at: HOST, HOST:PORT or [IPV6]:PORT; port 0 is any free one"
+    )]
     pub bind: Option<HostPort>,
     /// Node id to ask for, as 1 or S1 (for tests)
     #[arg(short = 'i', long, value_name = "ID", value_parser = value::<Nid>)]

@@ -97,7 +97,7 @@ impl Database {
                 return Err(error).with_context(|| format!("{location} is not erased"));
             }
         }
-        for suffix in ["", "-wal", "-shm", "-journal"] {
+        for suffix in ["", "-wal", "-shm", "-journal", ".reserve"] {
             let file = PathBuf::from(format!("{location}{suffix}"));
             match std::fs::remove_file(&file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
