@@ -1,14 +1,20 @@
 //! Scripted scenarios, one file a subject: races and losses that NEO met, and some that it did not.
 
+mod clocks;
+mod failures;
+mod imports;
+mod locks;
 mod reads;
+mod restarts;
 
 use std::future::Future;
 use std::time::Duration;
 
-use neo_api::{Oid, Tid};
+use bytes::Bytes;
+use neo_api::{ConflictingChange, Oid, Tid};
 use neo_client::Error;
 use neo_testkit::sim::{
-    Fault, Handle, Name, PATIENCE, Pattern, SimClient, When, World, WorldSettings, m,
+    Fault, Handle, Name, PATIENCE, Pattern, SimClient, SimTxn, When, World, WorldSettings, m,
 };
 
 /// A cluster with two replicas and some clients.
@@ -23,6 +29,15 @@ fn replicated(clients: u8) -> WorldSettings {
 fn single(clients: u8) -> WorldSettings {
     WorldSettings {
         storages: 1,
+        replicas: 0,
+        clients,
+        ..WorldSettings::default()
+    }
+}
+
+/// A cluster whose partitions are on two storage nodes, one copy each.
+fn split(clients: u8) -> WorldSettings {
+    WorldSettings {
         replicas: 0,
         clients,
         ..WorldSettings::default()
@@ -72,6 +87,59 @@ async fn change(
     let txn = client.begin().await?;
     txn.store(oid, serial, value).await?;
     txn.commit().await
+}
+
+/// Counters: what each change adds is added.
+fn add(change: &ConflictingChange) -> Option<Bytes> {
+    let number = |data: &Bytes| std::str::from_utf8(data).ok()?.parse::<i64>().ok();
+    let base = change.base.as_ref().map_or(Some(0), number)?;
+    let committed = change.committed.as_ref().map_or(Some(0), number)?;
+    let sum = committed + number(&change.new)? - base;
+    Some(Bytes::from(sum.to_string()))
+}
+
+/// Creates counters.
+fn counters(world: &mut World, client: Name, count: u32) -> Vec<Oid> {
+    let made = run(world, client, async move |client: SimClient| {
+        let oids = client.new_oids(count).await?;
+        let txn = client.begin().await?;
+        for oid in &oids {
+            txn.store(*oid, Tid::ZERO, "0").await?;
+        }
+        txn.commit().await?;
+        Ok::<_, Error>(oids)
+    });
+    settle(world);
+    made.unwrap_or_else(|error| panic!("{error}\n{}", world.trace().tail(100)))
+}
+
+/// Stores a counter with one more than the client sees.
+async fn store_next(client: &SimClient, txn: &SimTxn, oid: Oid) -> Result<(), Error> {
+    let (serial, value) = client.load(oid).await?.expect("a counter");
+    let value: i64 = std::str::from_utf8(&value)
+        .expect("a number")
+        .parse()
+        .expect("a number");
+    txn.store(oid, serial, (value + 1).to_string()).await
+}
+
+/// One more; conflicts are merged.
+async fn increment(client: &SimClient, oid: Oid) -> Result<Tid, Error> {
+    let mut txn = client.begin().await?;
+    store_next(client, &txn, oid).await?;
+    txn.vote_with(add).await?;
+    txn.finish().await
+}
+
+/// The value of a counter, as a client that is up to date reads it.
+fn count(world: &mut World, client: Name, oid: Oid) -> i64 {
+    let read = run(world, client, async move |client: SimClient| {
+        client.wait_ready(PATIENCE).await?;
+        client.sync().await?;
+        client.load(oid).await
+    });
+    let (_, value) = read.unwrap().expect("a counter");
+    std::str::from_utf8(&value).unwrap().parse().unwrap()
 }
 
 fn settle(world: &mut World) {
