@@ -1,0 +1,108 @@
+//! The disks of a world: reads and writes that take their time.
+
+use super::*;
+
+impl World {
+    pub(super) fn storage_job(&mut self, node: Name, job: Job) {
+        self.busy_at = self.now;
+        let incarnation = self.place(node).incarnation;
+        let (until_read, until_done) = (self.delay_of_read(), self.delay_of_read());
+        let disk = self.place_mut(node).disk.as_mut();
+        let disk = disk.expect("storage nodes have disks");
+        match job {
+            Job::Persist {
+                token,
+                batch,
+                durability,
+            } => {
+                disk.persist(token, batch, durability);
+                self.start_write(node);
+            }
+            Job::Read { token, query } => {
+                let job = disk.queue_read(token, query);
+                let at = self.now + until_read;
+                let read = Happening::Read {
+                    node,
+                    incarnation,
+                    job,
+                };
+                self.push(at, read);
+                let done = Happening::ReadDone {
+                    node,
+                    incarnation,
+                    job,
+                };
+                self.push(at + until_done, done);
+            }
+        }
+    }
+
+    pub(super) fn delay_of_read(&mut self) -> u64 {
+        let (least, most) = self.settings.read_delay;
+        self.rng
+            .between(least.as_nanos() as u64, most.as_nanos() as u64)
+    }
+
+    pub(super) fn start_write(&mut self, node: Name) {
+        let incarnation = self.place(node).incarnation;
+        let disk = self.place_mut(node).disk.as_mut();
+        let disk = disk.expect("storage nodes have disks");
+        if let Some(synced) = disk.start_write() {
+            let delay = if synced {
+                self.settings.sync_delay
+            } else {
+                self.settings.write_delay
+            };
+            let at = self.now + delay.as_nanos() as u64;
+            self.push(at, Happening::Written { node, incarnation });
+        }
+    }
+
+    pub(super) fn written(&mut self, node: Name, incarnation: u32) {
+        if !self.is_current(node, incarnation) {
+            return;
+        }
+        self.busy_at = self.now;
+        let synced = self.disk(node).is_writing_synced();
+        let point = self.point(Happens::Write { node, synced });
+        let note = format!("{node} {}", self.disk(node).writing());
+        self.trace.note(self.now, Some(point), note);
+        self.strike_at(point, When::Before, None);
+        if !self.is_current(node, incarnation) {
+            return;
+        }
+        let disk = self.place_mut(node).disk.as_mut();
+        let done = disk.expect("storage nodes have disks").end_write();
+        self.start_write(node);
+        for done in done {
+            self.input(node, |running, now| running.done(now, done));
+        }
+        self.strike_at(point, When::After, None);
+    }
+
+    pub(super) fn read(&mut self, node: Name, incarnation: u32, job: u64) {
+        if self.is_current(node, incarnation)
+            && let Some(disk) = &mut self.place_mut(node).disk
+        {
+            disk.read(job);
+        }
+    }
+
+    pub(super) fn read_done(&mut self, node: Name, incarnation: u32, job: u64) {
+        if !self.is_current(node, incarnation) {
+            return;
+        }
+        self.busy_at = self.now;
+        let disk = self.place_mut(node).disk.as_mut();
+        if let Some(done) = disk.and_then(|disk| disk.read_done(job)) {
+            self.input(node, |running, now| running.done(now, done));
+        }
+    }
+
+    pub(super) fn gone(&mut self, node: Name, incarnation: u32) {
+        if self.is_current(node, incarnation) && self.place(node).ended.is_some() {
+            self.take_down(node, None);
+            self.drop_links(node, InFlight::Delivered);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a test sees of a world.
+
+use super::*;
+
+impl World {
+    /// The trace so far.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What clients did and were told.
+    #[must_use]
+    pub const fn oracle(&self) -> &Rc<RefCell<Oracle>> {
+        &self.oracle
+    }
+
+    /// Every point so far.
+    #[must_use]
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Virtual time since the start.
+    #[must_use]
+    pub const fn now(&self) -> Duration {
+        Duration::from_nanos(self.now)
+    }
+
+    /// How many partitions a cluster here has.
+    #[must_use]
+    pub const fn partitions(&self) -> u32 {
+        self.settings.partitions
+    }
+
+    /// Every node.
+    pub fn names(&self) -> impl Iterator<Item = Name> + use<'_> {
+        self.places.keys().copied()
+    }
+
+    /// Whether a node runs.
+    #[must_use]
+    pub fn is_up(&self, name: Name) -> bool {
+        self.place(name).running.is_some()
+    }
+
+    /// How a node ended by itself, if it did since it was last started.
+    #[must_use]
+    pub fn ended(&self, name: Name) -> Option<&Ended> {
+        self.place(name).ended.as_ref()
+    }
+
+    /// The disk of a storage node.
+    ///
+    /// # Panics
+    /// When it is no storage node.
+    #[must_use]
+    pub fn disk(&self, name: Name) -> &Disk {
+        self.place(name)
+            .disk
+            .as_ref()
+            .expect("storage nodes have disks")
+    }
+
+    /// The id that a storage node was given.
+    #[must_use]
+    pub fn nid(&self, name: Name) -> Option<NodeId> {
+        self.place(name).nid
+    }
+
+    /// Whether a storage node serves, or a client can work.
+    #[must_use]
+    pub fn is_serving(&self, name: Name) -> bool {
+        let place = self.place(name);
+        place.running.is_some() && place.serving
+    }
+
+    /// The core of a master that runs.
+    #[must_use]
+    pub fn master(&self, name: Name) -> Option<&MasterCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Master(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
+    /// The core of a storage node that runs.
+    #[must_use]
+    pub fn storage(&self, name: Name) -> Option<&StorageCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Storage(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
+    /// The core of a client that runs.
+    #[must_use]
+    pub fn client_core(&self, name: Name) -> Option<&ClientCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Client(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
+    /// The state of the cluster, as its primary sees it.
+    #[must_use]
+    pub fn cluster_state(&self) -> Option<ClusterState> {
+        let mut masters = self.places.keys().filter_map(|name| self.master(*name));
+        masters.find_map(MasterCore::cluster_state)
+    }
+
+    /// The partition table that the primary goes by.
+    #[must_use]
+    pub fn partition_table(&self) -> Option<&PartitionTable> {
+        let mut masters = self.places.keys().filter_map(|name| self.master(*name));
+        masters.find_map(MasterCore::partition_table)
+    }
+
+    /// Whether one end of a connection still believes in it, when the other end does not.
+    pub(in crate::sim) fn has_half_open_links(&self) -> bool {
+        self.links.iter().any(Link::is_half_open)
+    }
+
+    pub(super) fn place(&self, name: Name) -> &Place {
+        self.places.get(&name).expect("a node of this world")
+    }
+
+    pub(super) fn place_mut(&mut self, name: Name) -> &mut Place {
+        self.places.get_mut(&name).expect("a node of this world")
+    }
+}
