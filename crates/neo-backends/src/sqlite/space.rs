@@ -153,7 +153,10 @@ impl Space {
     /// A batch that must succeed found no space: gives up the reserve. The next batch with new
     /// values has to restore it.
     pub(super) fn draw(&mut self, conn: &Connection) -> BackendResult<()> {
-        self.tell_full("the space that was kept for transactions that have voted is used now");
+        if self.held > 0 {
+            let database = self.database.display();
+            warn!(%database, "no space left: what was kept for voted transactions is used now");
+        }
         if let Some(pages) = self.pages_max {
             self.limit(conn, pages)?;
         }
@@ -177,15 +180,13 @@ impl Space {
 
     /// A batch with new values was refused.
     pub(super) fn refused(&mut self) {
-        self.tell_full(
-            "new data is refused until some is freed, or the limit is raised; reads go on",
-        );
-    }
-
-    fn tell_full(&mut self, consequence: &str) {
         if !self.told {
             self.told = true;
-            warn!(database = %self.database.display(), "no space left: {consequence}");
+            warn!(
+                database = %self.database.display(),
+                "no space left: new data is refused until some is freed, or the limit is raised; \
+                 reads go on"
+            );
         }
     }
 }

@@ -212,7 +212,7 @@ fn a_database_serves_one_node_of_one_cluster() {
     fails(
         other_name,
         1,
-        "neostorage: the node failed: the database belongs to cluster \"test\", not \"other\": \
+        "neostorage: the database belongs to cluster \"test\", not \"other\": \
          give the right cluster name, or an empty database",
     );
 
@@ -224,7 +224,7 @@ fn a_database_serves_one_node_of_one_cluster() {
     let output = other.output();
     let last = output.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("neostorage: the node failed: this is cluster \"test\" with id ")
+        last.starts_with("neostorage: this is cluster \"test\" with id ")
             && last.ends_with(": give it an empty database, or the right masters"),
         "{output}"
     );

@@ -76,7 +76,8 @@ fn nid(node_type: NodeType, number: u32) -> Option<NodeId> {
 struct Client {
     raw: Raw,
     own: Identification,
-    cluster: ClusterId,
+    /// Of the cluster.
+    identity: ClusterIdentity,
 }
 
 fn client_of(master: &Address) -> Client {
@@ -96,7 +97,7 @@ fn client_of(master: &Address) -> Client {
                 session: Some((reign, session)),
                 ..own
             },
-            cluster: identity.expect("a running cluster has an identity").id,
+            identity: identity.expect("a running cluster has an identity"),
         },
         other => panic!("{other:?}"),
     }
@@ -136,6 +137,7 @@ fn at_the_master(at: &Address, process: &mut Process, storage: &Address) {
     );
     let mut twin = storage_at("127.0.0.1:9");
     twin.nid = nid(NodeType::Storage, 1);
+    twin.identity = Some(client_of(at).identity);
     refused(
         &identify(twin),
         ErrorCode::IdConflict,
@@ -165,7 +167,7 @@ fn at_the_master(at: &Address, process: &mut Process, storage: &Address) {
     );
 
     // With what only the cluster knows in the words.
-    let cluster = client_of(at).cluster;
+    let cluster = client_of(at).identity.id;
     let mut stranger = storage_at("127.0.0.1:9");
     stranger.identity = Some(other_identity());
     let theirs = other_identity().id;
@@ -225,7 +227,7 @@ fn at_a_storage(at: &Address, process: &mut Process, master: &Address) {
         &format!(
             "this is cluster \"test\" with id {}, but you belong to another one of the same name, \
              with id {theirs}",
-            client.cluster
+            client.identity.id
         ),
     );
     let (reign, session) = client.own.session.expect("it identified");
