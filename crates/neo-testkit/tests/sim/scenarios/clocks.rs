@@ -72,7 +72,8 @@ fn an_imposed_tid_must_make_sense() {
     let (oids, first) = objects(&mut world, c(1), 1);
     let oid = oids[0];
     let imposed = run(&mut world, c(1), async move |client: SimClient| {
-        let far = Tid(first.0 + (1 << 40));
+        // Three days; the high word counts minutes.
+        let far = Tid(first.0 + (3 * 1440 << 32));
         for wrong in [Tid::ZERO, Tid(first.0 - 1), first, far, Tid(Tid::MAX.0 + 1)] {
             let result = client.begin_at(Some(wrong)).await;
             assert!(result.is_err(), "{wrong} was taken");

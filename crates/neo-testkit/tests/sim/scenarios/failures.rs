@@ -169,7 +169,8 @@ fn a_master_lost_before_the_vote_fails_the_transaction() {
 fn a_storage_lost_during_finish_tells_the_client_the_truth_when_it_is_back() {
     for when in [When::Before, When::After] {
         let mut world = World::booted(single(1));
-        let write = Pattern::write(s(1)).nth(2);
+        // The vote, the mark that the far oid asks for, the lock.
+        let write = Pattern::write(s(1)).nth(3);
         let (oids, _) = objects(&mut world, c(1), 1);
         world.plan_at(write, when, crash(&[s(1)]));
         let greatest = neo_api::Oid(oids[0].0 + 500_000);
