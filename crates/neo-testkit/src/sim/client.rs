@@ -461,9 +461,7 @@ impl SimTxn {
     /// As the core says.
     pub async fn store(&self, oid: Oid, serial: Tid, value: impl Into<Bytes>) -> Result<(), Error> {
         let value = value.into();
-        let mut oracle = self.client.oracle.borrow_mut();
-        oracle.store(self.number, oid, serial, Some(value.clone()));
-        drop(oracle);
+        self.note_store(oid, serial, Some(value.clone()));
         self.change(oid, serial, Change::Value(Record::raw(value)))
             .await
     }
@@ -473,9 +471,7 @@ impl SimTxn {
     /// # Errors
     /// As the core says.
     pub async fn delete(&self, oid: Oid, serial: Tid) -> Result<(), Error> {
-        let mut oracle = self.client.oracle.borrow_mut();
-        oracle.store(self.number, oid, serial, None);
-        drop(oracle);
+        self.note_store(oid, serial, None);
         self.change(oid, serial, Change::Deletion).await
     }
 
@@ -519,6 +515,11 @@ impl SimTxn {
         }
     }
 
+    fn note_store(&self, oid: Oid, serial: Tid, value: Option<Bytes>) {
+        let mut oracle = self.client.oracle.borrow_mut();
+        oracle.store(self.number, oid, serial, value);
+    }
+
     fn meta(&self) -> TransactionMeta {
         TransactionMeta {
             user: Bytes::from(self.client.name.to_string()),
@@ -527,7 +528,7 @@ impl SimTxn {
         }
     }
 
-    async fn resolve(&mut self, conflict: Conflict, resolver: Resolver) -> Result<(), Error> {
+    async fn resolve(&self, conflict: Conflict, resolver: Resolver) -> Result<(), Error> {
         let Conflict {
             oid,
             version,
@@ -548,10 +549,7 @@ impl SimTxn {
         let Some(merged) = resolver(&change) else {
             return Err(refused);
         };
-        self.client
-            .oracle
-            .borrow_mut()
-            .store(self.number, oid, serial, Some(merged.clone()));
+        self.note_store(oid, serial, Some(merged.clone()));
         let mut mailbox = self.client.mailbox.borrow_mut();
         mailbox.commands.push_back(Command::Resolve {
             txn: self.key,
