@@ -1,6 +1,8 @@
 //! Whole clusters in one process, with the real drivers: what works when nothing fails, and when a
 //! node does.
 
+#![expect(clippy::unwrap_used, reason = "what must not be fails the test")]
+
 mod bank;
 mod basic;
 mod conflicts;

@@ -1,5 +1,7 @@
 //! Whole clusters in virtual time, with faults at exact points.
 
+#![expect(clippy::unwrap_used, reason = "what must not be fails the test")]
+
 mod case;
 mod crash;
 mod mutations;

@@ -73,7 +73,7 @@ fn an_imposed_tid_must_make_sense() {
     let oid = oids[0];
     let imposed = run(&mut world, c(1), async move |client: SimClient| {
         // Three days; the high word counts minutes.
-        let far = Tid(first.0 + (3 * 1440 << 32));
+        let far = Tid(first.0 + ((3 * 1440) << 32));
         for wrong in [Tid::ZERO, Tid(first.0 - 1), first, far, Tid(Tid::MAX.0 + 1)] {
             let result = client.begin_at(Some(wrong)).await;
             assert!(result.is_err(), "{wrong} was taken");

@@ -30,7 +30,8 @@ fn nth(n: u64) -> (WireTransaction, Vec<(WireRevision, Bytes)>) {
         let earlier = Oid((n - 1) * 10 + 1);
         changes.push((
             earlier,
-            (n % 2 == 0).then(|| Bytes::from(format!("{n} again"))),
+            n.is_multiple_of(2)
+                .then(|| Bytes::from(format!("{n} again"))),
         ));
     }
     changes.sort();
