@@ -52,7 +52,7 @@ fn refused(dir: &Path, database: &Path, why: &str) {
 fn used_database(dir: &Path) -> PathBuf {
     let mut cluster = cluster::start(dir);
     let client = cluster::connect(&cluster);
-    let load = Load::start(&[client.clone()]);
+    let load = Load::start(std::slice::from_ref(&client));
     load.until_committed(1);
     load.end(&client);
     cluster.stop().expect("a clean stop");
@@ -174,7 +174,7 @@ fn a_database_serves_one_node_of_one_cluster() {
     let mut cluster = cluster::start(&dir.join("own"));
     let master = cluster.master_address().to_string();
     let client = cluster::connect(&cluster);
-    let load = Load::start(&[client.clone()]);
+    let load = Load::start(std::slice::from_ref(&client));
     load.until_committed(10);
     let own = dir.join("own/s1.sqlite");
 
