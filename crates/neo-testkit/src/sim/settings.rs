@@ -39,6 +39,9 @@ pub struct WorldSettings {
     pub operation_timeout: Duration,
     /// Times and bounds of connections.
     pub session: SessionSettings,
+    /// The trace has messages and faults only: for thousands of runs, of which one that fails is
+    /// run again.
+    pub is_terse: bool,
     /// Changes the settings of the masters.
     pub tune_master: fn(&mut MasterSettings),
     /// Changes the settings of the storage nodes.
@@ -60,9 +63,10 @@ impl Default for WorldSettings {
             write_delay: micros(40),
             sync_delay: micros(400),
             // Longer than the longest pause between attempts to connect.
-            calm: Duration::from_millis(2500),
+            calm: Duration::from_millis(1200),
             operation_timeout: Duration::from_secs(20),
             session: SessionSettings::default(),
+            is_terse: false,
             tune_master: |_| {},
             tune_storage: |_| {},
         }

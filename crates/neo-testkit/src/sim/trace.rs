@@ -25,12 +25,21 @@ enum Entry {
 /// The trace of a run.
 #[derive(Debug, Default)]
 pub struct Trace {
+    /// Nothing is put into words: for thousands of runs, of which one that fails is run again.
+    is_terse: bool,
     entries: VecDeque<(u64, Option<u64>, Entry)>,
     dropped: u64,
     hash: u64,
 }
 
 impl Trace {
+    pub(super) fn new(is_terse: bool) -> Self {
+        Self {
+            is_terse,
+            ..Self::default()
+        }
+    }
+
     /// A number that two runs share only if the same happened at the same times.
     #[must_use]
     pub const fn hash(&self) -> u64 {
@@ -59,6 +68,16 @@ impl Trace {
         let (from, to) = ends;
         let frame = bytes.clone();
         self.push(at, point, Entry::Message { from, to, frame });
+    }
+
+    /// Something that follows from the messages and faults: its words are not part of the hash.
+    pub(super) fn detail(&mut self, at: u64, point: Option<u64>, words: impl FnOnce() -> String) {
+        if let Some(point) = point {
+            self.mix(at, &point.to_be_bytes());
+        }
+        if !self.is_terse {
+            self.push(at, point, Entry::Note(words()));
+        }
     }
 
     pub(super) fn note(&mut self, at: u64, point: Option<u64>, note: impl Into<String>) {

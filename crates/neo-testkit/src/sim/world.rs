@@ -147,6 +147,7 @@ impl World {
             .collect();
         Self {
             rng: Rng::new(settings.seed),
+            trace: Trace::new(settings.is_terse),
             settings,
             now: 0,
             at_this_moment: 0,
@@ -160,7 +161,6 @@ impl World {
             plan: Vec::new(),
             patterns: Vec::new(),
             busy_at: 0,
-            trace: Trace::default(),
             oracle: Rc::default(),
         }
     }
@@ -577,7 +577,7 @@ impl World {
         let now = self.now;
         for command in commands {
             self.trace
-                .note(now, None, format!("{node} {}", brief(&command)));
+                .detail(now, None, || format!("{node} {}", brief(&command)));
             let place = self.place_mut(node);
             let moment = place.now(now);
             if let Some(Running::Client(endpoint)) = &mut place.running {
@@ -634,7 +634,8 @@ impl World {
                     StorageEvent::Operating => place.serving = true,
                     StorageEvent::NotOperating => place.serving = false,
                 }
-                self.trace.note(self.now, None, format!("{node} {event:?}"));
+                self.trace
+                    .detail(self.now, None, || format!("{node} {event:?}"));
             }
             Act::ClientEvent(event) => self.client_event(node, event),
         }
@@ -646,7 +647,8 @@ impl World {
             client::Event::NotReady { .. } => self.place_mut(node).serving = false,
             _ => {}
         }
-        self.trace.note(self.now, None, format!("{node} {event:?}"));
+        self.trace
+            .detail(self.now, None, || format!("{node} {event:?}"));
         let mut mailbox = self.mailboxes[&node].borrow_mut();
         mailbox.event(node, event, &mut self.oracle.borrow_mut());
     }

@@ -18,6 +18,8 @@ use neo_testkit::sim::{
 pub(crate) struct Shape {
     pub(crate) storages: u8,
     pub(crate) replicas: u32,
+    /// Without words in the trace.
+    pub(crate) is_terse: bool,
     /// Changes anything else.
     pub(crate) tune: fn(&mut WorldSettings),
 }
@@ -35,16 +37,19 @@ impl Shape {
     pub(crate) const ONE: Self = Self {
         storages: 1,
         replicas: 0,
+        is_terse: false,
         tune: |_| {},
     };
     pub(crate) const REPLICATED: Self = Self {
         storages: 2,
         replicas: 1,
+        is_terse: false,
         tune: |_| {},
     };
     pub(crate) const SPLIT: Self = Self {
         storages: 2,
         replicas: 0,
+        is_terse: false,
         tune: |_| {},
     };
 
@@ -52,6 +57,7 @@ impl Shape {
         let mut settings = WorldSettings {
             storages: self.storages,
             replicas: self.replicas,
+            is_terse: self.is_terse,
             ..WorldSettings::default()
         };
         (self.tune)(&mut settings);
@@ -162,9 +168,7 @@ pub(crate) fn run_all(cases: &[Case]) -> Result<Counts, String> {
     let work = || {
         let mut counts = Counts::default();
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = catch_unwind(AssertUnwindSafe(|| case.run()));
-            let result = result.unwrap_or_else(|_| Err("a panic, see above".to_owned()));
-            match result {
+            match case.run() {
                 Ok(one) => counts.add(one),
                 Err(wrong) => {
                     next.store(cases.len(), Ordering::Relaxed);
@@ -348,8 +352,22 @@ impl Case {
         world.heal().map_err(|stuck| stuck.to_string())
     }
 
-    /// Runs the case and checks everything.
+    /// Runs the case and checks everything; what fails is run again, for its trace.
     pub(crate) fn run(&self) -> Result<Counts, String> {
+        let mut terse = self.clone();
+        terse.shape.is_terse = true;
+        let result = catch_unwind(AssertUnwindSafe(|| terse.run_once()));
+        match result {
+            Ok(Ok(counts)) => Ok(counts),
+            Ok(Err(wrong)) => match self.run_once() {
+                Ok(_) => Err(format!("{wrong}\nand not when it was run again")),
+                same => same,
+            },
+            Err(_) => Err("a panic, see above".to_owned()),
+        }
+    }
+
+    fn run_once(&self) -> Result<Counts, String> {
         let (mut world, oids, script) = self.strike();
         let result = self.finish(&mut world, oids, &script);
         result.map_err(|wrong| format!("{}{wrong}", world.trace().tail(200)))

@@ -8,51 +8,42 @@
 //! reigns in stores (a node that loses its primary drops its clients), the floor, the way back from
 //! VERIFYING and deposition (they need a second primary, or cells that catch up).
 
-use neo_testkit::sim::WorldSettings;
+use neo_testkit::sim::{Point, WorldSettings};
 
 use crate::case::{self, Case, Shape, run_all};
-use crate::crash::{crashes, crashes_of_recoveries, cuts};
+use crate::crash::{crashes, cuts};
 
-fn finds(shape: Shape, tune: fn(&mut WorldSettings)) -> Result<String, String> {
+fn finds(
+    shape: Shape,
+    tune: fn(&mut WorldSettings),
+    faults: fn(Shape, &[Point]) -> Vec<Case>,
+) -> String {
     let points = case::points_of_commit(shape);
-    let shape = Shape { tune, ..shape };
-    let mut counts = Vec::new();
-    let kinds: [&dyn Fn() -> Vec<Case>; 3] = [
-        &|| crashes(shape, &points),
-        &|| cuts(shape, &points),
-        &|| crashes_of_recoveries(shape).1,
-    ];
-    for cases in kinds {
-        match run_all(&cases()) {
-            Ok(count) => counts.push(count.to_string()),
-            Err(found) => {
-                let last = found.lines().last().unwrap_or_default();
-                let first = found.lines().next().unwrap_or_default();
-                return Ok(format!("{first}: {last}"));
-            }
+    match run_all(&faults(Shape { tune, ..shape }, &points)) {
+        Ok(counts) => panic!("nothing was found in {counts}"),
+        Err(found) => {
+            let last = found.lines().last().unwrap_or_default();
+            let first = found.lines().next().unwrap_or_default();
+            format!("{first}: {last}")
         }
     }
-    Err(format!("nothing was found: {counts:?}"))
 }
 
 macro_rules! found {
-    ($($name:ident: $shape:ident, $node:ident.$rule:ident;)+) => {
+    ($($name:ident: $faults:ident of $shape:ident, $node:ident.$rule:ident;)+) => {
         $(#[test]
         fn $name() {
             fn tune(settings: &mut WorldSettings) {
                 settings.$node = |settings| settings.mutations.$rule = true;
             }
-            match finds(Shape::$shape, tune) {
-                Ok(how) => println!("{how}"),
-                Err(nothing) => panic!("{nothing}"),
-            }
+            println!("{}", finds(Shape::$shape, tune, $faults));
         })+
     };
 }
 
 found! {
-    a_vote_that_is_answered_before_it_is_durable: SPLIT, tune_storage.vote_not_durable;
-    a_lock_that_is_answered_before_it_is_durable: ONE, tune_storage.lock_not_durable;
-    asking_for_the_final_tid_without_a_fence: REPLICATED, tune_master.no_fence;
-    oids_that_are_handed_out_before_they_are_reserved: ONE, tune_master.no_oid_mark;
+    a_vote_that_is_answered_before_it_is_durable: crashes of SPLIT, tune_storage.vote_not_durable;
+    a_lock_that_is_answered_before_it_is_durable: crashes of ONE, tune_storage.lock_not_durable;
+    asking_for_the_final_tid_without_a_fence: cuts of REPLICATED, tune_master.no_fence;
+    oids_that_are_handed_out_before_they_are_reserved: crashes of ONE, tune_master.no_oid_mark;
 }

@@ -65,8 +65,11 @@ impl World {
         self.busy_at = self.now;
         let synced = self.disk(node).is_writing_synced();
         let point = self.point(Happens::Write { node, synced });
-        let note = format!("{node} {}", self.disk(node).writing());
-        self.trace.note(self.now, Some(point), note);
+        let disk = &self.places[&node].disk;
+        self.trace.detail(self.now, Some(point), || {
+            let words = disk.as_ref().map(Disk::writing);
+            format!("{node} {}", words.unwrap_or_default())
+        });
         self.strike_at(point, When::Before, None);
         if !self.is_current(node, incarnation) {
             return;
