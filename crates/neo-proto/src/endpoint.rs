@@ -51,6 +51,13 @@ pub enum Output<C: Core> {
     },
 }
 
+/// What the core is told next.
+#[derive(Debug)]
+enum Told<C: Core> {
+    Input(Input<C>),
+    Congested(ConnId, bool),
+}
+
 /// A core with its sessions.
 #[derive(Debug)]
 pub struct Endpoint<C: Core> {
@@ -61,7 +68,7 @@ pub struct Endpoint<C: Core> {
     /// At or before the moment at which a peer wants to be looked at.
     timers: BTreeSet<(Instant, ConnId)>,
     /// Given to the core one after the other, each within the span of the peer that it is of.
-    inputs: VecDeque<(Span, Input<C>)>,
+    inputs: VecDeque<(Span, Told<C>)>,
     is_handling: bool,
     effects: Effects<C>,
     /// Sessions that a message of this side was too much for.
@@ -148,6 +155,7 @@ impl<C: Core> Endpoint<C> {
             patience: Some((Patience::new(now.mono), self.settings.connect_timeout)),
             scheduled: None,
             is_dirty: false,
+            is_congested: false,
         };
         self.peers.insert(conn, peer);
         self.transmit_later(conn);
@@ -352,6 +360,21 @@ impl<C: Core> Endpoint<C> {
         // A credit may have come, or been granted.
         self.transmit_later(conn);
         self.reschedule(conn);
+        self.tell_congestion(now, conn);
+    }
+
+    /// Tells the core when a peer begins or ceases to take less than it asks for.
+    fn tell_congestion(&mut self, now: Now, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if let Phase::Open { session } = &peer.phase
+            && session.is_congested() != peer.is_congested
+        {
+            peer.is_congested = session.is_congested();
+            let (span, is_congested) = (peer.span.clone(), peer.is_congested);
+            self.tell(now, span, Told::Congested(conn, is_congested));
+        }
     }
 
     fn open(&mut self, now: Now, conn: ConnId, version: u16) {
@@ -459,16 +482,24 @@ impl<C: Core> Endpoint<C> {
 
     /// Gives an input to the core, after those that wait, and carries out the effects.
     fn input(&mut self, now: Now, span: Span, input: Input<C>) {
-        self.inputs.push_back((span, input));
+        self.tell(now, span, Told::Input(input));
+    }
+
+    fn tell(&mut self, now: Now, span: Span, told: Told<C>) {
+        self.inputs.push_back((span, told));
         if self.is_handling {
             return;
         }
         self.is_handling = true;
-        while let Some((span, input)) = self.inputs.pop_front() {
+        while let Some((span, told)) = self.inputs.pop_front() {
             if self.is_stopped {
                 continue;
             }
-            span.in_scope(|| self.core.handle(now, input, &mut self.effects));
+            let (core, out) = (&mut self.core, &mut self.effects);
+            span.in_scope(|| match told {
+                Told::Input(input) => core.handle(now, input, out),
+                Told::Congested(conn, is) => core.congested(now, conn, is, out),
+            });
             for effect in self.effects.take() {
                 self.apply(now, effect);
             }
@@ -521,6 +552,7 @@ impl<C: Core> Endpoint<C> {
             patience: Some((Patience::new(now.mono), self.settings.connect_timeout)),
             scheduled: None,
             is_dirty: false,
+            is_congested: false,
         };
         self.peers.insert(conn, peer);
         self.outputs.push_back(Output::Connect { conn, to });
@@ -538,6 +570,7 @@ impl<C: Core> Endpoint<C> {
                 self.failing.push(conn);
             }
             self.transmit_later(conn);
+            self.tell_congestion(now, conn);
         }
     }
 

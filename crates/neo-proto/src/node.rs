@@ -135,6 +135,18 @@ pub trait Core: Debug + Send + Sized + 'static {
     /// Takes one input; effects are carried out in the order pushed.
     fn handle(&mut self, now: Now, input: Input<Self>, out: &mut Effects<Self>);
 
+    /// A peer does not take the answers with object bytes that wait for it, or takes them again.
+    /// Meanwhile nothing more should be read for it: it would fill the memory. Its new requests
+    /// are held back anyway. Effects are carried out as those of `handle` are.
+    fn congested(
+        &mut self,
+        _now: Now,
+        _conn: ConnId,
+        _is_congested: bool,
+        _out: &mut Effects<Self>,
+    ) {
+    }
+
     /// When it wants [`Input::Timer`]; asked after each input.
     fn poll_timeout(&self) -> Option<Instant>;
 }

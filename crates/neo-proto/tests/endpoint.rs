@@ -46,6 +46,11 @@ impl Core for Puppet {
         self.inputs.push(text);
     }
 
+    fn congested(&mut self, _: Now, conn: ConnId, is: bool, out: &mut Effects<Self>) {
+        self.inputs.push(format!("congested {} {is}", conn.0));
+        out.event("congestion");
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         self.timer
     }
@@ -330,6 +335,59 @@ fn a_message_too_many_ends_its_connection_only() {
     let last = e.core().inputs.last().unwrap();
     assert_eq!(last, "closed 1: 2 requests are not answered");
     assert!(!sent(&mut e, at(0), two).is_empty());
+}
+
+#[test]
+fn a_core_is_told_when_a_peer_takes_less_than_it_asks_for() {
+    let (mut a, on_a, mut b, on_b) = pair();
+    let max = SessionSettings::default().held_bytes_max;
+    let answer = |n| {
+        let packet = Packet::AnswerObject {
+            oid: Oid(1),
+            answer: neo_proto::ObjectAnswer::NotYet,
+        };
+        let payload = bytes::Bytes::from(vec![1; max / 4]);
+        let message = Message::with_payload(MsgId(n), packet, payload);
+        vec![Effect::Send {
+            conn: on_b,
+            message,
+        }]
+    };
+    for n in 1..=6 {
+        let packet = Packet::AskLastIds {};
+        let message = Message::new(MsgId(n), packet);
+        let conn = on_a;
+        a.command(at(1), vec![Effect::Send { conn, message }]);
+    }
+    let asked = sent(&mut a, at(1), on_a);
+    b.receive(at(1), on_b, &asked);
+    let before = b.core().inputs.len();
+    // One is on its way, since there was credit; four are as many as may wait.
+    for n in 1..=6 {
+        b.command(at(1), answer(n));
+    }
+    outputs(&mut a);
+    let told = |b: &Endpoint<Puppet>| b.core().inputs[before..].to_vec();
+    assert_eq!(told(&b), [format!("congested {} true", on_b.0)]);
+    assert!(
+        outputs(&mut b)
+            .iter()
+            .any(|output| matches!(output, Output::Event("congestion")))
+    );
+    // The peer takes them all.
+    loop {
+        let bytes = sent(&mut b, at(2), on_b);
+        if bytes.is_empty() {
+            break;
+        }
+        a.receive(at(2), on_a, &bytes);
+        let bytes = (max / 4) as u64;
+        a.command(at(2), vec![Effect::Consumed { conn: on_a, bytes }]);
+        let credit = sent(&mut a, at(2), on_a);
+        b.receive(at(2), on_b, &credit);
+    }
+    let ends = [true, false].map(|is| format!("congested {} {is}", on_b.0));
+    assert_eq!(told(&b), ends);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod cluster;
 mod crowd;
 mod databases;
+mod greedy;
 mod load;
 mod messages;
 mod peer;

@@ -44,6 +44,8 @@ pub(super) struct Peer {
     pub(super) scheduled: Option<Instant>,
     /// Whether `Output::Transmit` is under way.
     pub(super) is_dirty: bool,
+    /// What the core was told of it, see [`Core::congested`](crate::Core::congested).
+    pub(super) is_congested: bool,
 }
 
 impl Peer {

@@ -344,6 +344,12 @@ impl Session {
         }
     }
 
+    /// Whether the peer has asked for more than it takes.
+    #[must_use]
+    pub const fn is_congested(&self) -> bool {
+        self.is_paused
+    }
+
     /// Whether there is nothing that can be sent now.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -557,6 +557,17 @@ impl Core for StorageCore {
         self.settle(now, out);
     }
 
+    fn congested(&mut self, now: Now, conn: ConnId, is: bool, out: &mut Effects<Self>) {
+        if self.conns.client(conn).is_some() {
+            let mut io = Io {
+                now,
+                out,
+                jobs: &mut self.jobs,
+            };
+            self.reads.congested(&self.cells, &mut io, conn, is);
+        }
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         if self.phase != Phase::Up {
             return None;

@@ -29,6 +29,11 @@ const PAGE_ENTRIES_MAX: usize = 10_000;
 /// An answer ends with the entry that reaches this many bytes.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of answers that the reads of one connection bring at the same time, about.
+const WINDOW_BYTES: usize = 16 << 20;
+/// Reads of a connection that run at first.
+const FIRST_READS: usize = 4;
+
 /// What a peer wants to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wanted {
@@ -88,6 +93,25 @@ struct ConnReads {
     waiting: VecDeque<PeerRead>,
     /// They wait for a transaction to be unlocked.
     blocked: Vec<(Block, PeerRead)>,
+    /// The peer does not take the answers that it has: nothing is read for it.
+    congested: bool,
+    /// How large the last answer was: as many reads run as would bring a window of answers like
+    /// it. At first, whatever a few may bring.
+    last_bytes: Option<usize>,
+}
+
+impl ConnReads {
+    /// How many reads may run at the same time.
+    fn places(&self, running_max: usize) -> usize {
+        let fit = self
+            .last_bytes
+            .map_or(FIRST_READS, |bytes| WINDOW_BYTES / bytes.max(1));
+        if self.congested {
+            0
+        } else {
+            fit.clamp(1, running_max)
+        }
+    }
 }
 
 /// The reads of peers.
@@ -183,6 +207,7 @@ impl Reads {
         let Some(Running { mut read, period }) = reads.running.remove(&asker) else {
             return;
         };
+        reads.last_bytes = Some(result.as_ref().map_or(0, payload_bytes));
         let readable = cells.readable(read.partition) == Some(period);
         match result {
             _ if !readable => not_readable(io, asker),
@@ -202,6 +227,12 @@ impl Reads {
         self.start(cells, io, asker.conn);
     }
 
+    /// A peer does not take its answers, or takes them again.
+    pub(crate) fn congested(&mut self, cells: &Cells, io: &mut Io<'_>, conn: ConnId, is: bool) {
+        self.conns.entry(conn).or_default().congested = is;
+        self.start(cells, io, conn);
+    }
+
     /// A connection is gone.
     pub(crate) fn forget(&mut self, conn: ConnId) {
         self.conns.remove(&conn);
@@ -216,7 +247,7 @@ impl Reads {
         let Some(reads) = self.conns.get_mut(&conn) else {
             return;
         };
-        while reads.running.len() < self.running_max {
+        while reads.running.len() < reads.places(self.running_max) {
             let Some(read) = reads.waiting.pop_front() else {
                 return;
             };
@@ -237,6 +268,18 @@ impl Reads {
                 }
             }
         }
+    }
+}
+
+/// Object bytes of the answer.
+fn payload_bytes(found: &QueryResult) -> usize {
+    match found {
+        QueryResult::Load(Loaded::Found(revision)) => revision.record.data.len(),
+        QueryResult::Fetch { page, .. } => {
+            let records = page.iter().filter_map(|revision| revision.record.as_ref());
+            records.map(|record| record.data.len()).sum()
+        }
+        _ => 0,
     }
 }
 

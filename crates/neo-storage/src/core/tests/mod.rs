@@ -384,6 +384,14 @@ impl World {
         self.answer(conn, MsgId(0), packet);
     }
 
+    fn congested(&mut self, conn: ConnId, is: bool) {
+        let mut out = Effects::new();
+        let now = self.now();
+        self.core.congested(now, conn, is, &mut out);
+        self.carry_out(out);
+        self.work();
+    }
+
     fn lose(&mut self, conn: ConnId) {
         let reason = "cut".to_owned();
         self.give(Input::Closed { conn, reason });

@@ -232,6 +232,40 @@ fn reads_of_one_connection_are_bounded() {
 }
 
 #[test]
+fn nothing_is_read_for_a_peer_that_does_not_take_its_answers() {
+    let mut world = World::serving();
+    let (c, d) = (world.client(1), world.client(2));
+    world.stored(c, 10, 4, 0, &"x".repeat(6 << 20));
+    world.voted(c, 10, &[4]);
+    world.locked(10, 20);
+    world.unlock(10);
+    world.take(c);
+    world.hold_reads = true;
+    // A few at first, then as many as are worth a window.
+    for _ in 0..20 {
+        world.load(c, 4, At::Latest);
+    }
+    assert_eq!(world.reads.len(), 4);
+    world.read_one(0);
+    assert_eq!(world.reads.len(), 3);
+    world.read_one(0);
+    assert_eq!(world.reads.len(), 2);
+    // What runs is answered; no more is begun, and others are not concerned.
+    world.congested(c, true);
+    world.release_reads();
+    assert_eq!(world.take(c).len(), 4);
+    world.hold_reads = true;
+    world.load(c, 4, At::Latest);
+    assert_eq!(world.reads.len(), 0);
+    world.load(d, 4, At::Latest);
+    assert_eq!(world.reads.len(), 1);
+    world.congested(c, false);
+    assert_eq!(world.reads.len(), 3);
+    world.release_reads();
+    assert_eq!((world.take(c).len(), world.take(d).len()), (17, 1));
+}
+
+#[test]
 fn a_final_tid_is_found_in_memory_and_in_the_database() {
     let mut world = World::serving();
     let c = world.client(1);
