@@ -93,7 +93,11 @@ fn main() -> Result<()> {
         }
     }
     if options.wants("load") {
-        runtime.block_on(load_part(&options, echo_1k, &mut report))?;
+        // One thread, as in the echo: the application's and the client's tasks take turns on it.
+        let single = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        single.block_on(load_part(&options, echo_1k, &mut report))?;
     }
     if options.wants("import") {
         runtime.block_on(import::part(&options, &mut report))?;
