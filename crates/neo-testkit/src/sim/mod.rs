@@ -13,6 +13,7 @@ mod disk;
 mod facts;
 mod fault;
 mod heal;
+mod mailbox;
 mod name;
 mod network;
 mod node;

@@ -20,9 +20,10 @@ use neo_master::MasterCore;
 use neo_proto::{ConnId, Endpoint};
 use neo_storage::{Job, StorageCore, StorageEvent};
 
-use super::client::{Mailbox, SimClient};
+use super::client::SimClient;
 use super::disk::Disk;
 use super::fault::{Fault, Happens, InFlight, Keep, Pattern, Placed, Point, When};
+use super::mailbox::Mailbox;
 use super::name::Name;
 use super::network::{Carried, End, Link, LinkId, Side, packet_name};
 use super::node::{Act, Ended, Place, Running};

@@ -6,3 +6,4 @@ mod case;
 mod crash;
 mod mutations;
 mod scenarios;
+mod seeds;

@@ -90,7 +90,7 @@ async fn change(
 }
 
 /// Counters: what each change adds is added.
-fn add(change: &ConflictingChange) -> Option<Bytes> {
+pub(crate) fn add(change: &ConflictingChange) -> Option<Bytes> {
     let number = |data: &Bytes| std::str::from_utf8(data).ok()?.parse::<i64>().ok();
     let base = change.base.as_ref().map_or(Some(0), number)?;
     let committed = change.committed.as_ref().map_or(Some(0), number)?;
