@@ -17,6 +17,9 @@ const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// or when so much time has passed.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(2);
 
+/// How long an import waits for another one to end.
+const BEGIN_TIME: Duration = Duration::from_secs(5);
+
 /// Copies what a cluster does not have yet of a FileStorage.
 ///
 /// An import that was interrupted goes on where it stood. A cluster that has other data is
@@ -40,7 +43,7 @@ pub async fn import(
         progress.say(&format!("going on after transaction {there}"));
         reader.seek_after(there)?;
     }
-    let mut import = client.import().await?;
+    let mut import = begin(client).await?;
     ensure!(
         import.last_tid() == there,
         "somebody else wrote to the cluster meanwhile: transaction {}",
@@ -50,7 +53,6 @@ pub async fn import(
     let mut checkpoint = (Instant::now(), reader.position());
     progress.start(reader.position(), reader.file_size());
     while let Some(transaction) = reader.next_transaction()? {
-        let tid = transaction.tid;
         let (record, mut later) = metadata(transaction, &mut reader, source)?;
         let mut error = None;
         let records = Records {
@@ -65,16 +67,25 @@ pub async fn import(
             drop(import);
             return Err(error.into());
         }
-        pushed.with_context(|| format!("transaction {tid} cannot be imported"))?;
+        // What the cluster refuses may have been pushed a while before.
+        let refused = |at: u64| {
+            let named = source.display();
+            format!("{named}: the cluster refuses what is at or before offset {at}")
+        };
+        pushed.with_context(|| refused(reader.position()))?;
         copied.transactions += 1;
         progress.advance(reader.position(), &copied);
         let (at, position) = checkpoint;
         if reader.position() - position >= CHECKPOINT_BYTES || at.elapsed() >= CHECKPOINT_TIME {
-            import.checkpoint().await?;
+            let saved = import.checkpoint().await;
+            saved.with_context(|| refused(reader.position()))?;
             checkpoint = (Instant::now(), reader.position());
         }
     }
-    import.finish().await?;
+    import
+        .finish()
+        .await
+        .with_context(|| format!("{}: the cluster refuses something in it", source.display()))?;
     if let Some(Tail::Incomplete { offset }) = reader.tail() {
         tracing::warn!(
             "{} ends in the middle of a transaction, at offset {offset}: that one is left out, as \
@@ -84,6 +95,20 @@ pub async fn import(
     }
     progress.finish(&copied);
     Ok(copied)
+}
+
+/// Begins, once what an earlier import left is cleared away: one that was interrupted a moment ago
+/// is in the way for a moment.
+async fn begin(client: &Client) -> anyhow::Result<neo_client::Import> {
+    let deadline = Instant::now() + BEGIN_TIME;
+    loop {
+        match client.import().await {
+            Err(neo_client::Error::NotReady(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            begun => return Ok(begun?),
+        }
+    }
 }
 
 /// Whether the transactions that are there are the first of the file: the first and the last are

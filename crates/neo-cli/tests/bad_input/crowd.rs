@@ -1,10 +1,11 @@
 //! Connections that say nothing, more of them than a node can have.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use neo_testkit::process::Process;
+use neo_testkit::process::{CLUSTER, ClusterOptions, Process, ProcessCluster};
 
-use crate::cluster::{self, lines_about, neoctl};
+use crate::cluster::{self, lines_about, neoctl, programs};
 use crate::load::Load;
 use crate::peer::Raw;
 
@@ -52,5 +53,63 @@ fn silent_connections_are_closed_and_hold_nobody_up() {
     }
     load.until_committed(50);
     load.end(&clients[0]);
+    cluster.stop().expect("a clean stop");
+}
+
+/// The same storage node, with so few file descriptors.
+fn with_descriptors(cluster: &mut ProcessCluster, dir: &Path, descriptors: u32) -> Process {
+    cluster.storages[0].stop().expect("it stops");
+    let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+    let program = programs().join("neostorage").display().to_string();
+    let masters = cluster.master_address().to_string();
+    let database = dir.join("s1.sqlite").display().to_string();
+    let arguments = [
+        "-c",
+        &script,
+        &program,
+        "-c",
+        CLUSTER,
+        "-m",
+        &masters,
+        "-b",
+        "127.0.0.1:0",
+        "-d",
+        &database,
+    ];
+    let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+    let mut process = Process::new("sh".into(), arguments, dir.join("starved.log"));
+    process.start().expect("it starts");
+    process
+}
+
+#[test]
+fn a_node_without_file_descriptors_serves_who_is_connected_and_recovers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut cluster = ProcessCluster::start(&ClusterOptions {
+        storages: 1,
+        replicas: 0,
+        ..cluster::options(dir.path())
+    })
+    .expect("it starts");
+    drop(cluster::connect(&cluster));
+    let mut storage = with_descriptors(&mut cluster, dir.path(), 40);
+    let clients = [cluster::connect(&cluster), cluster::connect(&cluster)];
+    let load = Load::start(&clients);
+    load.until_committed(10);
+    let at = cluster::listens_at(&mut storage);
+    let silent: Vec<Raw> = (0..60).map(|_| Raw::greeted(&at)).collect();
+    storage
+        .wait_for("a connection could not be accepted; next try in")
+        .expect("it has no more descriptors");
+    load.until_committed(200);
+    drop(silent);
+    let fresh = cluster::connect(&cluster);
+    load.end(&fresh);
+    assert!(
+        storage
+            .stop()
+            .expect("it stops")
+            .is_some_and(|status| status.success())
+    );
     cluster.stop().expect("a clean stop");
 }

@@ -4,6 +4,7 @@
 mod cluster;
 mod crowd;
 mod databases;
+mod files;
 mod greedy;
 mod load;
 mod messages;
