@@ -70,6 +70,8 @@ impl Bank {
     }
 
     /// Starts `workers` that transfer and check what they read, until told to stop.
+    ///
+    /// The client must know of the accounts: another one opened them, maybe just now.
     pub(crate) fn work(self: &Arc<Self>, client: &Client, workers: u64) -> Vec<JoinHandle<()>> {
         self.stop.store(false, Ordering::SeqCst);
         (0..workers)

@@ -57,6 +57,7 @@ async fn clients_do_not_notice_that_a_storage_is_killed() {
     let mut cluster = start(dir.path());
     let (one, other) = (connect(&cluster).await, connect(&cluster).await);
     let bank = Bank::open(&one, 10).await.expect("accounts open");
+    other.sync().await.expect("it hears of the accounts");
     let mut workers = bank.work(&one, 4);
     workers.extend(bank.work(&other, 4));
     until_committed(&bank, 200).await;
