@@ -158,6 +158,14 @@ impl MasterCore {
                 node.has_table = true;
             }
             self.send_table(conn, out);
+            if self.table.as_ref().is_some_and(|table| table.has_node(nid)) {
+                tracing::warn!(
+                    %nid,
+                    "stays PENDING: it was away, and this version does not bring it up to date"
+                );
+            } else {
+                tracing::info!(%nid, "stays PENDING: it has no cells");
+            }
         }
     }
 

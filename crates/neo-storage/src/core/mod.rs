@@ -280,6 +280,7 @@ impl StorageCore {
         }
         self.reads.clear();
         if self.service.take().is_some() {
+            tracing::info!("not serving any more");
             out.event(StorageEvent::NotOperating);
         }
     }

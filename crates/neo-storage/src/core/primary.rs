@@ -51,6 +51,7 @@ impl StorageCore {
                     );
                     return self.end(out, Some(why));
                 }
+                tracing::info!(nid = %your_nid, "connected to the primary master");
                 self.nid = Some(your_nid);
                 self.link.accepted();
                 out.event(StorageEvent::Identified { nid: your_nid });
@@ -411,6 +412,7 @@ impl StorageCore {
         };
         transactions.collect_garbage(&mut io);
         self.service = Some(Service { transactions });
+        tracing::info!(reign = %self.reign, "serving");
         out.event(StorageEvent::Operating);
         if let Some(conn) = self.link.up() {
             out.notify(conn, Packet::NotifyReady { operation });
