@@ -93,3 +93,35 @@ async fn everything_is_there_after_all_nodes_were_killed_at_once() {
         "{checked}: {work:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transfers_survive_connections_that_are_cut() {
+    let builder = Cluster::builder().storages(2).replicas(1);
+    let cluster = builder.start().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let bank = Bank::open(&client, 20, 100).await.unwrap();
+    let tasks = transfers(&cluster, &bank, 60).await;
+    let network = cluster.network().expect("it is in memory");
+    for round in 0..6 {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let cut = match round % 3 {
+            0 => network.cut(&cluster.masters()[0]),
+            1 => network.cut_all(),
+            // The one that is left, if the other was expelled.
+            _ => cluster.storage_address(2).map_or(0, |at| network.cut(at)),
+        };
+        println!("{cut} connections were cut");
+        cluster.serving().await.unwrap();
+    }
+    let work = all(tasks).await;
+    println!("{work:?}");
+    client.wait_ready(Duration::from_secs(20)).await.unwrap();
+    client.sync().await.unwrap();
+    bank.audit(&client).await.unwrap();
+    let checked = bank.audit_history(&client).await.unwrap() as u64;
+    let (least, most) = (work.transfers, work.transfers + work.unknown);
+    assert!(
+        (1 + least..=1 + most).contains(&checked),
+        "{checked}: {work:?}"
+    );
+}
