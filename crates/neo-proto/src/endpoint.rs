@@ -3,6 +3,7 @@
 //! The driver feeds it from sockets, the simulator from its event heap. It turns bytes into
 //! [`Input`]s and [`Effect`]s into bytes and [`Output`]s.
 
+mod output;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,40 +17,8 @@ use tracing::{Span, debug, info, info_span, trace, warn};
 use crate::node::{ConnId, ConnectToken, Core, Effect, Effects, Input};
 use crate::packet::Message;
 use crate::session::{Patience, Seconds, Session, SessionError, SessionEvent, SessionSettings};
+pub use output::Output;
 use peer::{KnownAs, Peer, Phase};
-
-/// What an endpoint wants of the world around it, in this order.
-#[derive(Debug)]
-pub enum Output<C: Core> {
-    /// Connect to an address, then [`Endpoint::opened`] or [`Endpoint::connect_failed`].
-    Connect {
-        /// Name of the connection that is to be.
-        conn: ConnId,
-        /// Where to.
-        to: Address,
-    },
-    /// There may be bytes to send: see [`Endpoint::poll_transmit`] and [`Endpoint::slices`].
-    Transmit {
-        /// Where to.
-        conn: ConnId,
-    },
-    /// Close a connection, or give up the attempt. Nothing that is said of it later counts.
-    Close {
-        /// Which.
-        conn: ConnId,
-        /// Whether to drop it as it is. If not, what was sent must reach the peer.
-        abort: bool,
-    },
-    /// Work for the shell.
-    Job(C::Job),
-    /// News for the application.
-    Event(C::Event),
-    /// The core has ended. What was sent is still to be sent: see [`Endpoint::is_quiet`].
-    Stop {
-        /// `None`: cleanly.
-        failure: Option<String>,
-    },
-}
 
 /// What the core is told next.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod crowd;
 mod databases;
 mod files;
 mod greedy;
+mod limits;
 mod load;
 mod messages;
 mod peer;
