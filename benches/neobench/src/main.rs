@@ -40,9 +40,22 @@ struct Options {
     /// Only these parts: limits, commit, load, import (default: all). Limits are always measured.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Only commits on these clusters, as STORAGES:REPLICAS (default: all).
+    #[arg(long, value_delimiter = ',')]
+    clusters: Vec<String>,
+    /// Only these commits, as CONCURRENCY:BYTES:OBJECTS (default: all).
+    #[arg(long, value_delimiter = ',')]
+    loads: Vec<String>,
 }
 
 impl Options {
+    fn wants_commits(&self, shape: Shape, load: CommitLoad) -> bool {
+        let cluster = format!("{}:{}", shape.storages, shape.replicas);
+        let load = format!("{}:{}:{}", load.concurrency, load.object_bytes, load.objects);
+        (self.clusters.is_empty() || self.clusters.contains(&cluster))
+            && (self.loads.is_empty() || self.loads.contains(&load))
+    }
+
     fn wants(&self, part: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|p| p == part)
     }
@@ -135,15 +148,18 @@ async fn commit_part(
     ];
     for concurrency in [1, 8, 64] {
         for (object_bytes, objects) in loads {
-            let dir = tempfile::tempdir_in(&options.dir)?;
-            let cluster = Cluster::start(&dir.path().join("cluster"), shape)?;
-            let client = connect(&cluster, 0).await?;
             let load = CommitLoad {
                 concurrency,
                 object_bytes,
                 objects,
                 time: options.time(),
             };
+            if !options.wants_commits(shape, load) {
+                continue;
+            }
+            let dir = tempfile::tempdir_in(&options.dir)?;
+            let cluster = Cluster::start(&dir.path().join("cluster"), shape)?;
+            let client = connect(&cluster, 0).await?;
             let before = cluster.usage()?;
             let done = commits(&client, load).await?;
             let usage = cluster.usage()?;
