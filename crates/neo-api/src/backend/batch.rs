@@ -23,7 +23,8 @@ pub enum ObjectData {
     Deleted,
     /// A value written by [`WriteOp::PutData`], before or in the same batch.
     Value(DataId),
-    /// The value of the object's revision of exactly this tid, which becomes the `data_serial`.
+    /// The value of the object's revision of exactly this tid, which becomes the `data_serial`; to
+    /// repeat a deletion is to delete, and keeps the `data_serial` too.
     SameAs(Tid),
 }
 

@@ -79,7 +79,8 @@ pub struct FetchedRevision {
     pub id: RevisionId,
     /// Its value; `None` when it is a deletion.
     pub record: Option<Record>,
-    /// When it repeats an earlier revision (an undo): the tid of that revision.
+    /// When it repeats an earlier revision (an undo), a value or a deletion: the tid of that
+    /// revision.
     pub data_serial: Option<Tid>,
 }
 

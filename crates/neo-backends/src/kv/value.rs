@@ -15,7 +15,7 @@ const FORMAT: u8 = 1;
 pub(super) struct Rev {
     /// Its value; `None` when it is a deletion.
     pub(super) data: Option<DataId>,
-    /// Which revision it repeats.
+    /// Which revision it repeats; a deletion can repeat one.
     pub(super) data_serial: Option<Tid>,
     /// Whether another revision of the object may have the same value. Never reset: it only saves
     /// those that don't share, which are nearly all, the search for others when they go.

@@ -257,15 +257,7 @@ impl<E: KvEngine> Overlay<'_, E> {
             return Err(missing);
         }
         let found = self.revision(partition, source)?.ok_or(missing)?;
-        if found.data.is_none() {
-            // To repeat a deletion is to delete.
-            return Ok(Rev {
-                data: None,
-                data_serial: None,
-                shared: false,
-            });
-        }
-        if !found.shared {
+        if found.data.is_some() && !found.shared {
             self.put_revision(
                 partition,
                 source,
@@ -278,7 +270,8 @@ impl<E: KvEngine> Overlay<'_, E> {
         Ok(Rev {
             data: found.data,
             data_serial: Some(tid),
-            shared: true,
+            // A deletion has nothing to share.
+            shared: found.data.is_some(),
         })
     }
 

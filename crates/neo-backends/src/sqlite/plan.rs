@@ -393,11 +393,7 @@ impl<'a> Plan<'a> {
         let sql = "SELECT data_id, data_tid, shared FROM obj
                    WHERE partition = ?1 AND oid = ?2 AND tid = ?3";
         let found = self.row(sql, key, Rev::read)?.ok_or(missing)?;
-        if found.data.is_none() {
-            // To repeat a deletion is to delete.
-            return Ok(Rev::default());
-        }
-        if !found.shared {
+        if found.data.is_some() && !found.shared {
             self.run(
                 "UPDATE obj SET shared = 1 WHERE partition = ?1 AND oid = ?2 AND tid = ?3",
                 key,
@@ -406,7 +402,8 @@ impl<'a> Plan<'a> {
         Ok(Rev {
             data: found.data,
             data_tid: Some(source),
-            shared: true,
+            // A deletion has nothing to share.
+            shared: found.data.is_some(),
         })
     }
 

@@ -62,10 +62,11 @@ pub(super) fn loaded(row: &Row<'_>, oid: Oid) -> BackendResult<Loaded> {
 /// The columns of [`VALUE`], after two others.
 pub(super) fn value(row: &Row<'_>, id: RevisionId) -> BackendResult<(Option<Record>, Option<Tid>)> {
     const DOING: &str = "reading a value";
-    let Some(data) = get::<Option<i64>>(row, 2)? else {
-        return Ok((None, None));
-    };
     let data_serial: Option<i64> = get(row, 3)?;
+    let data_serial = data_serial.map(uint).transpose()?.map(Tid);
+    let Some(data) = get::<Option<i64>>(row, 2)? else {
+        return Ok((None, data_serial));
+    };
     let Some(compression) = get::<Option<u8>>(row, 4)? else {
         let RevisionId { tid, oid } = id;
         let lost = format!("revision {tid} of object {oid} has no value {data}");
@@ -83,7 +84,7 @@ pub(super) fn value(row: &Row<'_>, id: RevisionId) -> BackendResult<(Option<Reco
                 .doing(DOING)?,
         ),
     };
-    Ok((Some(record), data_serial.map(uint).transpose()?.map(Tid)))
+    Ok((Some(record), data_serial))
 }
 
 /// `user, description, extension, oids`, from a column on.

@@ -261,9 +261,9 @@ impl From<WireTransaction> for TransactionRecord {
 pub struct WireRevision {
     /// Which revision.
     pub id: RevisionId,
-    /// Its value; `None` when it is a deletion, or when only `data_serial` is sent.
+    /// Its value; `None` when it is a deletion or, in an import, when `data_serial` says it.
     pub value: Option<WireValue>,
-    /// The earlier revision that it repeats.
+    /// The earlier revision that it repeats; when that is a deletion, this is one too.
     pub data_serial: Option<Tid>,
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use neo_api::{
     At, BackendError, Cell, CellChange, CellState, DataId, Loaded, NodeId, NodeType, ObjectData,
-    Oid, Partition, PartitionTable, Partitioning, PendingObject, Ptid, Record, Reign,
+    Oid, PageLimit, Partition, PartitionTable, Partitioning, PendingObject, Ptid, Record, Reign,
     TRANSACTION_OIDS_MAX, TableVersion, Tid, WriteOp,
 };
 
@@ -101,7 +101,7 @@ pub fn repeating_a_repetition<F: BackendFactory>(factory: &F) {
     });
 }
 
-/// Repeating a deletion deletes.
+/// Repeating a deletion deletes, and names the deletion as its source, as with a value.
 pub fn repeating_a_deletion<F: BackendFactory>(factory: &F) {
     with(factory, async |db| {
         db.apply(vec![object(10, 1, ObjectData::Deleted)]).await;
@@ -109,6 +109,24 @@ pub fn repeating_a_deletion<F: BackendFactory>(factory: &F) {
         db.apply(vec![object(30, 1, same(10))]).await;
         assert_eq!(db.see(1, At::Latest).await, "30.. deleted");
         assert_eq!(db.see(1, At::Before(Tid(30))).await, "20..30 b");
+        db.apply(vec![object(40, 1, same(30)), object(40, 1, same(30))])
+            .await;
+        let first = super::tools::id(0, 0);
+        assert_eq!(
+            db.fetch(first, 99, PageLimit::entries(10)).await,
+            [
+                "10/1 deleted",
+                "20/1 b",
+                "30/1 deleted of 10",
+                "40/1 deleted of 30",
+            ]
+        );
+        // A value takes the place of the whole revision.
+        db.apply(store(40, 1, "c").into()).await;
+        assert_eq!(db.see(1, At::Latest).await, "40.. c");
+        db.apply(vec![object(30, 1, ObjectData::Deleted)]).await;
+        let of_two = db.fetch(super::tools::id(30, 0), 99, PageLimit::entries(10));
+        assert_eq!(of_two.await, ["30/1 deleted", "40/1 c"]);
     });
 }
 
