@@ -1,5 +1,6 @@
 //! What can go wrong with a FileStorage file.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -11,23 +12,32 @@ use neo_api::{Oid, Tid};
 pub enum Error {
     /// The operating system refused. What was written before is kept: free the cause (a full
     /// disk, a missing permission) and go on with [`Writer::append`](super::Writer::append).
-    #[error("{}: cannot {action} at offset {offset}", path.display())]
+    #[error("{}: cannot {action}{}", path.display(), At(*offset))]
     Io {
         /// The file.
         path: PathBuf,
-        /// Where in it.
-        offset: u64,
+        /// Where in it; `None` when it is about the file as a whole.
+        offset: Option<u64>,
         /// What was tried.
         action: &'static str,
         /// The system's reason.
         #[source]
         source: io::Error,
     },
+    /// A directory, a pipe or a device.
+    #[error(
+        "{}: not a file, but a directory or a device; give the path of a ZODB Data.fs",
+        path.display()
+    )]
+    NotAFile {
+        /// What is not a file.
+        path: PathBuf,
+    },
     /// The file does not begin as a FileStorage does.
     #[error(
-        "{}: not a FileStorage file: it begins with {found:02x?} instead of \"FS21\" or \"FS30\"; \
-         give the path of a ZODB Data.fs",
-        path.display()
+        "{}: not a FileStorage file: {}; give the path of a ZODB Data.fs",
+        path.display(),
+        Beginning(found)
     )]
     NotFileStorage {
         /// The file.
@@ -128,9 +138,53 @@ pub enum Error {
     },
 }
 
+/// ` at offset N`, where there is one.
+struct At(Option<u64>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(offset) => write!(f, " at offset {offset}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a file begins that is no FileStorage.
+struct Beginning<'a>(&'a [u8]);
+
+impl fmt::Display for Beginning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("it is empty"),
+            found => write!(
+                f,
+                "it begins with {found:02x?} instead of \"FS21\" or \"FS30\""
+            ),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_offset_is_told_where_there_is_one() {
+        let error = |offset, action| Error::Io {
+            path: "/srv/Data.fs".into(),
+            offset,
+            action,
+            source: io::ErrorKind::NotFound.into(),
+        };
+        assert_eq!(
+            [error(None, "open the file"), error(Some(7), "read")].map(|error| error.to_string()),
+            [
+                "/srv/Data.fs: cannot open the file",
+                "/srv/Data.fs: cannot read at offset 7"
+            ]
+        );
+    }
 
     #[test]
     fn a_message_says_which_file_where_and_what_to_do() {

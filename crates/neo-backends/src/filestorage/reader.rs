@@ -76,13 +76,14 @@ impl Reader {
     /// Opens a file and checks that it is a FileStorage.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::NotFileStorage`].
+    /// [`Error::Io`], [`Error::NotAFile`] or [`Error::NotFileStorage`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        check_file(path)?;
         let file = File::open(path).map_err(|source| Error::Io {
             path: path.to_owned(),
-            offset: 0,
-            action: "open",
+            offset: None,
+            action: "open the file",
             source,
         })?;
         Self::new(file, path)
@@ -105,8 +106,8 @@ impl<S: Read + Seek> Reader<S> {
             Err(source) => {
                 return Err(Error::Io {
                     path,
-                    offset: 0,
-                    action: "read",
+                    offset: None,
+                    action: "read the file",
                     source,
                 });
             }
@@ -370,14 +371,18 @@ impl<S: Read + Seek> Reader<S> {
 
     /// Follows the back pointer of the record at `position`. Every step goes to a whole record
     /// before the last one, so that there is an end to it.
+    ///
+    /// A pointer names a transaction in what this gives: only if the record that it points to is
+    /// the object's last one there. ZODB writes no others; what one of them gives is told as new
+    /// data, and not as the state that another record has.
     fn resolve(
         &mut self,
         position: u64,
         header: &RecordHeader,
-        mut pointer: u64,
+        first_pointer: u64,
     ) -> Result<Data, Error> {
         const LEN: usize = RECORD_HEADER_LEN + BACK_POINTER_LEN;
-        let oid = header.oid;
+        let (oid, mut pointer) = (header.oid, first_pointer);
         let (mut bound, mut tid, mut data_tid) = (position, header.tid, None);
         while pointer != 0 {
             if pointer < MAGIC_LEN || pointer >= bound.saturating_sub(RECORD_HEADER_LEN as u64) {
@@ -399,14 +404,36 @@ impl<S: Read + Seek> Reader<S> {
                 let len = self.to_len(pointer, target.data_len)?;
                 let data = self.source.look_bytes(start, len);
                 let data = data.map_err(|e| self.io(start, e))?;
-                return Ok(Data::BackPointer {
-                    data_tid: first,
-                    data,
+                return Ok(if self.is_linked(header, first_pointer)? {
+                    Data::BackPointer {
+                        data_tid: first,
+                        data,
+                    }
+                } else {
+                    Data::Data(data)
                 });
             }
             (bound, tid, pointer) = (pointer, target.tid, after);
         }
+        if data_tid.is_some() && !self.is_linked(header, first_pointer)? {
+            data_tid = None;
+        }
         Ok(Data::Deleted { data_tid })
+    }
+
+    /// Whether the chain of an object's records leads from this one to the one at `position`: it
+    /// has the last one of each transaction.
+    fn is_linked(&mut self, header: &RecordHeader, position: u64) -> Result<bool, Error> {
+        let mut at = header.previous;
+        while at > position {
+            let bytes = self.source.look(at).map_err(|e| self.io(at, e))?;
+            let earlier = RecordHeader::parse(&bytes);
+            if earlier.oid != header.oid || earlier.previous >= at {
+                return Ok(false);
+            }
+            at = earlier.previous;
+        }
+        Ok(at == position)
     }
 
     /// The header of the next transaction that counts; the reader stays before it.
@@ -559,7 +586,7 @@ impl<S: Read + Seek> Reader<S> {
     fn io(&self, offset: u64, source: io::Error) -> Error {
         Error::Io {
             path: self.path.clone(),
-            offset,
+            offset: Some(offset),
             action: "read",
             source,
         }
@@ -571,6 +598,17 @@ impl<S: Read + Seek> Reader<S> {
             offset,
             what,
         }
+    }
+}
+
+/// Refuses what is there and no file: opening a pipe would wait for somebody to write to it.
+pub(super) fn check_file(path: &Path) -> Result<(), Error> {
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() => Err(Error::NotAFile {
+            path: path.to_owned(),
+        }),
+        // Opening it tells what is wrong.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::format::{
     Format, MAGIC_LEN, RECORD_HEADER_LEN, RecordHeader, Status, TransactionHeader,
 };
-use super::reader::Reader;
+use super::reader::{Reader, check_file};
 use super::record::{NewData, Tail};
 
 /// Bytes that are gathered before they are written.
@@ -66,7 +66,7 @@ impl Writer {
                     path: path.to_owned(),
                 });
             }
-            opened => opened.map_err(|e| io_error(path, 0, "create", e))?,
+            opened => opened.map_err(|e| io_error(path, None, "create the file", e))?,
         };
         lock(&file, path)?;
         Self::start(file, path)
@@ -79,20 +79,21 @@ impl Writer {
     /// file open.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::NotFileStorage`], [`Error::Corrupt`] (the file is left as it is)
-    /// or [`Error::Locked`].
+    /// [`Error::Io`], [`Error::NotAFile`], [`Error::NotFileStorage`], [`Error::Corrupt`] (the file
+    /// is left as it is) or [`Error::Locked`].
     pub fn append(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        check_file(path)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
-            .map_err(|e| io_error(path, 0, "open", e))?;
+            .map_err(|e| io_error(path, None, "open the file for writing", e))?;
         lock(&file, path)?;
         // The creator of an empty file was stopped before its first write.
         if file
             .metadata()
-            .map_err(|e| io_error(path, 0, "read", e))?
+            .map_err(|e| io_error(path, None, "read the file", e))?
             .len()
             == 0
         {
@@ -110,14 +111,14 @@ impl Writer {
         if let Some(Tail::Incomplete { offset }) = reader.tail() {
             warn!(path = %path.display(), offset, bytes = size - offset, "cut off the unfinished transaction at the end");
             file.set_len(end)
-                .map_err(|e| io_error(path, end, "cut the file", e))?;
+                .map_err(|e| io_error(path, Some(end), "cut the file", e))?;
         }
         Ok(Self::at(file, path, end, index, last))
     }
 
     fn start(mut file: File, path: &Path) -> Result<Self, Error> {
         file.write_all(&Format::Fs30.magic())
-            .map_err(|e| io_error(path, 0, "write", e))?;
+            .map_err(|e| io_error(path, Some(0), "write", e))?;
         Ok(Self::at(file, path, MAGIC_LEN, HashMap::new(), None))
     }
 
@@ -251,7 +252,7 @@ impl Writer {
         } else {
             self.flush()?;
             let written = self.file.write_all(payload);
-            self.check(self.flushed, "write", written)?;
+            self.check(Some(self.flushed), "write", written)?;
             self.flushed += payload.len() as u64;
         }
         if let Some(open) = &mut self.open {
@@ -302,7 +303,7 @@ impl Writer {
             None => {
                 self.buffer.clear();
                 let cut = self.file.set_len(open.offset);
-                self.check(open.offset, "cut the file", cut)?;
+                self.check(Some(open.offset), "cut the file", cut)?;
                 self.flushed = open.offset;
             }
         }
@@ -317,7 +318,7 @@ impl Writer {
         self.check_usable()?;
         self.flush()?;
         let synced = self.file.sync_all();
-        self.check(self.flushed, "sync", synced)
+        self.check(None, "sync the file", synced)
     }
 
     /// Makes the file durable, with its name, and closes it.
@@ -330,7 +331,7 @@ impl Writer {
         }
         self.sync()?;
         let synced = sync_directory(&self.path);
-        self.check(self.flushed, "sync the directory", synced)
+        self.check(None, "sync its directory", synced)
     }
 
     /// Position of a revision: the chain of the object's records is in the order of their tids.
@@ -371,7 +372,7 @@ impl Writer {
             None => {
                 let seek = self.file.seek(SeekFrom::Start(position));
                 let read = seek.and_then(|_| self.file.read_exact(&mut bytes));
-                self.check(position, "read", read)?;
+                self.check(Some(position), "read", read)?;
             }
         }
         Ok(RecordHeader::parse(&bytes))
@@ -389,7 +390,7 @@ impl Writer {
     fn flush(&mut self) -> Result<(), Error> {
         let seek = self.file.seek(SeekFrom::Start(self.flushed));
         let written = seek.and_then(|_| self.file.write_all(&self.buffer));
-        self.check(self.flushed, "write", written)?;
+        self.check(Some(self.flushed), "write", written)?;
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -398,12 +399,12 @@ impl Writer {
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> Result<(), Error> {
         let seek = self.file.seek(SeekFrom::Start(position));
         let written = seek.and_then(|_| self.file.write_all(bytes));
-        self.check(position, "write", written)
+        self.check(Some(position), "write", written)
     }
 
     fn check<T>(
         &mut self,
-        offset: u64,
+        offset: Option<u64>,
         action: &'static str,
         result: io::Result<T>,
     ) -> Result<T, Error> {
@@ -436,7 +437,7 @@ impl Drop for Writer {
     }
 }
 
-fn io_error(path: &Path, offset: u64, action: &'static str, source: io::Error) -> Error {
+fn io_error(path: &Path, offset: Option<u64>, action: &'static str, source: io::Error) -> Error {
     Error::Io {
         path: path.to_owned(),
         offset,

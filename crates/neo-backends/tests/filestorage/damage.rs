@@ -1,9 +1,10 @@
 //! Files that were cut, flipped or made up: an error that says where, or data; never a panic.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use neo_api::{Oid, Tid};
-use neo_backends::filestorage::{Data, Error, Format, Reader, Record, Tail, Transaction};
+use neo_backends::filestorage::{Data, Error, Format, Reader, Record, Tail, Transaction, Writer};
 
 use super::{read_all, testdata};
 
@@ -256,17 +257,79 @@ fn other_files_and_old_ones() {
         "damaged.fs: not a FileStorage file: it begins with [50, 4b, 03, 04] instead of \"FS21\" \
          or \"FS30\"; give the path of a ZODB Data.fs"
     );
-    assert!(matches!(
-        Reader::open(testdata("none.fs")),
-        Err(Error::Io { action: "open", .. })
-    ));
-
     // A transaction that was undone in place is not there.
     let undone = patched(&bytes, all[7].0.offset + 16, b"u");
     let (mut rest, tail) = read(&undone).unwrap();
     assert_eq!(tail, Some(Tail::Clean));
     rest.insert(7, all[7].clone());
     assert_eq!(rest, all);
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_without_an_offset() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |name: &str, make: &dyn Fn(&Path)| {
+        let path = dir.path().join(name);
+        make(&path);
+        let words = |error: Error| {
+            let error = error.to_string();
+            let words = error.strip_prefix(&format!("{}: ", path.display()));
+            words.expect("the path is told").to_owned()
+        };
+        let read = words(Reader::open(&path).unwrap_err());
+        (read, Writer::append(&path).map(drop).map_err(words))
+    };
+    let advice = "give the path of a ZODB Data.fs";
+    assert_eq!(
+        told("none.fs", &|_| {}),
+        (
+            "cannot open the file".to_owned(),
+            Err("cannot open the file for writing".to_owned())
+        )
+    );
+    let no_file = format!("not a file, but a directory or a device; {advice}");
+    assert_eq!(
+        told("directory.fs", &|path| std::fs::create_dir(path).unwrap()),
+        (no_file.clone(), Err(no_file))
+    );
+    // It could be what an interrupted export has left: the writer takes it.
+    assert_eq!(
+        told("empty.fs", &|path| std::fs::write(path, b"").unwrap()),
+        (
+            format!("not a FileStorage file: it is empty; {advice}"),
+            Ok(())
+        )
+    );
+    let nowhere = dir.path().join("nowhere/copy.fs");
+    let error = Writer::create(&nowhere).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("{}: cannot create the file", nowhere.display())
+    );
+}
+
+#[test]
+fn a_pointer_to_a_record_that_does_not_count_is_not_followed_by_tid() {
+    let doubled = std::fs::read(testdata("doubled.fs")).unwrap();
+    let (all, _) = read(&doubled).unwrap();
+    let first_record = |n: usize| {
+        let (transaction, _) = &all[n];
+        transaction.offset + 23 + transaction.meta.description.len() as u64
+    };
+    // Points to the first of two records of the object in a transaction.
+    let pointer = first_record(5) + 42;
+    let bytes = patched(&doubled, pointer, &first_record(1).to_be_bytes());
+    // Points to a deletion, after which the same transaction stores the object.
+    let pointer = first_record(10) + 2 * 50 + 42;
+    let bytes = patched(&bytes, pointer, &first_record(7).to_be_bytes());
+
+    let (found, tail) = read(&bytes).unwrap();
+    let mut expected = all;
+    expected[5].1[0].data = expected[1].1[0].data.clone();
+    assert!(matches!(expected[5].1[0].data, Data::Data(_)));
+    expected[10].1[2].data = Data::Deleted { data_tid: None };
+    assert_eq!(expected[10].1[2].oid, expected[7].1[0].oid);
+    assert_eq!((found, tail), (expected, Some(Tail::Clean)));
 }
 
 #[test]

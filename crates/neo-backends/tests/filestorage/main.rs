@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use neo_backends::filestorage::{Error, NewData, Reader, Record, Transaction, Writer};
 
 /// The databases that ZODB wrote, see `testdata/make_filestorages.py`.
-const DATABASES: [&str; 4] = ["btrees", "undo", "packed", "sizes"];
+const DATABASES: [&str; 6] = ["btrees", "undo", "packed", "sizes", "undone", "doubled"];
 
 fn testdata(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata")).join(name)
