@@ -31,12 +31,13 @@ pub struct TransactionObject {
     pub oid: Oid,
     /// Its value; `None`: it was deleted, or its creation undone.
     pub data: Option<Bytes>,
-    /// The earlier revision that it repeats (an undo).
+    /// The earlier revision that it repeats (an undo), which can be a deletion.
     pub data_serial: Option<Tid>,
 }
 
 impl TransactionObject {
-    /// What an import writes: a value, or `None` for a deletion.
+    /// What an import writes: a value, or `None` for a deletion or for what
+    /// [`same_as`](Self::same_as) says.
     #[must_use]
     pub const fn new(oid: Oid, data: Option<Bytes>) -> Self {
         Self {
@@ -46,7 +47,8 @@ impl TransactionObject {
         }
     }
 
-    /// With the tid of the earlier revision that it repeats.
+    /// With the tid of the earlier revision that it repeats. An import takes the value from there
+    /// when `data` is `None`.
     #[must_use]
     pub const fn same_as(mut self, data_serial: Option<Tid>) -> Self {
         self.data_serial = data_serial;
@@ -191,7 +193,7 @@ impl Transactions {
                     let Some(revision) = cursor.page.pop_front() else {
                         return Ok(None);
                     };
-                    return self.open(revision).await.map(Some);
+                    return open(revision).map(Some);
                 }
             }
         }
@@ -217,31 +219,6 @@ impl Transactions {
             .collect();
         objects.sort_by_key(|object| place.get(&object.oid).copied().unwrap_or(usize::MAX));
         Ok(objects)
-    }
-
-    async fn open(&self, (revision, value): Revision) -> Result<TransactionObject> {
-        let RevisionId { tid, oid } = revision.id;
-        let data = match (revision.value, value) {
-            (Some(wire), Some(data)) => {
-                let record = Record {
-                    compression: wire.compression,
-                    checksum: wire.checksum,
-                    data,
-                };
-                Some(codec::decode(&record).ok_or(Error::Checksum { oid, tid })?)
-            }
-            // Only the link to the earlier revision was sent.
-            _ if revision.data_serial.is_some() => {
-                let found = self.client.load_serial(oid, tid).await?;
-                found.object().map(|object| object.data)
-            }
-            _ => None,
-        };
-        Ok(TransactionObject {
-            oid,
-            data,
-            data_serial: revision.data_serial,
-        })
     }
 
     async fn fill_metadata(&mut self) -> Result<()> {
@@ -323,6 +300,26 @@ impl Transactions {
             }
         }
     }
+}
+
+fn open((revision, value): Revision) -> Result<TransactionObject> {
+    let RevisionId { tid, oid } = revision.id;
+    let data = match (revision.value, value) {
+        (Some(wire), Some(data)) => {
+            let record = Record {
+                compression: wire.compression,
+                checksum: wire.checksum,
+                data,
+            };
+            Some(codec::decode(&record).ok_or(Error::Checksum { oid, tid })?)
+        }
+        _ => None,
+    };
+    Ok(TransactionObject {
+        oid,
+        data,
+        data_serial: revision.data_serial,
+    })
 }
 
 fn cursors<T>(

@@ -145,10 +145,8 @@ fn write(
         ..
     } = object;
     copied.records += 1;
-    let Some(data) = data else {
-        return Ok(writer.record(*oid, NewData::Deleted)?);
-    };
-    copied.bytes += data.len() as u64;
+    copied.bytes += data.as_ref().map_or(0, |data| data.len() as u64);
+    // As ZODB's restore() does: also a deletion can point back, to another one.
     if let Some(data_tid) = *data_serial {
         match writer.record(*oid, NewData::BackPointer { data_tid }) {
             // It may be packed away, or before the beginning of this file.
@@ -156,5 +154,6 @@ fn write(
             written => return Ok(written?),
         }
     }
-    Ok(writer.record(*oid, NewData::Data(data))?)
+    let data = data.as_deref().map_or(NewData::Deleted, NewData::Data);
+    Ok(writer.record(*oid, data)?)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use neo_api::{Oid, TRANSACTION_OIDS_MAX, Tid, TransactionRecord};
-use neo_backends::filestorage::{Data, Error, Reader, Record, Status, Tail, Transaction};
+use neo_backends::filestorage::{Data, Error, Format, Reader, Record, Status, Tail, Transaction};
 use neo_client::{Client, TransactionObject};
 
 use super::{Copied, Progress};
@@ -17,10 +17,16 @@ const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// or when so much time has passed.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(2);
 
+/// So many objects with several records in a transaction are named; all are counted.
+const REPLACED_NAMED: usize = 20;
+
 /// How long an import waits for another one to end.
 const BEGIN_TIME: Duration = Duration::from_secs(5);
 
 /// Copies what a cluster does not have yet of a FileStorage.
+///
+/// A cluster has one revision of an object for a transaction: where the file has several records,
+/// the last one is taken, and the user told.
 ///
 /// An import that was interrupted goes on where it stood. A cluster that has other data is
 /// refused.
@@ -33,15 +39,23 @@ pub async fn import(
     progress: &mut Progress,
 ) -> anyhow::Result<Copied> {
     let mut reader = Reader::open(source)?;
+    if reader.format() == Format::Fs21 {
+        progress.warn(&format!(
+            "{} is of Python 2: ZODB on Python 3 does not read its strings as they were meant; \
+             convert it first (zodbupdate)",
+            source.display()
+        ));
+    }
     let there = client.sync().await?;
     if there != Tid::ZERO {
         check_same(client, &mut reader, there, source).await?;
+        reader.seek_after(there)?;
         if reader.last_tid()? == Some(there) {
             progress.say(&format!("{} is imported already", source.display()));
+            warn_of_tail(&reader, there, source, progress);
             return Ok(Copied::default());
         }
         progress.say(&format!("going on after transaction {there}"));
-        reader.seek_after(there)?;
     }
     let mut import = begin(client).await?;
     ensure!(
@@ -50,10 +64,12 @@ pub async fn import(
         import.last_tid()
     );
     let mut copied = Copied::default();
+    let mut named = 0;
     let mut checkpoint = (Instant::now(), reader.position());
     progress.start(reader.position(), reader.file_size());
     while let Some(transaction) = reader.next_transaction()? {
         let (record, mut later) = metadata(transaction, &mut reader, source)?;
+        warn_of_replaced(source, record.tid, &later, &mut named, progress);
         let mut error = None;
         let records = Records {
             reader: &mut reader,
@@ -82,19 +98,57 @@ pub async fn import(
             checkpoint = (Instant::now(), reader.position());
         }
     }
-    import
+    let last = import
         .finish()
         .await
         .with_context(|| format!("{}: the cluster refuses something in it", source.display()))?;
-    if let Some(Tail::Incomplete { offset }) = reader.tail() {
-        tracing::warn!(
-            "{} ends in the middle of a transaction, at offset {offset}: that one is left out, as \
-             ZODB does",
-            source.display()
-        );
-    }
     progress.finish(&copied);
+    warn_of_tail(&reader, last, source, progress);
     Ok(copied)
+}
+
+/// Tells what is left out of a file that was cut off; the last thing that is told.
+fn warn_of_tail(reader: &Reader, last: Tid, source: &Path, progress: &Progress) {
+    let Some(Tail::Incomplete { offset }) = reader.tail() else {
+        return;
+    };
+    let taken = if last == Tid::ZERO {
+        "there is no whole one before".to_owned()
+    } else {
+        format!("the last one taken is {last}")
+    };
+    progress.warn(&format!(
+        "{} ends in the middle of a transaction, whose {} bytes from offset {offset} on are left \
+         out, as ZODB does; {taken}",
+        source.display(),
+        reader.file_size() - offset
+    ));
+}
+
+/// Tells which objects have records before their last one in a transaction.
+fn warn_of_replaced(
+    source: &Path,
+    tid: Tid,
+    replaced: &BTreeMap<Oid, u32>,
+    named: &mut usize,
+    progress: &Progress,
+) {
+    for (oid, before) in replaced {
+        *named += 1;
+        if *named > REPLACED_NAMED {
+            // Once is enough; the summary has the number.
+            if *named == REPLACED_NAMED + 1 {
+                progress.warn("other objects have several records in a transaction as well");
+            }
+            break;
+        }
+        progress.warn(&format!(
+            "{}: transaction {tid} has {} records of object {oid}: the last one is kept, which is \
+             the one that ZODB loads",
+            source.display(),
+            u64::from(*before) + 1
+        ));
+    }
 }
 
 /// Begins, once what an earlier import left is cleared away: one that was interrupted a moment ago
@@ -218,7 +272,9 @@ impl Iterator for Records<'_> {
     fn next(&mut self) -> Option<TransactionObject> {
         loop {
             match self.reader.next_record() {
-                Ok(Some(record)) if is_followed(self.later, record.oid) => {}
+                Ok(Some(record)) if is_followed(self.later, record.oid) => {
+                    self.copied.left_out += 1;
+                }
                 Ok(Some(record)) => {
                     self.copied.records += 1;
                     let object = object(record);
@@ -243,7 +299,7 @@ fn object(record: Record) -> TransactionObject {
         Data::BackPointer { data_tid, .. } => {
             TransactionObject::new(oid, None).same_as(Some(data_tid))
         }
-        Data::Deleted { .. } => TransactionObject::new(oid, None),
+        Data::Deleted { data_tid } => TransactionObject::new(oid, None).same_as(data_tid),
     }
 }
 

@@ -59,6 +59,15 @@ impl Progress {
         }
     }
 
+    /// Says what the user should not miss, quiet or not.
+    pub(super) fn warn(&self, text: &str) {
+        let line = format!("warning: {text}");
+        match &self.shown {
+            Shown::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
+            Shown::Quiet | Shown::Lines => eprintln!("{line}"),
+        }
+    }
+
     /// The copy starts at `from`, and ends at `to`, in whatever unit.
     pub(super) fn start(&mut self, from: u64, to: u64) {
         let now = Instant::now();
@@ -134,10 +143,18 @@ fn summary(what: &str, copied: &Copied, elapsed: Duration) -> String {
     let Copied {
         transactions,
         records,
+        left_out,
         bytes,
     } = copied;
+    let replaced = match left_out {
+        0 => String::new(),
+        n => format!(
+            " ({} more were replaced in their transaction)",
+            HumanCount(*n)
+        ),
+    };
     format!(
-        "{what} {} transactions with {} records, {}, in {:.1} s",
+        "{what} {} transactions with {} records{replaced}, {}, in {:.1} s",
         HumanCount(*transactions),
         HumanCount(*records),
         HumanBytes(*bytes),
@@ -151,14 +168,21 @@ mod tests {
 
     #[test]
     fn lines_say_how_much_how_fast_and_how_long() {
-        let copied = Copied {
+        let mut copied = Copied {
             transactions: 12_345,
             records: 99_999,
+            left_out: 0,
             bytes: 5 << 20,
         };
         assert_eq!(
             summary("imported", &copied, Duration::from_millis(1234)),
             "imported 12,345 transactions with 99,999 records, 5.00 MiB, in 1.2 s"
+        );
+        copied.left_out = 1000;
+        assert_eq!(
+            summary("imported", &copied, Duration::from_secs(1)),
+            "imported 12,345 transactions with 99,999 records (1,000 more were replaced in their \
+             transaction), 5.00 MiB, in 1.0 s"
         );
         let mut progress = Progress::new("imported", true);
         progress.start(100, 300);

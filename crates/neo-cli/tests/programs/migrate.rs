@@ -56,6 +56,15 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Stops a cluster: what it said on stderr before.
+fn stopped(cluster: Simple) -> Vec<String> {
+    let said = cluster.process.stop("TERM");
+    let lines = said.lines().map(str::to_owned);
+    lines
+        .take_while(|line| line != "neosimple: SIGTERM: stopping")
+        .collect()
+}
+
 /// A file of `transactions`, of some objects each.
 fn make_file(path: &Path, transactions: u64) {
     let mut writer = Writer::create(path).unwrap();
@@ -89,6 +98,7 @@ fn every_database_of_zodb_comes_back_as_it_was() {
         ("undo", &["--processes"]),
         ("packed", &["--partitions", "1"]),
         ("sizes", &["--adapter", "memory"]),
+        ("undone", &[]),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let source = testdata(&format!("{name}.fs"));
@@ -151,6 +161,96 @@ fn every_database_of_zodb_comes_back_as_it_was() {
         );
         cluster.process.stop("TERM");
     }
+}
+
+/// A manifest with the last record only of each object in a transaction.
+fn last_records(mut manifest: Vec<Value>) -> Vec<Value> {
+    for transaction in &mut manifest {
+        let records = transaction["records"].as_array_mut().unwrap();
+        let all = records.clone();
+        let mut at = 0;
+        records.retain(|record| {
+            at += 1;
+            all[at..].iter().all(|later| later[0] != record[0])
+        });
+    }
+    manifest
+}
+
+#[test]
+fn of_several_records_of_an_object_in_a_transaction_the_last_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = testdata("doubled.fs");
+    let cluster = Simple::start(&dir.path().join("data"), &["--import", text(&source)]);
+    let copy = dir.path().join("copy.fs");
+    run_ok(
+        "neomigrate",
+        &["-c", "main", "-q", &cluster.masters, text(&copy)],
+    );
+    let all = expected("doubled");
+    let expected = last_records(all.clone());
+    assert_eq!(manifest(&copy), expected);
+
+    let again = run(
+        "neomigrate",
+        &["-c", "main", text(&source), &cluster.masters],
+    );
+    let told = String::from_utf8(again.stderr).unwrap();
+    assert!(
+        told.contains("is imported already") && !told.contains("warning"),
+        "{told}"
+    );
+    let mut lines = stopped(cluster);
+    let summary = lines.pop().unwrap();
+    let count = |of: &[Value]| -> usize {
+        let records = of.iter().map(|t| t["records"].as_array().unwrap().len());
+        records.sum()
+    };
+    let (kept, replaced) = (count(&expected), count(&all) - count(&expected));
+    assert!(
+        summary.starts_with(&format!(
+            "imported 12 transactions with {kept} records ({replaced} more were replaced in their \
+             transaction), "
+        )),
+        "{summary}"
+    );
+    let mut warnings = Vec::new();
+    for (transaction, kept) in all.iter().zip(&expected) {
+        let of = |oid: &Value| {
+            let records = transaction["records"].as_array().unwrap();
+            records.iter().filter(|record| record[0] == *oid).count()
+        };
+        let records = kept["records"].as_array().unwrap().iter();
+        let mut several: Vec<(&str, usize)> = records
+            .map(|record| (record[0].as_str().unwrap(), of(&record[0])))
+            .filter(|(_, records)| *records > 1)
+            .collect();
+        several.sort_unstable();
+        for (oid, records) in several {
+            warnings.push(format!(
+                "warning: {}: transaction {} has {records} records of object {oid}: the last one \
+                 is kept, which is the one that ZODB loads",
+                source.display(),
+                transaction["tid"].as_str().unwrap(),
+            ));
+        }
+    }
+    assert_eq!(lines, warnings);
+    assert!(warnings.len() > 5);
+
+    // What came back goes in and out again as it is, and nothing is said.
+    let cluster = Simple::start(&dir.path().join("second"), &["--import", text(&copy)]);
+    let second = dir.path().join("second.fs");
+    run_ok(
+        "neomigrate",
+        &["-c", "main", "-q", &cluster.masters, text(&second)],
+    );
+    assert_eq!(
+        std::fs::read(&second).unwrap(),
+        std::fs::read(&copy).unwrap()
+    );
+    let said = stopped(cluster);
+    assert_eq!(said.len(), 1, "{said:?}");
 }
 
 #[test]
@@ -252,13 +352,24 @@ fn a_damaged_file_is_refused_and_what_came_before_is_kept() {
     // Cut in the middle of the last transaction: that one is left out.
     let cut = dir.path().join("cut.fs");
     std::fs::write(&cut, &whole[..whole.len() - 1000]).unwrap();
-    let mut cluster = Simple::start(&dir.path().join("cut"), &["--import", text(&cut)]);
-    cluster
-        .process
-        .wait_for("ends in the middle of a transaction");
+    let cluster = Simple::start(&dir.path().join("cut"), &["--import", text(&cut)]);
     let ids = cluster.ctl("print ids");
     assert!(ids.contains("last_tid = 0x040d2bd600000012"), "{ids}");
-    cluster.process.stop("TERM");
+    let lines = stopped(cluster);
+    // The descriptions of the first ten are a byte shorter.
+    let whole_bytes = whole.len() - (whole.len() - 4 + 10) / 20;
+    let [summary, warning] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(summary.starts_with("imported 19 transactions"), "{summary}");
+    let words = format!(
+        "warning: {} ends in the middle of a transaction, whose {} bytes from offset {} on are \
+         left out, as ZODB does; the last one taken is 040d2bd600000012",
+        cut.display(),
+        whole.len() - 1000 - whole_bytes,
+        whole_bytes
+    );
+    assert_eq!(*warning, words);
 
     // A flipped bit in a record's header: the error names the offset.
     let flipped = dir.path().join("flipped.fs");
