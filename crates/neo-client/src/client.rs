@@ -201,7 +201,7 @@ impl Client {
     #[must_use]
     pub fn on_invalidation(&self) -> Invalidations {
         let subscription = self.inner.shared.subscribers.subscribe();
-        if self.inner.shared.is_closed() {
+        if self.inner.shared.has_ended() {
             self.inner.shared.subscribers.close();
         }
         subscription
@@ -212,8 +212,8 @@ impl Client {
     ///
     /// Dropped before it is done, it goes on all the same.
     pub async fn close(&self) {
-        // A driver that has ended already is what is wanted.
-        let _ = self.inner.commands.send(Command::Close).await;
+        self.inner.shared.set_closed();
+        self.inner.commands.send_later(Command::Close);
         let mut ended = self.inner.ended.lock().await;
         if let Some(receiver) = ended.as_mut() {
             // An error: the runtime that it ran on is gone, and the driver with it.
@@ -232,6 +232,7 @@ impl Client {
     /// Cancel safe; an oid may stay unused.
     pub async fn new_oid(&self) -> Result<Oid> {
         self.check_writable()?;
+        self.inner.shared.check_open()?;
         loop {
             if let Some(oid) = self.inner.shared.take_oid() {
                 return Ok(oid);
@@ -273,6 +274,7 @@ impl Client {
     }
 
     pub(crate) async fn load_at(&self, oid: Oid, tid: Tid) -> Result<Option<Object>> {
+        self.inner.shared.check_open()?;
         let before = Tid(tid.0.saturating_add(1));
         if let Some(hit) = self.cached(oid, before)
             && let Some(object) = self.open_hit(oid, hit)
@@ -290,6 +292,7 @@ impl Client {
     ///
     /// Cancel safe.
     pub async fn load_before(&self, oid: Oid, tid: Tid) -> Result<Lookup> {
+        self.inner.shared.check_open()?;
         if let Some(hit) = self.cached(oid, tid).filter(|hit| hit.next_is_known)
             && let Some(lookup) = self.look_up_hit(oid, hit)
         {
@@ -305,6 +308,7 @@ impl Client {
     ///
     /// Cancel safe.
     pub async fn load_serial(&self, oid: Oid, serial: Tid) -> Result<Lookup> {
+        self.inner.shared.check_open()?;
         let hit = self.inner.shared.cache.get_exact(oid, serial);
         if let Some(hit) = hit.filter(|hit| hit.next_is_known)
             && let Some(lookup) = self.look_up_hit(oid, hit)
@@ -328,6 +332,7 @@ impl Client {
     ///
     /// Cancel safe.
     pub async fn snapshot_at(&self, tid: Tid) -> Result<Snapshot> {
+        self.inner.shared.check_open()?;
         if tid > self.last_tid() {
             let last_tid = self.sync().await?;
             if tid > last_tid {

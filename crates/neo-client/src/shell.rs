@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -39,7 +39,7 @@ pub(crate) type Callback = Box<dyn FnOnce(Tid) + Send>;
 
 #[derive(Default)]
 struct Waiters {
-    closed: bool,
+    ended: bool,
     waiters: HashMap<ReplyId, Waiter>,
     callbacks: HashMap<TxnKey, (ReplyId, Callback)>,
 }
@@ -47,7 +47,7 @@ struct Waiters {
 impl fmt::Debug for Waiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiters")
-            .field("closed", &self.closed)
+            .field("ended", &self.ended)
             .field("waiters", &self.waiters.len())
             .finish_non_exhaustive()
     }
@@ -66,6 +66,9 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) subscribers: Subscribers,
     last_tid: AtomicU64,
+    /// Once the client was told to close, or its driver has ended: what is cached is not kept up
+    /// to date any more.
+    closed: AtomicBool,
     next_id: AtomicU64,
     waiters: Mutex<Waiters>,
     status: Mutex<Status>,
@@ -83,6 +86,7 @@ impl Shared {
             cache: Cache::new(cache_bytes),
             subscribers: Subscribers::default(),
             last_tid: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             waiters: Mutex::default(),
             status: Mutex::default(),
@@ -98,8 +102,23 @@ impl Shared {
         *lock(&self.status)
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.waiters).closed
+    /// Whether the driver has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        lock(&self.waiters).ended
+    }
+
+    /// Nothing more is answered from what is at hand.
+    pub(crate) fn set_closed(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Who called `close()`, or heard that it was called, sees it here: no order is needed for
+    /// more than that.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        Ok(())
     }
 
     /// A number that no other reply, transaction or import has.
@@ -148,7 +167,7 @@ impl Shared {
     fn register(&self, waiter: Waiter) -> Result<ReplyId> {
         let id = ReplyId(self.id());
         let mut waiters = lock(&self.waiters);
-        if waiters.closed {
+        if waiters.ended {
             return Err(Error::Closed);
         }
         waiters.waiters.insert(id, waiter);
@@ -203,9 +222,10 @@ impl Shared {
 
     /// The driver has ended: nobody is answered any more.
     fn close(&self) {
+        self.set_closed();
         let (waiters, callbacks) = {
             let mut waiters = lock(&self.waiters);
-            waiters.closed = true;
+            waiters.ended = true;
             (
                 std::mem::take(&mut waiters.waiters),
                 std::mem::take(&mut waiters.callbacks),

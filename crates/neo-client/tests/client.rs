@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fake::{Cluster, Order, cluster};
 use neo_client::{
-    Client, ConflictResolver, ConflictingChange, Error, Invalidation, Lookup, Oid, Tid,
+    Client, ConflictResolver, ConflictingChange, Error, Invalidation, Lookup, Oid, Snapshot, Tid,
     TransactionMeta, TransactionObject, TransactionRecord,
 };
 
@@ -475,8 +475,16 @@ async fn blocking_callers_need_no_runtime() {
             .unwrap()
             .map(|t| t.unwrap().tid)
             .collect();
+        let snapshot = client.snapshot();
+        client.load(oid).unwrap().unwrap();
         client.close();
         assert!(matches!(client.sync(), Err(Error::Closed)));
+        assert!(matches!(client.load(oid), Err(Error::Closed)));
+        let before = client.load_before(oid, tid);
+        assert!(matches!(before, Err(Error::Closed)));
+        assert!(matches!(client.load_serial(oid, tid), Err(Error::Closed)));
+        assert!(matches!(snapshot.load(oid), Err(Error::Closed)));
+        assert!(matches!(client.new_oid(), Err(Error::Closed)));
         done.send((n, tids.len())).unwrap();
     });
     assert_eq!(result.await, Ok((8, 2)));
@@ -494,6 +502,42 @@ async fn a_closed_client_answers_everybody() {
     assert!(matches!(client.load(Oid(1)).await, Err(Error::Closed)));
     assert_eq!(news.recv().await, None);
     assert_eq!(client.on_invalidation().recv().await, None);
+}
+
+/// Which of what could be answered at once is refused.
+async fn refused(client: &Client, snapshot: &Snapshot, oid: Oid, serial: Tid) -> [bool; 7] {
+    fn is_refused<T>(result: Result<T, Error>) -> bool {
+        matches!(result, Err(Error::Closed))
+    }
+    let before = Tid(serial.0 + 1);
+    [
+        is_refused(client.load(oid).await),
+        is_refused(client.load_before(oid, before).await),
+        is_refused(client.load_serial(oid, serial).await),
+        is_refused(snapshot.load(oid).await),
+        is_refused(snapshot.look_up(oid).await),
+        is_refused(client.snapshot_at(serial).await),
+        is_refused(client.new_oid().await),
+    ]
+}
+
+#[tokio::test]
+async fn a_closed_client_does_not_answer_from_its_cache() {
+    let cluster = cluster().await;
+    let client = cluster.client().await;
+    let oid = client.new_oid().await.unwrap();
+    let serial = put(&client, oid, Tid::ZERO, "first").await;
+    put(&client, oid, serial, "second").await;
+    let (snapshot, clone) = (client.snapshot(), client.clone());
+    // Both revisions are cached, and oids are at hand.
+    assert_eq!(text(&client, oid).await.as_deref(), Some("second"));
+    client.load_serial(oid, serial).await.unwrap();
+    assert_eq!(refused(&client, &snapshot, oid, serial).await, [false; 7]);
+    // From the moment that it is called, for all clones; it goes on when it is not waited for.
+    assert!(futures_poll(&mut Box::pin(client.close())).is_pending());
+    assert_eq!(refused(&clone, &snapshot, oid, serial).await, [true; 7]);
+    client.close().await;
+    assert_eq!(refused(&clone, &snapshot, oid, serial).await, [true; 7]);
 }
 
 #[tokio::test]
