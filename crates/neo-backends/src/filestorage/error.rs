@@ -60,7 +60,7 @@ pub enum Error {
         what: String,
     },
     /// The file to create exists, and may be somebody's database.
-    #[error("{}: exists already; give another path, or append to it", path.display())]
+    #[error("{}: something of this name exists already; give another path", path.display())]
     Exists {
         /// The file.
         path: PathBuf,

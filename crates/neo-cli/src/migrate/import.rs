@@ -83,25 +83,25 @@ pub async fn import(
             drop(import);
             return Err(error.into());
         }
-        // What the cluster refuses may have been pushed a while before.
-        let refused = |at: u64| {
+        // What the cluster does not take may have been pushed a while before.
+        let not_taken = |at: u64| {
             let named = source.display();
-            format!("{named}: the cluster refuses what is at or before offset {at}")
+            format!("{named}: the cluster did not take what is at or before offset {at}")
         };
-        pushed.with_context(|| refused(reader.position()))?;
+        pushed.with_context(|| not_taken(reader.position()))?;
         copied.transactions += 1;
         progress.advance(reader.position(), &copied);
         let (at, position) = checkpoint;
         if reader.position() - position >= CHECKPOINT_BYTES || at.elapsed() >= CHECKPOINT_TIME {
             let saved = import.checkpoint().await;
-            saved.with_context(|| refused(reader.position()))?;
+            saved.with_context(|| not_taken(reader.position()))?;
             checkpoint = (Instant::now(), reader.position());
         }
     }
     let last = import
         .finish()
         .await
-        .with_context(|| format!("{}: the cluster refuses something in it", source.display()))?;
+        .with_context(|| format!("{}: the cluster did not take the end of it", source.display()))?;
     progress.finish(&copied);
     warn_of_tail(&reader, last, source, progress);
     Ok(copied)
