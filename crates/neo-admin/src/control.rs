@@ -17,6 +17,7 @@ use neo_proto::net::{self, DoneSender, DriverOptions, Shell, TcpTransport};
 use neo_proto::{ErrorCode, NodeInfo, Packet, SessionSettings, WireLastIds};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tracing::error_span;
 
 use self::core::{ControlCommand, ControlCore, ControlEvent};
 
@@ -190,7 +191,7 @@ impl Control {
             env,
             listener: None,
             session: SessionSettings::default(),
-            name: "control".to_owned(),
+            span: error_span!("control", %address),
         };
         let core = ControlCore::new(address.clone());
         let task = tokio::spawn(net::run(core, shell, options, receiver)).abort_handle();

@@ -24,4 +24,4 @@ mod server;
 
 pub use crate::control::{Control, ControlError};
 pub use crate::core::{AdminCommand, AdminCore, AdminSettings, AdminStatus};
-pub use crate::server::{Admin, AdminBuilder, AdminStopper, RunningAdmin, StartError};
+pub use crate::server::{Admin, AdminBuilder, RunningAdmin, StartError};

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use neo_admin::{Admin, AdminSettings, Control, ControlError};
+use neo_admin::{Admin, AdminBuilder, AdminSettings, Control, ControlError};
 use neo_api::{Address, SystemEnv, Transport};
 use neo_proto::net::MemoryNetwork;
 use tokio::io::AsyncWriteExt;
+
+fn builder(network: &MemoryNetwork) -> AdminBuilder {
+    Admin::builder(settings())
+        .bind(Address::new("admin", 0))
+        .transport(Arc::new(network.clone()))
+}
 
 fn settings() -> AdminSettings {
     AdminSettings {
         cluster: "test".to_owned(),
         masters: vec![Address::new("nobody", 1)],
-        address: Address::new("admin", 0),
         nid: None,
     }
 }
@@ -24,8 +29,7 @@ async fn connect(network: &MemoryNetwork, to: &Address) -> Result<Control, Contr
 #[tokio::test]
 async fn an_admin_node_without_a_primary_says_so() {
     let network = MemoryNetwork::new();
-    let builder = Admin::builder(settings()).transport(Arc::new(network.clone()));
-    let admin = builder.start().await.unwrap();
+    let admin = builder(&network).start().await.unwrap();
     let control = connect(&network, admin.address()).await.unwrap();
     assert_eq!(control.cluster_state().await, Ok(None));
     assert_eq!(control.primary().await, Ok(None));
@@ -37,8 +41,7 @@ async fn an_admin_node_without_a_primary_says_so() {
     let (a, b) = tokio::join!(control.cluster_state(), control.primary());
     assert_eq!((a, b), (Ok(None), Ok(None)));
 
-    admin.stopper().stop().await;
-    admin.wait().await.unwrap();
+    admin.stop().await.unwrap();
     let error = control.cluster_state().await.unwrap_err();
     assert!(matches!(error, ControlError::Lost { .. }), "{error}");
 }
@@ -72,14 +75,9 @@ async fn nobody_there_and_something_else_there_are_errors() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_named() {
     let network = MemoryNetwork::new();
-    let builder = || Admin::builder(settings()).transport(Arc::new(network.clone()));
-    let admin = builder().start().await.unwrap();
-    let address = admin.address().clone();
-    let taken = AdminSettings {
-        address: address.clone(),
-        ..settings()
-    };
-    let builder = Admin::builder(taken).transport(Arc::new(network.clone()));
-    let error = builder.start().await.unwrap_err();
+    let admin = builder(&network).start().await.unwrap();
+    let address = admin.address();
+    let again = builder(&network).bind(address.clone()).start();
+    let error = again.await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen at {address}"));
 }

@@ -90,7 +90,7 @@ impl Client {
             env: builder.env,
             listener: None,
             session: builder.session,
-            name: format!("client of {}", builder.cluster),
+            span: tracing::error_span!("client", cluster = builder.cluster),
         };
         let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
         let (ending, ended) = oneshot::channel();

@@ -39,4 +39,4 @@ mod server;
 pub use config::Mutations;
 pub use config::{MasterSettings, SettingsError};
 pub use core::{Command, Event, MasterCore, Never, Status};
-pub use server::{Master, MasterBuilder, MasterStopper, RunningMaster, StartError};
+pub use server::{Master, MasterBuilder, RunningMaster, StartError};

@@ -257,7 +257,7 @@ fn options(listener: Option<Box<dyn neo_api::Listener>>) -> DriverOptions {
         env: Arc::new(SystemEnv::new()),
         listener,
         session: SessionSettings::default(),
-        name: "echo".to_owned(),
+        span: tracing::Span::none(),
     }
 }
 

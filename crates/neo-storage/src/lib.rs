@@ -70,6 +70,4 @@ pub use core::{
 };
 pub use persist::Persister;
 pub use query::execute_query;
-pub use server::{
-    RunningStorage, StartError, Storage, StorageBuilder, StorageStatus, StorageStopper,
-};
+pub use server::{RunningStorage, StartError, Storage, StorageBuilder, StorageStatus};

@@ -1,17 +1,17 @@
 //! The storage node around its core: a listener, the driver, the queue of writes, and reads beside
 //! it.
 
-use std::io;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use neo_api::{
-    Address, BackendError, Durability, Env, NodeId, StorageBackend, SystemEnv, Transport,
-    WriteBatch,
+use neo_api::{Address, BackendError, Durability, NodeId, StorageBackend, WriteBatch};
+use neo_proto::net::{
+    self, BindError, DoneSender, DriverOptions, Node, NodeBuilder, NodeFailure, RunningNode, Shell,
 };
-use neo_proto::SessionSettings;
-use neo_proto::net::{self, DoneSender, DriverOptions, NodeFailure, Shell, TcpTransport};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span, error_span};
 
 use crate::config::StorageSettings;
 use crate::core::{Done, Job, Query, StorageCommand, StorageCore, StorageEvent, Token};
@@ -20,117 +20,56 @@ use crate::query::execute_query;
 
 /// A storage node.
 #[derive(Debug)]
-pub struct Storage;
-
-/// A node that could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// Nothing can listen there.
-    #[error("cannot listen at {address}")]
-    Bind {
-        /// The address.
-        address: Address,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// Settings without a master.
-    #[error("no master is given: a storage node would have nobody to ask for its cluster")]
-    NoMaster,
+pub struct Storage {
+    settings: StorageSettings,
+    backend: Arc<dyn StorageBackend>,
 }
 
 /// How a storage node is to be run.
-#[derive(Debug)]
-pub struct StorageBuilder {
-    settings: StorageSettings,
-    backend: Arc<dyn StorageBackend>,
-    bind: Address,
-    transport: Arc<dyn Transport>,
-    env: Arc<dyn Env>,
-    session: SessionSettings,
-}
+pub type StorageBuilder = NodeBuilder<Storage>;
 
 impl Storage {
     /// A storage node of a cluster that keeps its data in `backend`. It listens at a free port of
     /// 127.0.0.1 and talks TCP, unless told otherwise.
     #[must_use]
     pub fn builder(settings: StorageSettings, backend: Arc<dyn StorageBackend>) -> StorageBuilder {
-        StorageBuilder {
-            settings,
-            backend,
-            bind: Address::new("127.0.0.1", 0),
-            transport: Arc::new(TcpTransport::new()),
-            env: Arc::new(SystemEnv::new()),
-            session: SessionSettings::default(),
-        }
+        NodeBuilder::new(Self { settings, backend })
     }
 }
 
-impl StorageBuilder {
-    /// Where the node listens; others connect to this very host name.
-    #[must_use]
-    pub fn bind(mut self, address: Address) -> Self {
-        self.bind = address;
-        self
-    }
+/// A node that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Nothing can listen there.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Settings without a master.
+    #[error("no master is given: a storage node would have nobody to ask for its cluster")]
+    NoMaster,
+}
 
-    /// How nodes reach each other.
-    #[must_use]
-    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
-        self.transport = transport;
-        self
-    }
+impl Node for Storage {
+    type Running = RunningStorage;
+    type StartError = StartError;
 
-    /// Time and randomness.
-    #[must_use]
-    pub fn env(mut self, env: Arc<dyn Env>) -> Self {
-        self.env = env;
-        self
-    }
-
-    /// Times and bounds of connections.
-    #[must_use]
-    pub fn session(mut self, session: SessionSettings) -> Self {
-        self.session = session;
-        self
-    }
-
-    /// Listens, and runs the node as a task of the current tokio runtime.
-    ///
-    /// # Errors
-    /// When it cannot listen, or has no master.
-    pub async fn start(self) -> Result<RunningStorage, StartError> {
-        let Self {
-            settings,
-            backend,
-            bind,
-            transport,
-            env,
-            session,
-        } = self;
-        if settings.masters.is_empty() {
+    fn check(&self) -> Result<(), StartError> {
+        if self.settings.masters.is_empty() {
             return Err(StartError::NoMaster);
         }
-        let bound = transport.bind(&bind).await;
-        let listener = bound.map_err(|source| StartError::Bind {
-            address: bind,
-            source,
-        })?;
-        let address = listener.local_address();
+        Ok(())
+    }
+
+    fn span(address: &Address) -> Span {
+        error_span!("storage", %address, nid = Empty)
+    }
+
+    fn run(self, address: Address, options: DriverOptions) -> RunningStorage {
+        let Self { settings, backend } = self;
         let topology = backend.info().topology;
-        let seed = env.random();
         let reads = settings.limits.backend_reads_max.max(1);
-        let (commands, receiver) = mpsc::channel(8);
+        let core = StorageCore::new(settings, address.clone(), topology, options.env.random());
         let (told, status) = watch::channel(StorageStatus::default());
-        let options = DriverOptions {
-            transport,
-            env,
-            listener: Some(listener),
-            session,
-            name: "storage".to_owned(),
-        };
-        let core = StorageCore::new(settings, address.clone(), topology, seed);
         let writes = Arc::new(Writes::default());
         let shell = StorageShell {
             backend: Arc::clone(&backend),
@@ -138,9 +77,9 @@ impl StorageBuilder {
             reads: Arc::new(Semaphore::new(reads)),
             told,
         };
-        let task = tokio::spawn(async move {
+        RunningStorage(RunningNode::spawn(address, status, async move |commands| {
             let _stop = StopWriter(Arc::clone(&writes));
-            let ended = net::run(core, shell, options, receiver).await;
+            let ended = net::run(core, shell, options, commands).await;
             writes.finish().await;
             match (ended, backend.close().await) {
                 (Ok(()), Err(error)) => Err(NodeFailure {
@@ -148,13 +87,7 @@ impl StorageBuilder {
                 }),
                 (ended, _) => ended,
             }
-        });
-        Ok(RunningStorage {
-            address,
-            status,
-            commands,
-            task,
-        })
+        }))
     }
 }
 
@@ -169,77 +102,29 @@ pub struct StorageStatus {
 
 /// A storage node that runs; it goes on when this is dropped.
 #[derive(Debug)]
-pub struct RunningStorage {
-    address: Address,
-    status: watch::Receiver<StorageStatus>,
-    commands: mpsc::Sender<StorageCommand>,
-    task: JoinHandle<Result<(), NodeFailure>>,
+pub struct RunningStorage(RunningNode<StorageCommand, StorageStatus>);
+
+impl Deref for RunningStorage {
+    type Target = RunningNode<StorageCommand, StorageStatus>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl RunningStorage {
-    /// Where it listens, with the real port.
-    #[must_use]
-    pub const fn address(&self) -> &Address {
-        &self.address
-    }
-
     /// Its id, once the primary master has accepted it.
     #[must_use]
     pub fn nid(&self) -> Option<NodeId> {
-        self.status.borrow().nid
-    }
-
-    /// What it tells about itself, as it changes.
-    #[must_use]
-    pub fn status(&self) -> watch::Receiver<StorageStatus> {
-        self.status.clone()
-    }
-
-    /// A handle that stops the node.
-    #[must_use]
-    pub fn stopper(&self) -> StorageStopper {
-        StorageStopper(self.commands.clone())
+        self.status().borrow().nid
     }
 
     /// Stops the node cleanly, and waits until its database is closed.
     ///
     /// # Errors
     /// When it failed.
-    pub async fn stop(self) -> Result<(), NodeFailure> {
-        self.stopper().stop().await;
-        self.wait().await
-    }
-
-    /// Waits for the node to end.
-    ///
-    /// # Errors
-    /// When it failed.
-    pub async fn wait(self) -> Result<(), NodeFailure> {
-        self.task.await.unwrap_or_else(|error| {
-            Err(NodeFailure {
-                reason: format!("the node's task ended: {error}"),
-            })
-        })
-    }
-
-    /// Ends the node at once, as a crash of its process would: nothing more is written or sent.
-    /// What the backend was given before may still be carried out.
-    pub async fn kill(self) {
-        self.task.abort();
-        // It was cancelled, or had ended by itself.
-        let _ = self.task.await;
-    }
-}
-
-/// Stops a storage node.
-#[derive(Debug, Clone)]
-pub struct StorageStopper(mpsc::Sender<StorageCommand>);
-
-impl StorageStopper {
-    /// Asks the node to stop cleanly; [`RunningStorage::wait`] tells when it has.
-    pub async fn stop(&self) {
-        // A node that does not listen any more has stopped.
-        let _ = self.0.send(StorageCommand::Stop).await;
+    pub async fn stop(&self) -> Result<(), NodeFailure> {
+        self.stop_by(StorageCommand::Stop).await
     }
 }
 
@@ -328,9 +213,8 @@ impl StorageShell {
         if state.task.is_none() && !state.ending {
             let (writes, backend) = (Arc::clone(&self.writes), Arc::clone(&self.backend));
             let guard = WriterPanics(Arc::clone(&self.writes), done.clone());
-            state.task = Some(tokio::spawn(async move {
-                writes.run(&*backend, &guard.1).await;
-            }));
+            let task = async move { writes.run(&*backend, &guard.1).await };
+            state.task = Some(tokio::spawn(task.in_current_span()));
         }
         drop(state);
         self.writes.changed.notify_one();
@@ -403,7 +287,12 @@ impl Shell<StorageCore> for StorageShell {
 
     fn event(&mut self, event: StorageEvent) {
         self.told.send_modify(|status| match event {
-            StorageEvent::Identified { nid } => status.nid = Some(nid),
+            StorageEvent::Identified { nid } => {
+                // A field that is recorded again is shown twice.
+                if status.nid.replace(nid) != Some(nid) {
+                    Span::current().record("nid", display(nid));
+                }
+            }
             StorageEvent::Operating => status.operating = true,
             StorageEvent::NotOperating => status.operating = false,
         });

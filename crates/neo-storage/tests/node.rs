@@ -104,7 +104,7 @@ impl Peer {
             env: Arc::new(SystemEnv::new()),
             listener,
             session: SessionSettings::default(),
-            name: "script".to_owned(),
+            span: tracing::Span::none(),
         };
         let (say, commands) = mpsc::channel(100);
         let (told, hear) = mpsc::channel(1_000);

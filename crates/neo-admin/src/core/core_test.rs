@@ -1,6 +1,6 @@
 use neo_api::{
-    Address, CellChange, CellState, Partition, PartitionTable, Partitioning, Ptid, Reign,
-    SessionId, TableVersion, UnixMicros,
+    CellChange, CellState, Partition, PartitionTable, Partitioning, Ptid, Reign, SessionId,
+    TableVersion, UnixMicros,
 };
 use neo_proto::{ConnectToken, NodeInfo};
 
@@ -28,12 +28,12 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let core = AdminCore::new(AdminSettings {
+        let settings = AdminSettings {
             cluster: "test".to_owned(),
             masters: vec![Address::new("m", 1), Address::new("m", 2)],
-            address: Address::new("a", 9),
             nid: None,
-        });
+        };
+        let core = AdminCore::new(settings, Address::new("a", 9));
         let out = Out::new();
         Self { core, out }
     }

@@ -9,8 +9,6 @@ pub struct AdminSettings {
     pub cluster: String,
     /// Where its masters listen; at least one.
     pub masters: Vec<Address>,
-    /// Where the admin node itself listens.
-    pub address: Address,
     /// The id to ask for; without, the primary chooses.
     pub nid: Option<NodeId>,
 }

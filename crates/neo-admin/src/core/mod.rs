@@ -11,7 +11,7 @@ mod core_test;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use neo_api::{ClusterState, Instant, NodeId, NodeState, NodeType, Now};
+use neo_api::{Address, ClusterState, Instant, NodeId, NodeState, NodeType, Now};
 use neo_proto::{
     ConnId, Core, Effect, Effects, ErrorCode, Identification, Input, Message, MsgId, Packet, shown,
 };
@@ -30,6 +30,7 @@ const CONTROLS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct AdminCore {
     settings: AdminSettings,
+    address: Address,
     link: Link,
     view: View,
     nid: Option<NodeId>,
@@ -47,16 +48,17 @@ pub struct AdminCore {
 type Out = Effects<AdminCore>;
 
 impl AdminCore {
-    /// A node that has not done anything yet.
+    /// A node that listens at `address`, and has not done anything yet.
     ///
     /// # Panics
     /// When the settings name no master.
     #[must_use]
-    pub fn new(settings: AdminSettings) -> Self {
+    pub fn new(settings: AdminSettings, address: Address) -> Self {
         assert!(!settings.masters.is_empty(), "an admin node needs a master");
         Self {
             link: Link::new(settings.masters.clone()),
             settings,
+            address,
             view: View::default(),
             nid: None,
             ids: 0,
@@ -90,7 +92,7 @@ impl AdminCore {
             node_type: NodeType::Admin,
             // The id of an earlier identification is asked for again: logs stay readable.
             nid: self.nid.or(self.settings.nid),
-            address: Some(self.settings.address.clone()),
+            address: Some(self.address.clone()),
             cluster: self.settings.cluster.clone(),
             identity: None,
             session: None,

@@ -1,6 +1,7 @@
 //! Running one node until it ends: alone, or under `neosimple`.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, pending};
 
 use anyhow::{Context, anyhow};
 use neo_admin::{Admin, AdminSettings, AdminStatus};
@@ -8,7 +9,7 @@ use neo_api::Address;
 use neo_master::{Master, MasterSettings};
 use neo_proto::net::NodeFailure;
 use neo_storage::{Storage, StorageSettings};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::settings::{Common, MasterConfig, StorageConfig};
 use crate::config::Setting;
@@ -73,29 +74,13 @@ async fn master(
     settings.replicas = replicas;
     settings.partitions = partitions;
     let builder = Master::builder(settings).bind(common.bind.value.clone());
-    let master = builder
-        .start()
-        .await
-        .with_context(|| origin(&common.bind))?;
+    let started = builder.start().await;
+    let master = started.with_context(|| origin(&common.bind))?;
     listening(&events, master.address()).await;
-    let stopper = master.stopper();
-    let mut status = master.status();
-    let watch = async {
-        let mut told = String::new();
-        while status.changed().await.is_ok() {
-            let waiting = status.borrow_and_update().waiting.clone();
-            if waiting != told {
-                told.clone_from(&waiting);
-                let _ = events.send(NodeEvent::Waiting(waiting)).await;
-            }
-        }
-        std::future::pending::<()>().await;
-    };
-    let ended = until(master.wait(), stop, || async move { stopper.stop().await });
-    tokio::select! {
-        ended = ended => ended.map_err(failed),
-        () = watch => Ok(()),
-    }
+    let tells = pass_on(master.status(), &events, |status| {
+        NodeEvent::Waiting(status.waiting.clone())
+    });
+    until(master.wait(), stop, master.stop(), tells).await
 }
 
 async fn storage(
@@ -120,14 +105,10 @@ async fn storage(
     let mut settings = StorageSettings::new(common.cluster, common.masters.value.0);
     settings.nid = common.nid;
     let builder = Storage::builder(settings, backend).bind(common.bind.value.clone());
-    let storage = builder
-        .start()
-        .await
-        .with_context(|| origin(&common.bind))?;
+    let started = builder.start().await;
+    let storage = started.with_context(|| origin(&common.bind))?;
     listening(&events, storage.address()).await;
-    let stopper = storage.stopper();
-    let ended = until(storage.wait(), stop, || async move { stopper.stop().await });
-    ended.await.map_err(failed)
+    until(storage.wait(), stop, storage.stop(), pending()).await
 }
 
 async fn admin(
@@ -138,50 +119,55 @@ async fn admin(
     let settings = AdminSettings {
         cluster: config.cluster,
         masters: config.masters.value.0,
-        address: config.bind.value.clone(),
         nid: config.nid,
     };
-    let started = Admin::builder(settings).start().await;
+    let builder = Admin::builder(settings).bind(config.bind.value.clone());
+    let started = builder.start().await;
     let admin = started.with_context(|| origin(&config.bind))?;
     listening(&events, admin.address()).await;
-    let mut status = admin.status();
-    let stopper = admin.stopper();
-    let watch = async {
-        while status.changed().await.is_ok() {
-            let status = *status.borrow_and_update();
-            let _ = events.send(NodeEvent::Status(status)).await;
-        }
-        std::future::pending::<()>().await;
-    };
-    let ended = until(admin.wait(), stop, || async move { stopper.stop().await });
-    tokio::select! {
-        ended = ended => ended.map_err(failed),
-        () = watch => Ok(()),
-    }
+    let tells = pass_on(admin.status(), &events, |status| NodeEvent::Status(*status));
+    until(admin.wait(), stop, admin.stop(), tells).await
 }
 
-/// Waits for a node to end; when `stop` is ready first, asks it to.
-async fn until<T, F: Future<Output = ()>>(
-    node: impl Future<Output = T>,
+/// Tells what a node tells of itself, as it changes.
+async fn pass_on<S>(
+    mut status: watch::Receiver<S>,
+    events: &mpsc::Sender<NodeEvent>,
+    event: impl Fn(&S) -> NodeEvent,
+) -> Infallible {
+    let mut told = None;
+    while status.changed().await.is_ok() {
+        let event = event(&status.borrow_and_update());
+        if told.as_ref() != Some(&event) {
+            told = Some(event.clone());
+            let _ = events.send(event).await;
+        }
+    }
+    pending().await
+}
+
+type Ended = Result<(), NodeFailure>;
+
+/// Waits for a node to end; when `stop` is ready first, has it stopped. Meanwhile it `tells`.
+async fn until(
+    ended: impl Future<Output = Ended>,
     stop: impl Future<Output = ()>,
-    ask: impl FnOnce() -> F,
-) -> T {
-    tokio::pin!(node);
-    tokio::select! {
-        ended = &mut node => ended,
-        () = stop => {
-            ask().await;
-            node.await
+    stopped: impl Future<Output = Ended>,
+    tells: impl Future<Output = Infallible>,
+) -> anyhow::Result<()> {
+    let ended = async {
+        tokio::select! {
+            ended = ended => ended,
+            () = stop => stopped.await,
         }
+    };
+    tokio::select! {
+        ended = ended => ended.map_err(|failure| anyhow!(failure.reason)),
+        never = tells => match never {},
     }
-}
-
-fn failed(failure: NodeFailure) -> anyhow::Error {
-    anyhow!(failure.reason)
 }
 
 async fn listening(events: &mpsc::Sender<NodeEvent>, address: &Address) {
-    tracing::info!(%address, "listening");
     if matches!(address.host(), "0.0.0.0" | "::") {
         tracing::warn!("other nodes are told {address}: to another machine that means nothing");
     }

@@ -7,7 +7,7 @@ use super::harness::{Running, run, run_err, run_ok};
 /// The address in `listening address=…`.
 fn listening(process: &mut Running) -> String {
     let line = process.wait_for("listening");
-    let (_, address) = line.split_once("address=").unwrap();
+    let (_, address) = line.split_once("listening address=").unwrap();
     address.trim().to_owned()
 }
 

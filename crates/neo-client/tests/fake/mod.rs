@@ -551,7 +551,7 @@ pub(crate) async fn cluster() -> Cluster {
         env: Arc::new(SystemEnv::new()),
         listener: Some(listener),
         session: SessionSettings::default(),
-        name: "fake".into(),
+        span: tracing::Span::none(),
     };
     tokio::spawn(run(Fake::new(address.clone()), Nothing, options, receiver));
     Cluster {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use neo_api::{Address, Env, Instant, Listener, Stream, Transport};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, Span, debug, warn};
 
 use crate::backoff::Backoff;
 use crate::endpoint::{Endpoint, Output};
@@ -48,8 +48,9 @@ pub struct DriverOptions {
     pub listener: Option<Box<dyn Listener>>,
     /// Times and bounds.
     pub session: SessionSettings,
-    /// Name of the node, in logs.
-    pub name: String,
+    /// What the lines of the log are within: which node this is. Of the level of errors, it is told
+    /// with every line.
+    pub span: Span,
 }
 
 /// A core that ended because it could not go on.
@@ -76,8 +77,8 @@ pub async fn run<C: Core, S: Shell<C>>(
     options: DriverOptions,
     commands: mpsc::Receiver<C::Command>,
 ) -> Result<(), NodeFailure> {
-    let span = info_span!("node", name = options.name);
-    let mut driver = Driver::new(core, shell, options, commands);
+    let span = options.span.clone();
+    let mut driver = span.in_scope(|| Driver::new(core, shell, options, commands));
     poll_fn(move |cx| driver.poll(cx)).instrument(span).await
 }
 

@@ -1,9 +1,11 @@
-//! The only part with I/O: transports, and the driver that runs a node's core.
+//! The only part with I/O: transports, the driver that runs a core, and nodes around it.
 
 mod driver;
 mod memory;
+mod node;
 mod tcp;
 
 pub use driver::{DoneSender, DriverOptions, NodeFailure, Shell, run};
 pub use memory::MemoryNetwork;
+pub use node::{BindError, Node, NodeBuilder, RunningNode};
 pub use tcp::TcpTransport;

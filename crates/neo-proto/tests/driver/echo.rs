@@ -153,7 +153,7 @@ impl Node {
             env: Arc::clone(&env) as Arc<dyn Env>,
             listener: Some(listener),
             session,
-            name: "echo".to_owned(),
+            span: tracing::Span::none(),
         };
         let (commands, receiver) = mpsc::channel(1000);
         let (sender, events) = mpsc::channel(10_000);
