@@ -3,10 +3,10 @@
 use neo_api::{NodeId, Now};
 use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
 
-use super::MasterCore;
 use super::effect::Out;
 use super::requests::Ask;
 use super::transaction_manager::Asker;
+use super::{MasterCore, Phase};
 
 impl MasterCore {
     pub(super) fn storage_message(
@@ -20,8 +20,12 @@ impl MasterCore {
     ) {
         match packet {
             Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
-            // Every later answer of the node says it too; promotions will wait for it.
-            Packet::NotifyPartitionTableStored { .. } => {}
+            Packet::NotifyPartitionTableStored { version } => match &self.phase {
+                Phase::Recovering(_) => self.creation_stored(now, nid, version, out),
+                Phase::Verifying(_) => self.verification_stored(now, nid, version, out),
+                // Every later answer of the node says it too; promotions will wait for it.
+                _ => {}
+            },
             // Of a period of service that is over, or of cells that are not filled yet.
             Packet::NotifyReplicationDone { .. } => {}
             Packet::AskUnfinishedTransactions { .. } => {

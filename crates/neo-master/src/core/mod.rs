@@ -8,6 +8,7 @@
 
 mod admin;
 mod commit;
+mod creation;
 mod dispatch;
 mod effect;
 mod failed_vote;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{
-    Cell, CellChange, CellState, NodeId, Partition, PartitionTable, Partitioning, TableError,
-    TableVersion,
+    Cell, CellChange, CellState, NodeId, Partition, PartitionTable, Partitioning, Reign,
+    TableError, TableVersion,
 };
 
 /// A partition table with an index by node, so that the cost of a change is that of the cells
@@ -80,6 +80,15 @@ impl Table {
     /// Whether a node has a readable cell.
     pub(crate) fn is_readable_on(&self, nid: NodeId) -> bool {
         self.cells_of(nid).any(|(_, _, state)| state.is_readable())
+    }
+
+    /// Whether every cell of a node was assigned to it in this reign.
+    pub(crate) fn is_assigned_in(&self, nid: NodeId, reign: Reign) -> bool {
+        let mut rows = self.cells_of(nid).map(|(_, row, _)| row);
+        rows.all(|row| {
+            row.iter()
+                .all(|cell| cell.nid != nid || cell.assigned.reign == reign)
+        })
     }
 
     /// Cells of a node, with their rows.
@@ -174,7 +183,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use neo_api::{NodeType, Ptid, Reign};
+    use neo_api::{NodeType, Ptid};
     use proptest::prelude::*;
 
     use super::*;

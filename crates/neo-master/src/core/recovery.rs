@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use neo_api::{Instant, NodeId, NodeType, Now, PartitionTable, TableVersion, Tid};
 use neo_proto::{ConnId, ErrorCode, MsgId, Packet, Recovery};
 
+use super::creation::{Creating, table_version};
 use super::effect::Out;
 use super::identification::{Kinship, check_identity};
 use super::node_manager::Node;
@@ -33,6 +34,8 @@ pub(crate) struct Recovering {
     loading: Option<NodeId>,
     /// Nodes with readable cells of the table, and of which version.
     readable: Option<(TableVersion, BTreeSet<NodeId>)>,
+    /// An attempt to create a cluster that is under way.
+    pub(super) creating: Option<Creating>,
     /// The operator wants a start.
     pub(super) start: Option<(ConnId, MsgId)>,
     /// For whom or what it waits, for the operator.
@@ -58,7 +61,8 @@ impl Recovering {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.busy.values().min().copied()
+        let creating = self.creating.as_ref().map(Creating::deadline);
+        self.busy.values().copied().chain(creating).min()
     }
 }
 
@@ -104,6 +108,8 @@ impl MasterCore {
         if let Some(recovering) = self.recovering() {
             recovering.busy.remove(&nid);
             recovering.answers.insert(nid, answer);
+            // Another attempt counts it in, unless it knows of a cluster.
+            recovering.creating = None;
         }
         self.recovery_step(now, out);
     }
@@ -136,6 +142,7 @@ impl MasterCore {
         recovering.answers.remove(&nid);
         recovering.surveyed.remove(&nid);
         recovering.busy.remove(&nid);
+        recovering.creating = None;
         if recovering.loading == Some(nid) {
             recovering.loading = None;
         }
@@ -153,6 +160,12 @@ impl MasterCore {
         };
         while let Some(nid) = self.recovering().and_then(|r| late(&r.busy)) {
             self.refuse_storage(now, nid, "it does not say what it remembers", out);
+        }
+        while let Some(nid) = self
+            .recovering()
+            .and_then(|recovering| recovering.creating.as_ref()?.late(now))
+        {
+            self.refuse_storage(now, nid, "it does not note that it has a cluster", out);
         }
     }
 
@@ -267,20 +280,28 @@ impl MasterCore {
 
     /// A node without a table that was given, before the table was known, the id of one that has
     /// cells in it: counting on it would make a cell readable that is empty. It comes back, and
-    /// gets another id. Whether one was refused.
+    /// gets another id. The same for what is left of another attempt to create the cluster, which
+    /// can't be renamed. Whether one was refused.
     fn recovery_refuse_emptied(&mut self, now: Now, out: &mut Out) -> bool {
         let (Phase::Recovering(recovering), Some(table)) = (&self.phase, &self.table) else {
             return false;
         };
         let mut answers = recovering.answers.iter();
-        let emptied = answers.find(|(nid, a)| a.version.is_none() && table.has_node(**nid));
-        let Some(nid) = emptied.map(|(nid, _)| *nid) else {
+        let emptied = answers.find(|(nid, _)| !recovering.is_backed(table, **nid));
+        let Some((nid, is_named)) = emptied.map(|(nid, a)| (*nid, a.version.is_some())) else {
             return false;
         };
-        let words = format!(
-            "its database is empty, but it came as {nid}, whose cells the partition table has: \
-             it gets another id"
-        );
+        let words = if is_named {
+            format!(
+                "its database was made {nid} by an attempt to create the cluster that was given \
+                 up, and another node has cells under this id: give it an empty database"
+            )
+        } else {
+            format!(
+                "its database is empty, but it came as {nid}, whose cells the partition table \
+                 has: it gets another id"
+            )
+        };
         self.refuse_storage(now, nid, &words, out);
         true
     }
@@ -344,7 +365,7 @@ impl MasterCore {
             .filter(|(nid, _)| !recovering.busy.contains_key(nid))
             .filter_map(|(nid, answer)| {
                 let known = answer.identity.as_ref().map_or(epochs, |i| i.epochs.len());
-                Some(((known, answer.version?), *nid))
+                Some(((known, table_version(answer)?), *nid))
             })
             .max_by_key(|(key, nid)| (*key, std::cmp::Reverse(*nid)));
         let Some((key, nid)) = newest else { return };
@@ -369,7 +390,7 @@ impl MasterCore {
                 .autostart
                 .is_some_and(|n| here.len() >= n as usize);
             if enough || (recovering.start.is_some() && !here.is_empty()) {
-                self.recovery_begin(now, Start::Create, out);
+                self.creation_step(now, out);
             } else if recovering.start.is_some() {
                 self.recovery_deny("no storage node is connected", out);
             } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use neo_api::{Epoch, NodeId, Now, Partitioning, Ptid, TableVersion, Tid};
+use neo_api::{Epoch, NodeId, Now, Ptid, TableVersion, Tid};
 use neo_proto::{ClusterIdentity, Packet};
 
 use super::effect::Out;
@@ -27,7 +27,9 @@ impl MasterCore {
             .map(|version| version.ptid)
             .max()
             .unwrap_or_default();
-        self.reign = self.reign.next();
+        if start != Start::Create {
+            self.reign = self.reign.next();
+        }
         let here: BTreeSet<NodeId> = answers.keys().copied().collect();
         let message = match (start, self.table.take()) {
             (Start::Complete, Some(table)) => self.start_complete(table),
@@ -36,7 +38,7 @@ impl MasterCore {
                 let missing = missing.difference(&here).copied().collect();
                 self.start_forced(table, &missing, ptid_max, base)
             }
-            (_, _) => self.start_new(&here),
+            (_, _) => self.create_table(&here),
         };
         self.table_epochs = self.epochs();
         tracing::info!(reign = %self.reign, "{message}");
@@ -90,25 +92,7 @@ impl MasterCore {
         )
     }
 
-    fn start_new(&mut self, nodes: &BTreeSet<NodeId>) -> String {
-        let version = TableVersion {
-            reign: self.reign,
-            ptid: Ptid(1),
-        };
-        let np = Partitioning::new(self.settings.partitions).expect("settings are checked");
-        let replicas = self.settings.replicas;
-        self.table = Some(Table::create(version, np, replicas, nodes));
-        if self.identity.is_none() {
-            self.open_epoch(TableVersion::default(), Tid::ZERO);
-        }
-        format!(
-            "a new cluster of {} storage nodes, {} partitions and {replicas} replicas",
-            nodes.len(),
-            np.count()
-        )
-    }
-
-    fn open_epoch(&mut self, base: TableVersion, base_tid: Tid) {
+    pub(super) fn open_epoch(&mut self, base: TableVersion, base_tid: Tid) {
         let id = self.random.epoch_id();
         let mut identity = match self.identity.take() {
             Some(identity) => identity,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{NodeId, NodeState, NodeType, Now, Reign, Tid, TxnId};
+use neo_api::{NodeId, NodeState, NodeType, Now, Reign, TableVersion, Tid, TxnId};
 use neo_proto::{ClusterIdentity, FinalTid, Packet, Recovery, WireLastIds};
 
 use super::effect::Out;
@@ -42,6 +42,7 @@ struct Found {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    Table,
     Reign,
     Locked,
     FinalTids,
@@ -67,7 +68,7 @@ impl Verifying {
                 .unwrap_or(0),
             late,
             chosen,
-            step: Step::Reign,
+            step: Step::Table,
             owed: BTreeMap::new(),
             pages: BTreeMap::new(),
             found: BTreeMap::new(),
@@ -98,16 +99,41 @@ impl MasterCore {
         }
         self.nodes.publish(out);
         self.announce_state(now, out);
-        let reign = self.reign;
         for nid in chosen {
             if let Some(conn) = self.nodes.conn(nid) {
                 self.send_table(conn, out);
             }
-            self.verify(nid, Ask::StartReign, Packet::AskStartReign { reign }, out);
+            if let Some(verifying) = self.verifying() {
+                verifying.owed.insert(nid, 1);
+            }
         }
         let admins: Vec<_> = self.nodes.online(NodeType::Admin).collect();
         for (_, conn) in admins {
             self.send_table(conn, out);
+        }
+    }
+
+    /// A node has stored the partition table.
+    pub(super) fn verification_stored(
+        &mut self,
+        now: Now,
+        nid: NodeId,
+        version: TableVersion,
+        out: &mut Out,
+    ) {
+        let is_this = self.table.as_ref().map(super::Table::version) == Some(version);
+        let waits = |verifying: &&mut Verifying| verifying.step == Step::Table;
+        if is_this && self.verifying().as_ref().is_some_and(waits) {
+            self.verified(now, nid, out);
+        }
+    }
+
+    /// A reign is obeyed only when every node has the table: a node that has not can then know that
+    /// nobody has served with it.
+    fn verify_reign(&mut self, out: &mut Out) {
+        let reign = self.reign;
+        for nid in self.set_step(Step::Reign) {
+            self.verify(nid, Ask::StartReign, Packet::AskStartReign { reign }, out);
         }
     }
 
@@ -181,6 +207,7 @@ impl MasterCore {
                 return;
             }
             match verifying.step {
+                Step::Table => self.verify_reign(out),
                 Step::Reign => self.verify_locked(out),
                 Step::Locked => self.verify_final_tids(out),
                 Step::FinalTids => self.verify_validate(out),

@@ -160,16 +160,29 @@ pub(crate) fn in_parallel(cases: &[Case]) -> Counts {
     }
 }
 
-/// Runs every case on as many threads as there are processors, until one fails.
+/// Runs every case, until one fails.
 pub(crate) fn run_all(cases: &[Case]) -> Result<Counts, String> {
+    let mut total = Counts::default();
+    for counts in each(cases, Case::run)? {
+        total.add(counts);
+    }
+    Ok(total)
+}
+
+/// Runs every case on as many threads as there are processors, until one fails.
+pub(crate) fn each<T: Sync + fmt::Display, R: Send>(
+    cases: &[T],
+    run: impl Fn(&T) -> Result<R, String> + Sync,
+) -> Result<Vec<R>, String> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let work = || {
-        let mut counts = Counts::default();
+        let mut results = Vec::new();
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match case.run() {
-                Ok(one) => counts.add(one),
+            let result = catch_unwind(AssertUnwindSafe(|| run(case)));
+            match result.unwrap_or_else(|_| Err("a panic, see above".to_owned())) {
+                Ok(one) => results.push(one),
                 Err(wrong) => {
                     next.store(cases.len(), Ordering::Relaxed);
                     let mut failed = failed.lock().unwrap();
@@ -177,15 +190,14 @@ pub(crate) fn run_all(cases: &[Case]) -> Result<Counts, String> {
                 }
             }
         }
-        counts
+        results
     };
     let total = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut total = Counts::default();
-        for worker in workers {
-            total.add(worker.join().expect("panics of cases are caught"));
-        }
-        total
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined
+            .flat_map(|results| results.expect("panics of cases are caught"))
+            .collect()
     });
     failed.into_inner().unwrap().map_or(Ok(total), Err)
 }

@@ -27,7 +27,7 @@ fn sets(shape: Shape) -> Vec<Vec<Name>> {
 }
 
 /// Whether nothing is to be left out.
-fn wants_everything() -> bool {
+pub(crate) fn wants_everything() -> bool {
     std::env::var("NEO_SIM").is_ok_and(|how| how == "full")
 }
 

@@ -4,6 +4,7 @@
 
 mod case;
 mod crash;
+mod creation;
 mod mutations;
 mod scenarios;
 mod seeds;

@@ -3,6 +3,7 @@
 mod harness;
 
 mod commit;
+mod creation;
 mod failures;
 mod identification;
 mod import;

@@ -222,6 +222,34 @@ fn a_table_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_draft_makes_the_id_durable_and_fixes_nothing_else() {
+    let mut world = World::with(settings(), memory());
+    world.join();
+    let mut draft = table(3, 0, CellState::UpToDate);
+    draft.rows.iter_mut().for_each(Vec::clear);
+    world.tell_table(draft);
+    assert_eq!(world.config("nid").as_deref(), Some("S1"));
+    assert!(world.config("cluster_id").is_some());
+    // The attempt that succeeds is another one, with another number of partitions.
+    world.tell_table(table(2, 1, CellState::UpToDate));
+    world.serve();
+}
+
+#[test]
+fn an_id_that_is_not_durable_ends_with_its_primary() {
+    let mut world = World::with(settings(), memory());
+    world.join();
+    assert_eq!(world.core.nid(), Some(storage(1)));
+    world.lose(MASTER);
+    assert_eq!(world.core.nid(), None);
+    world.join_at(NEXT);
+    assert_eq!(world.core.nid(), Some(storage(1)));
+    let mut world = World::serving();
+    world.lose(MASTER);
+    assert_eq!(world.core.nid(), Some(storage(1)));
+}
+
+#[test]
 fn an_older_table_of_a_newer_epoch_is_taken() {
     let mut world = World::with(settings(), memory());
     world.join();
