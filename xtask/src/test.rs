@@ -63,7 +63,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "zodb",
-        what: "ZODB reads the databases, and copies that neo wrote",
+        what: "ZODB reads the databases, neo's copies, and what comes out of a cluster",
         run: databases::run,
     },
     Step {
