@@ -202,7 +202,8 @@ packets! {
     /// The cluster's state.
     0x0011 NotifyClusterInformation { state: ClusterState }
     /// The whole table. A storage makes it durable, with the identity, before it answers anything
-    /// that came later, and says so with `NotifyPartitionTableStored`.
+    /// that came later, and says so with `NotifyPartitionTableStored`. A table of ptid 0 has no
+    /// cells: it is the draft of a new cluster.
     0x0012 SendPartitionTable { identity: Option<ClusterIdentity>, table: Box<PartitionTable> }
     /// Changes that lead from table `base` to `version`. Stored as `SendPartitionTable` is.
     0x0013 NotifyPartitionChanges {
@@ -304,7 +305,8 @@ packets! {
     /// The transaction may finish without them.
     0x8038 AnswerFailedVote { }
     /// C to M: oids to invalidate (stored and deleted), and the partitions that the transaction
-    /// involves: of stored, deleted and checked objects, without that of the ttid.
+    /// involves: of stored, deleted and checked objects, without that of the ttid. Every node with
+    /// a writable cell of them must have voted, unless it was told to have failed.
     0x0039 AskFinishTransaction { txn: TxnId, oids: Oids, partitions: Vec<Partition> }
     /// Committed.
     0x8039 AnswerTransactionFinished { txn: TxnId, tid: Tid }
@@ -318,8 +320,13 @@ packets! {
     0x003c InvalidateObjects { tid: Tid, oids: Oids }
     /// M to C: too many were missed: everything cached may be old, and the last tid is this.
     0x003d InvalidateAll { tid: Tid }
-    /// C to S and C to M, with all nodes that were contacted: forget it. M passes it on.
+    /// C to S and C to M, with all nodes that were contacted: forget it. M passes it on; a storage
+    /// where it has voted waits for that.
     0x003e AbortTransaction { txn: TxnId, nodes: Vec<NodeId> }
+    /// S to M: the vote of this transaction is durable here, with its metadata or without; only M
+    /// can abort it from now on. Sent with the answer to the client: a tid is given when every
+    /// node that is to lock has said so.
+    0x003f NotifyVoted { txn: TxnId, metadata: bool }
 
     // --- reads ---
 
