@@ -82,10 +82,8 @@ proptest! {
                     }
                     _ => Data::Deleted { data_tid: None },
                 };
-                if records.iter().all(|record| record.oid != Oid(oid)) {
-                    writer.record(Oid(oid), NewData::from(&data)).unwrap();
-                    records.push(Record { oid: Oid(oid), data });
-                }
+                writer.record(Oid(oid), NewData::from(&data)).unwrap();
+                records.push(Record { oid: Oid(oid), data });
             }
             writer.finish_transaction().unwrap();
             for Record { oid, data } in &records {
@@ -93,7 +91,10 @@ proptest! {
                     Data::Data(data) | Data::BackPointer { data, .. } => Some(data.clone()),
                     Data::Deleted { .. } => None,
                 };
-                history[oid.0 as usize].push((tid, data));
+                // Of several in a transaction, the last counts.
+                let revisions = &mut history[oid.0 as usize];
+                revisions.retain(|(earlier, _)| *earlier != tid);
+                revisions.push((tid, data));
             }
             expected.push((tid, status, meta, records));
         }
