@@ -71,7 +71,7 @@ async fn a_listener_that_fails_is_asked_again() {
     a.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cut_and_a_frozen_connection_are_noticed() {
     let network = MemoryNetwork::new();
     let transport: Arc<dyn Transport> = Arc::new(network.clone());

@@ -130,10 +130,31 @@ impl Shell<Echo> for EchoShell {
     }
 }
 
+/// The machine's environment, but for the clock that counts: tokio's, which may be virtual.
+#[derive(Debug)]
+pub(crate) struct TestEnv {
+    origin: tokio::time::Instant,
+    system: SystemEnv,
+}
+
+impl Env for TestEnv {
+    fn now(&self) -> Now {
+        let mono = Instant::default() + self.origin.elapsed();
+        Now {
+            mono,
+            ..self.system.now()
+        }
+    }
+
+    fn random(&self) -> u64 {
+        self.system.random()
+    }
+}
+
 /// A running node.
 pub(crate) struct Node {
     pub(crate) address: Address,
-    pub(crate) env: Arc<SystemEnv>,
+    pub(crate) env: Arc<TestEnv>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) task: JoinHandle<Result<(), NodeFailure>>,
@@ -147,7 +168,10 @@ impl Node {
     ) -> Self {
         let listener = transport.bind(at).await.unwrap();
         let address = listener.local_address();
-        let env = Arc::new(SystemEnv::new());
+        let env = Arc::new(TestEnv {
+            origin: tokio::time::Instant::now(),
+            system: SystemEnv::new(),
+        });
         let options = DriverOptions {
             transport: Arc::clone(transport),
             env: Arc::clone(&env) as Arc<dyn Env>,

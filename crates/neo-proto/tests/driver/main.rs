@@ -25,7 +25,7 @@ fn tcp() -> Ground {
     (Arc::new(TcpTransport::new()), Address::new("127.0.0.1", 0))
 }
 
-/// Patience for tests.
+/// Little patience.
 fn quick() -> SessionSettings {
     SessionSettings {
         heartbeat_interval: Duration::from_millis(100),
@@ -53,3 +53,22 @@ macro_rules! on_both {
     )+};
 }
 use on_both;
+
+/// The same, for a test that takes its time: over memory, time jumps to what comes
+/// next when there is nothing to do.
+macro_rules! in_time {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test(start_paused = true)]
+            async fn memory() {
+                super::$name(crate::memory()).await;
+            }
+
+            #[tokio::test]
+            async fn tcp() {
+                super::$name(crate::tcp()).await;
+            }
+        }
+    )+};
+}
+use in_time;
