@@ -6,44 +6,27 @@ use neo_api::{BackendInfo, StorageBackend};
 use neo_backends::{KvBackend, MemoryEngine};
 use neo_testkit::conformance::backend::BackendFactory;
 
-const fn info() -> BackendInfo {
-    BackendInfo::new("Memory", false)
+const INFO: BackendInfo = BackendInfo::new("Memory", false);
+
+/// Databases by the way they are made.
+struct Memory(fn(MemoryEngine) -> KvBackend<MemoryEngine>);
+
+impl BackendFactory for Memory {
+    type Guard = ();
+
+    fn open(&self) -> ((), Arc<dyn StorageBackend>) {
+        ((), Arc::new((self.0)(MemoryEngine::default())))
+    }
 }
 
 mod inline {
     use super::*;
 
-    struct Inline;
-
-    impl BackendFactory for Inline {
-        type Guard = ();
-
-        fn open(&self) -> ((), Arc<dyn StorageBackend>) {
-            (
-                (),
-                Arc::new(KvBackend::inline(MemoryEngine::default(), info())),
-            )
-        }
-    }
-
-    neo_testkit::backend_conformance!(Inline);
+    neo_testkit::backend_conformance!(Memory(|engine| KvBackend::inline(engine, INFO)));
 }
 
 mod threads {
     use super::*;
 
-    struct Threads;
-
-    impl BackendFactory for Threads {
-        type Guard = ();
-
-        fn open(&self) -> ((), Arc<dyn StorageBackend>) {
-            (
-                (),
-                Arc::new(KvBackend::threads(MemoryEngine::default(), info(), 2)),
-            )
-        }
-    }
-
-    neo_testkit::backend_conformance!(Threads);
+    neo_testkit::backend_conformance!(Memory(|engine| KvBackend::threads(engine, INFO, 2)));
 }

@@ -7,81 +7,54 @@ use neo_backends::{SqliteBackend, SqliteSettings};
 use neo_testkit::conformance::backend::BackendFactory;
 use tempfile::TempDir;
 
-fn settings(directory: &TempDir) -> SqliteSettings {
-    SqliteSettings::new(directory.path().join("test.sqlite"))
+/// Databases in directories of their own, by the way they are opened.
+struct Sqlite(fn(&SqliteSettings) -> BackendResult<SqliteBackend>);
+
+impl Sqlite {
+    fn database(
+        &self,
+        directory: &TempDir,
+        bytes: Option<u64>,
+    ) -> BackendResult<Arc<dyn StorageBackend>> {
+        let mut settings = SqliteSettings::new(directory.path().join("test.sqlite"));
+        if let Some(bytes) = bytes {
+            settings.max_database_bytes = Some(bytes);
+            settings.reserve_bytes = bytes / 8;
+        }
+        Ok(Arc::new((self.0)(&settings)?))
+    }
+
+    fn create(&self, bytes: Option<u64>) -> (TempDir, Arc<dyn StorageBackend>) {
+        let directory = tempfile::tempdir().expect("a temporary directory is made");
+        let backend = self.database(&directory, bytes);
+        (directory, backend.expect("a database is created"))
+    }
 }
 
-fn limited(directory: &TempDir, bytes: u64) -> SqliteSettings {
-    let mut settings = settings(directory);
-    settings.max_database_bytes = Some(bytes);
-    settings.reserve_bytes = bytes / 8;
-    settings
-}
+impl BackendFactory for Sqlite {
+    type Guard = TempDir;
 
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory is made")
+    fn open_limited(&self, bytes: u64) -> Option<(TempDir, Arc<dyn StorageBackend>)> {
+        Some(self.create(Some(bytes)))
+    }
+
+    fn open(&self) -> (TempDir, Arc<dyn StorageBackend>) {
+        self.create(None)
+    }
+
+    fn reopen(&self, directory: &TempDir) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
+        Some(self.database(directory, None))
+    }
 }
 
 mod threads {
     use super::*;
 
-    struct Threads;
-
-    fn open(directory: &TempDir) -> BackendResult<Arc<dyn StorageBackend>> {
-        Ok(Arc::new(SqliteBackend::open(&settings(directory))?))
-    }
-
-    impl BackendFactory for Threads {
-        type Guard = TempDir;
-
-        fn open_limited(&self, bytes: u64) -> Option<(TempDir, Arc<dyn StorageBackend>)> {
-            let directory = directory();
-            let backend = SqliteBackend::open(&limited(&directory, bytes));
-            Some((directory, Arc::new(backend.expect("a database is created"))))
-        }
-
-        fn open(&self) -> (TempDir, Arc<dyn StorageBackend>) {
-            let directory = directory();
-            let backend = open(&directory).expect("a database is created");
-            (directory, backend)
-        }
-
-        fn reopen(&self, directory: &TempDir) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
-            Some(open(directory))
-        }
-    }
-
-    neo_testkit::backend_conformance!(Threads);
+    neo_testkit::backend_conformance!(Sqlite(SqliteBackend::open));
 }
 
 mod inline {
     use super::*;
 
-    struct Inline;
-
-    fn open(directory: &TempDir) -> BackendResult<Arc<dyn StorageBackend>> {
-        Ok(Arc::new(SqliteBackend::open_inline(&settings(directory))?))
-    }
-
-    impl BackendFactory for Inline {
-        type Guard = TempDir;
-
-        fn open_limited(&self, bytes: u64) -> Option<(TempDir, Arc<dyn StorageBackend>)> {
-            let directory = directory();
-            let backend = SqliteBackend::open_inline(&limited(&directory, bytes));
-            Some((directory, Arc::new(backend.expect("a database is created"))))
-        }
-
-        fn open(&self) -> (TempDir, Arc<dyn StorageBackend>) {
-            let directory = directory();
-            let backend = open(&directory).expect("a database is created");
-            (directory, backend)
-        }
-
-        fn reopen(&self, directory: &TempDir) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
-            Some(open(directory))
-        }
-    }
-
-    neo_testkit::backend_conformance!(Inline);
+    neo_testkit::backend_conformance!(Sqlite(SqliteBackend::open_inline));
 }
