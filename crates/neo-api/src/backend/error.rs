@@ -1,7 +1,8 @@
 //! What can go wrong in a backend, by what the node does about it.
 
-use crate::id::Oid;
-use crate::id::Tid;
+use std::io;
+
+use crate::id::{Oid, Tid};
 
 /// Result of a backend's call.
 pub type BackendResult<T> = Result<T, BackendError>;
@@ -59,6 +60,17 @@ pub enum BackendError {
     },
 }
 
+/// [`BackendError::Failed`], whatever the kind: `Full` or `Unavailable` would promise that nothing
+/// was written.
+impl From<io::Error> for BackendError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed {
+            what: "input or output".to_owned(),
+            source: error.into(),
+        }
+    }
+}
+
 impl BackendError {
     /// Whether the same call may succeed later without anybody doing anything.
     #[must_use]
@@ -77,5 +89,18 @@ impl BackendError {
                 | Self::Missing { .. }
                 | Self::Unsupported(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_says_nothing_of_what_was_written() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Interrupted] {
+            let error = BackendError::from(io::Error::from(kind));
+            assert!(!error.is_retryable() && !error.leaves_reads(), "{error}");
+        }
     }
 }

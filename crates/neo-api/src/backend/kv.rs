@@ -5,12 +5,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::batch::Durability;
 use super::error::BackendResult;
 
 /// A key space of its own; engines with named trees or tables use one for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Space {
     /// Configuration and the partition table.
@@ -73,16 +74,19 @@ pub enum Order {
 }
 
 /// One write of a [`KvBatch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KvOp {
     /// Sets a key.
-    Put(Space, Vec<u8>, Bytes),
+    Put(Space, #[serde(with = "serde_bytes")] Vec<u8>, Bytes),
     /// Removes a key, if it is there.
-    Delete(Space, Vec<u8>),
+    Delete(Space, #[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// Writes that take effect together or not at all; a later one of the same key wins.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// For engines that keep a log, it can be serialized: with the names of spaces and writes, which do
+/// not change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvBatch {
     /// In order.
     pub ops: Vec<KvOp>,

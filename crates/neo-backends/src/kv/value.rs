@@ -306,9 +306,33 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
+    use neo_api::KvOp;
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Logs of engines have batches in this form.
+    #[test]
+    fn a_serialized_batch_stays_what_it_is() {
+        let batch = neo_api::KvBatch {
+            ops: neo_api::Space::ALL
+                .into_iter()
+                .flat_map(|space| {
+                    let put = KvOp::Put(space, vec![1, 0xff], Bytes::from_static(b"value"));
+                    [put, KvOp::Delete(space, vec![])]
+                })
+                .collect(),
+        };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&batch, &mut bytes).unwrap();
+        let again: neo_api::KvBatch = ciborium::from_reader(&bytes[..]).unwrap();
+        assert_eq!(again, batch);
+        let hex: String = bytes[..44].iter().map(|b| format!("{b:02x}")).collect();
+        // {"ops": [{"Put": ["Config", 01ff, "value"]}, {"Delete": ["Config",
+        let expected = "a1636f707390a1635075748366436f6e6669674201ff4576616c7565\
+                        a16644656c6574658266436f6e666967";
+        assert_eq!(hex, expected);
+    }
 
     fn decode_all(bytes: &Bytes) {
         // Whatever they say, they say it without a panic.

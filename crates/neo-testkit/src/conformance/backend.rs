@@ -22,6 +22,8 @@
 //!
 //! neo_testkit::backend_conformance!(Memory);
 //! ```
+//!
+//! For a database that is a file or a directory, [`OnDisk`] is the factory.
 
 pub mod durability;
 pub mod listings;
@@ -31,9 +33,11 @@ mod tools;
 pub mod unfinished;
 pub mod writes;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use neo_api::{BackendResult, StorageBackend};
+use tempfile::TempDir;
 
 /// How the suite gets at databases.
 pub trait BackendFactory: Sync {
@@ -57,6 +61,27 @@ pub trait BackendFactory: Sync {
     /// it are then skipped, and say so.
     fn open_limited(&self, _bytes: u64) -> Option<(Self::Guard, Arc<dyn StorageBackend>)> {
         None
+    }
+}
+
+/// Databases at a path, which a function opens, and creates where there is none.
+#[derive(Debug, Clone, Copy)]
+pub struct OnDisk<F>(pub F);
+
+impl<F> BackendFactory for OnDisk<F>
+where
+    F: Fn(&Path) -> BackendResult<Arc<dyn StorageBackend>> + Sync,
+{
+    type Guard = TempDir;
+
+    fn open(&self) -> (TempDir, Arc<dyn StorageBackend>) {
+        let directory = tempfile::tempdir().expect("a temporary directory is made");
+        let backend = (self.0)(&directory.path().join("database"));
+        (directory, backend.expect("a database is created"))
+    }
+
+    fn reopen(&self, directory: &TempDir) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
+        Some((self.0)(&directory.path().join("database")))
     }
 }
 
