@@ -73,6 +73,8 @@ pub struct Mutations {
     pub no_deposition: bool,
     /// Verification goes on without a readable node that is lost.
     pub no_way_back: bool,
+    /// What a client wants finished is locked without a look at the votes.
+    pub believe_finish: bool,
     /// Oids are handed out before their reservation is durable.
     pub no_oid_mark: bool,
 }

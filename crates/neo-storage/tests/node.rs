@@ -305,6 +305,11 @@ async fn a_node_commits_and_serves_what_it_committed() {
     let voted = client.ask(vote(6)).await;
     assert_eq!(voted.packet, Packet::AnswerStoreTransaction {});
     let (txn, tid) = (txn(), Tid(20));
+    let told = master.message().await;
+    assert!(
+        matches!(told.packet, Packet::NotifyVoted { .. }),
+        "{told:?}"
+    );
     let locked = master.ask(Packet::AskLockInformation { txn, tid }).await;
     assert_eq!(locked.packet, Packet::AnswerInformationLocked { txn });
     master.notify(Packet::NotifyUnlockInformation { txn }).await;

@@ -9,6 +9,7 @@ use super::effect::Out;
 use super::oids::Waiting;
 use super::requests::Ask;
 use super::transaction_manager::{Asker, Finish, Finishing, Stage};
+use super::votes::Lack;
 use super::{MasterCore, Phase};
 
 /// Most requests for the final tid of one transaction that may wait.
@@ -175,6 +176,7 @@ impl MasterCore {
             asker,
             oids,
             partitions,
+            unvoted: BTreeSet::new(),
         };
         running.txns.park(txn, finish);
         if covered || unmarked {
@@ -185,58 +187,39 @@ impl MasterCore {
         }
     }
 
-    /// The oids of a transaction are covered by the mark: it gets its tid, unless too many of its
-    /// nodes failed.
+    /// The oids of a transaction are covered by the mark: it gets its tid when every node that takes
+    /// part has voted, unless too many of its nodes failed.
     pub(super) fn finish_parked(&mut self, now: Now, txn: TxnId, out: &mut Out) {
-        let (Phase::Running(running), Some(table)) = (&mut self.phase, &self.table) else {
-            return;
-        };
-        let Some(transaction) = running.txns.get(txn) else {
-            return;
-        };
-        let failed: BTreeSet<NodeId> = transaction
-            .failed
-            .iter()
-            .filter(|nid| running.operating.contains_key(nid))
-            .copied()
-            .collect();
-        if table
-            .bereft(&failed, |nid| running.operating.contains_key(&nid))
-            .is_some()
-        {
-            self.incomplete(now, txn, out);
-            return;
-        }
-        // They missed a part of this transaction: they are out of date before it is locked.
-        if !failed.is_empty() {
-            let words = "it failed to take part in a transaction";
-            self.expel(now, &failed, words, out);
-        }
-        let (Phase::Running(running), Some(table)) = (&mut self.phase, &self.table) else {
-            return;
-        };
-        let Some(transaction) = running.txns.get(txn) else {
-            return;
-        };
-        let (readiness, imposed) = (transaction.readiness, transaction.imposed);
-        let Some(finish) = running.txns.unpark(txn) else {
-            return;
-        };
-        let mut nodes = BTreeSet::new();
-        for partition in &finish.partitions {
-            let cells = table.get().writable(*partition);
-            let taking_part = cells.filter(|cell| running.takes_part(cell.nid, readiness));
-            let mut readable = false;
-            for cell in taking_part {
-                readable |= cell.state.is_readable();
-                nodes.insert(cell.nid);
-            }
-            if !readable {
-                running.txns.park(txn, finish);
+        let parties = match self.parties(txn) {
+            Ok(parties) => parties,
+            Err(Lack::Nothing) => return,
+            Err(Lack::Cells) => {
                 self.incomplete(now, txn, out);
                 return;
             }
+        };
+        if !parties.unvoted.is_empty() {
+            self.ask_for_votes(txn, &parties.unvoted, out);
+            return;
         }
+        if !parties.failed.is_empty() {
+            // They missed a part of this transaction: they are out of date before it is locked. The
+            // loss may end more than them.
+            let words = "it failed to take part in a transaction";
+            self.expel(now, &parties.failed, words, out);
+            self.finish_parked(now, txn, out);
+            return;
+        }
+        let nodes = parties.nodes;
+        let (Phase::Running(running), Some(table)) = (&mut self.phase, &self.table) else {
+            return;
+        };
+        let Some(imposed) = running.txns.get(txn).map(|transaction| transaction.imposed) else {
+            return;
+        };
+        let Some(finish) = running.txns.unpark(txn) else {
+            return;
+        };
         let tid = match imposed {
             Some(tid) => self.tids.impose(tid).is_ok().then_some(tid),
             None => self
@@ -366,7 +349,10 @@ impl MasterCore {
             }
         }
         running.delayed.retain(|vote| vote.txn != txn);
-        let contacted = contacted.map(|nodes| nodes.iter().copied().collect::<BTreeSet<_>>());
+        let contacted = contacted.map(|nodes| {
+            let voted = transaction.votes.keys();
+            nodes.iter().chain(voted).copied().collect::<BTreeSet<_>>()
+        });
         for nid in running.participants(transaction.readiness) {
             if contacted
                 .as_ref()

@@ -19,6 +19,7 @@ impl MasterCore {
         out: &mut Out,
     ) {
         match packet {
+            Packet::NotifyVoted { txn, metadata } => self.voted(now, nid, txn, metadata, out),
             Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
             Packet::NotifyPartitionTableStored { version } => match &self.phase {
                 Phase::Recovering(_) => self.creation_stored(now, nid, version, out),
@@ -90,6 +91,7 @@ impl MasterCore {
             (Ask::OidMark, Packet::AnswerOidMarkStored { .. }) => {
                 self.oid_mark_noted(now, nid, out)
             }
+            (Ask::Vote(txn), Packet::AnswerFinalTid { .. }) => self.vote_asked(now, nid, txn, out),
             (Ask::Lock(asked), Packet::AnswerInformationLocked { txn }) if asked == txn => {
                 self.locked(now, nid, txn, out);
             }

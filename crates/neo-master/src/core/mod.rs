@@ -29,6 +29,7 @@ mod survey;
 mod tids;
 mod transaction_manager;
 mod verification;
+mod votes;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,8 @@ pub(crate) enum Ask {
     LastIds,
     /// To note up to where oids are handed out.
     OidMark,
+    /// Whether it has voted for a transaction: what it told before the answer counts.
+    Vote(TxnId),
     /// To lock a transaction.
     Lock(TxnId),
     /// A step of the import; the number tells steps apart.

@@ -238,6 +238,7 @@ impl MasterCore {
         self.oids_freed(now, freed, out);
         self.import_storages_lost(now, &lost, out);
         self.commit_ready(now, out);
+        self.retry_unvoted(now, out);
         self.begin_waiting(now, out);
         self.retry_delayed_votes(out);
         self.stopping_step(now, out);

@@ -24,7 +24,18 @@ pub(crate) struct Transaction {
     pub(crate) imposed: Option<Tid>,
     /// Nodes that it may finish without, since they failed to store or vote.
     pub(crate) failed: BTreeSet<NodeId>,
+    /// What nodes told of their votes.
+    pub(crate) votes: BTreeMap<NodeId, Vote>,
     pub(crate) stage: Stage,
+}
+
+/// A vote of a storage node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vote {
+    /// It has the transaction's metadata.
+    WithMetadata,
+    /// It has objects only.
+    Without,
 }
 
 /// How far a transaction is.
@@ -33,7 +44,7 @@ pub(crate) enum Stage {
     /// The client stores and votes.
     Begun {
         since: Instant,
-        /// The client wants it finished, but oids must be reserved first.
+        /// The client wants it finished, but oids must be reserved first, or votes are missing.
         parked: Option<Box<Finish>>,
     },
     /// It has a tid; storage nodes lock it. It can't be aborted any more.
@@ -47,6 +58,8 @@ pub(crate) struct Finish {
     pub(crate) oids: Oids,
     /// All that are involved, that of the ttid too; in order, each once.
     pub(crate) partitions: Vec<Partition>,
+    /// Nodes whose votes it waits for, which were asked.
+    pub(crate) unvoted: BTreeSet<NodeId>,
 }
 
 /// A transaction that has a tid.
@@ -82,6 +95,8 @@ pub(crate) struct TransactionManager {
     by_storage: BTreeMap<NodeId, BTreeSet<TxnId>>,
     /// Begun ones that may finish without some nodes.
     with_failed: BTreeSet<TxnId>,
+    /// Begun ones that are to finish and wait for votes.
+    unvoted: BTreeSet<TxnId>,
     /// The one with an imposed tid: it is alone.
     imposed: Option<TxnId>,
     finishing_oids: usize,
@@ -128,6 +143,7 @@ impl TransactionManager {
             readiness,
             imposed,
             failed: BTreeSet::new(),
+            votes: BTreeMap::new(),
             stage: Stage::Begun {
                 since,
                 parked: None,
@@ -154,8 +170,51 @@ impl TransactionManager {
         }
     }
 
+    /// A request to finish that was parked.
+    pub(crate) fn parked(&self, txn: TxnId) -> Option<(&Transaction, &Finish)> {
+        let transaction = self.all.get(&txn)?;
+        match &transaction.stage {
+            Stage::Begun { parked, .. } => Some((transaction, parked.as_deref()?)),
+            Stage::Finishing(_) => None,
+        }
+    }
+
+    /// A storage node has voted. Whether the transaction waits for this.
+    pub(crate) fn vote(&mut self, txn: TxnId, nid: NodeId, vote: Vote) -> bool {
+        let Some(transaction) = self.all.get_mut(&txn) else {
+            return false;
+        };
+        transaction.votes.insert(nid, vote);
+        let finish = match &transaction.stage {
+            Stage::Begun { parked, .. } => parked.as_deref(),
+            Stage::Finishing(_) => None,
+        };
+        finish.is_some_and(|finish| finish.unvoted.contains(&nid))
+    }
+
+    /// A parked transaction waits for a vote. Whether the node is to be asked: it was not yet.
+    pub(crate) fn ask_for_vote(&mut self, txn: TxnId, nid: NodeId) -> bool {
+        let stage = self.all.get_mut(&txn).map(|t| &mut t.stage);
+        match stage {
+            Some(Stage::Begun {
+                parked: Some(finish),
+                ..
+            }) => {
+                self.unvoted.insert(txn);
+                finish.unvoted.insert(nid)
+            }
+            _ => false,
+        }
+    }
+
+    /// Those that wait for votes.
+    pub(crate) fn unvoted(&self) -> Vec<TxnId> {
+        self.unvoted.iter().copied().collect()
+    }
+
     /// Takes a request to finish that was parked.
     pub(crate) fn unpark(&mut self, txn: TxnId) -> Option<Finish> {
+        self.unvoted.remove(&txn);
         match &mut self.all.get_mut(&txn)?.stage {
             Stage::Begun { parked, .. } => {
                 let finish = *parked.take()?;
@@ -302,6 +361,7 @@ impl TransactionManager {
             }
         }
         self.with_failed.remove(&txn);
+        self.unvoted.remove(&txn);
         if self.imposed == Some(txn) {
             self.imposed = None;
         }
@@ -362,6 +422,7 @@ mod tests {
             },
             oids: Oids(vec![Oid(1), Oid(2)]),
             partitions: Vec::new(),
+            unvoted: BTreeSet::new(),
         }
     }
 

@@ -453,6 +453,16 @@ impl StorageCore {
         }
     }
 
+    /// The primary gives a tid only to what has voted wherever it must.
+    fn tell_votes(&mut self, out: &mut Effects<Self>) {
+        let (Some(service), Some(conn)) = (&mut self.service, self.link.up()) else {
+            return;
+        };
+        for (txn, metadata) in service.transactions.take_voted() {
+            out.notify(conn, Packet::NotifyVoted { txn, metadata });
+        }
+    }
+
     /// What follows from any input: reads that waited, requests of the primary whose turn it is,
     /// messages that were held, and the node's own failure.
     fn settle(&mut self, now: Now, out: &mut Effects<Self>) {
@@ -471,6 +481,7 @@ impl StorageCore {
                 self.reads
                     .unlocked(&self.cells, &service.transactions, &mut io);
             }
+            self.tell_votes(out);
             self.next_task(now, out);
             if self.table.is_some() && !self.settings.mutations.table_not_durable {
                 break;

@@ -178,6 +178,7 @@ fn failed_nodes_are_gone_and_outdated_before_the_lock() {
     let mut world = World::running(2, 1, 1);
     let client = world.client();
     let txn = world.begin(client);
+    world.vote(txn, &[1]);
     world.ask(client, failed(txn, &["S2"]));
     let (one, two) = (
         world.storages[&1].conn.unwrap(),

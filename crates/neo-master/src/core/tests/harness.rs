@@ -172,11 +172,8 @@ impl Storage {
                 return vec![(MsgId(0), Packet::NotifyReady { operation })];
             }
             Packet::AskLockInformation { txn, tid } => {
-                let Some(locked) = self.unfinished.get_mut(&txn) else {
-                    let code = neo_proto::ErrorCode::UnknownTransaction;
-                    let message = "it was not voted here".to_owned();
-                    return vec![(id, Packet::Error { code, message })];
-                };
+                let locked = self.unfinished.get_mut(&txn);
+                let locked = locked.expect("what is locked was voted");
                 *locked = Some(tid);
                 Packet::AnswerInformationLocked { txn }
             }
@@ -535,11 +532,15 @@ impl World {
         }
     }
 
-    /// Storage nodes hold a transaction that was voted.
+    /// Storage nodes hold a transaction that was voted, and tell of it.
     pub(super) fn vote(&mut self, txn: TxnId, storages: &[u32]) {
         for n in storages {
             let storage = self.storages.get_mut(n).expect("it is played");
             storage.unfinished.insert(txn, None);
+            if let Some(conn) = storage.conn {
+                let metadata = true;
+                self.send(conn, MsgId(0), Packet::NotifyVoted { txn, metadata });
+            }
         }
     }
 

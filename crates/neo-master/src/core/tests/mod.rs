@@ -11,3 +11,4 @@ mod operator;
 mod property;
 mod recovery;
 mod verification;
+mod votes;

@@ -41,6 +41,45 @@ fn a_transaction_is_stored_voted_locked_unlocked_and_read() {
 }
 
 #[test]
+fn the_primary_hears_of_a_vote_when_its_client_does() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.stored(c, 10, 4, 0, "four");
+    world.hold_writes = true;
+    world.vote(c, 10, &[4], 1);
+    assert_eq!(world.votes, []);
+    world.release_writes();
+    assert_eq!(world.one(c), Packet::AnswerStoreTransaction {});
+    assert_eq!(world.votes, [(txn(10), true)]);
+    world.check(c, 12, 6, 0);
+    assert_eq!(world.one(c), CHECKED);
+    let (txn_, objects) = (txn(12), 1);
+    world.ask(c, Packet::AskVoteTransaction { txn: txn_, objects });
+    assert_eq!(world.votes, [(txn(10), true), (txn(12), false)]);
+    assert_eq!(world.one(c), Packet::AnswerVoteTransaction {});
+    // A vote that is refused is none.
+    world.stored(c, 14, 5, 0, "five");
+    world.vote(c, 14, &[5], 2);
+    assert_eq!(world.votes.len(), 2);
+}
+
+#[test]
+fn only_the_primary_takes_a_vote_back() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.stored(c, 10, 4, 0, "four");
+    world.voted(c, 10, &[4]);
+    world.abort(c, 10);
+    assert_eq!(world.unfinished(), [(txn(10), None)]);
+    world.locked(10, 20);
+    world.unlock(10);
+    world.stored(c, 30, 4, 20, "four again");
+    world.voted(c, 30, &[4]);
+    world.abort(MASTER, 30);
+    assert!(world.core.is_idle() && world.unfinished().is_empty());
+}
+
+#[test]
 fn an_answer_waits_for_the_disk() {
     let mut world = World::serving();
     let c = world.client(1);

@@ -129,6 +129,8 @@ struct World {
     last_id: u64,
     connects: Vec<(ConnectToken, Address)>,
     sent: BTreeMap<ConnId, Vec<Message>>,
+    /// Votes that the primary was told of; not in `sent`.
+    votes: Vec<(TxnId, bool)>,
     closed: BTreeMap<ConnId, String>,
     consumed: BTreeMap<ConnId, u64>,
     events: Vec<StorageEvent>,
@@ -151,6 +153,7 @@ impl World {
             last_id: 0,
             connects: Vec::new(),
             sent: BTreeMap::new(),
+            votes: Vec::new(),
             closed: BTreeMap::new(),
             consumed: BTreeMap::new(),
             events: Vec::new(),
@@ -288,6 +291,10 @@ impl World {
             match effect {
                 Effect::Connect { token, to } => self.connects.push((token, to)),
                 Effect::Send { conn, message } => {
+                    if let Packet::NotifyVoted { txn, metadata } = message.packet {
+                        self.votes.push((txn, metadata));
+                        continue;
+                    }
                     self.sent.entry(conn).or_default().push(message);
                 }
                 Effect::Cancel { .. } => panic!("a storage cancels nothing"),

@@ -112,6 +112,8 @@ impl Play {
                 if stage < LOCKING {
                     let by = own.unwrap_or(MASTER);
                     self.world.abort(by, ttid);
+                    // The primary passes it on, and only it can abort what has voted.
+                    self.world.abort(MASTER, ttid);
                     self.txns.get_mut(&ttid).unwrap().stage = ENDED;
                 }
             }

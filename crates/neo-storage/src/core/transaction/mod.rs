@@ -60,6 +60,8 @@ pub(crate) struct Transactions {
     locked: BTreeMap<Tid, TxnId>,
     /// Whether a transaction was unlocked since it was asked.
     unlocked: bool,
+    /// Votes that the primary has not been told of, with whether they came with metadata.
+    voted: Vec<(TxnId, bool)>,
     ended: BTreeSet<TxnId>,
     ended_order: VecDeque<TxnId>,
     garbage: Garbage,
@@ -120,6 +122,11 @@ impl Stage {
     const fn may_abort(self) -> bool {
         matches!(self, Self::Open | Self::Voting { .. } | Self::Voted)
     }
+
+    /// The primary counts on a vote that it was told of.
+    const fn may_client_abort(self) -> bool {
+        matches!(self, Self::Open | Self::Voting { .. })
+    }
 }
 
 /// An object that a transaction stores or checks.
@@ -170,6 +177,7 @@ impl Transactions {
             read_locks: BTreeMap::new(),
             locked: BTreeMap::new(),
             unlocked: false,
+            voted: Vec::new(),
             ended: BTreeSet::new(),
             ended_order: VecDeque::new(),
             garbage: Garbage::new(reign),
@@ -211,12 +219,18 @@ impl Transactions {
         std::mem::take(&mut self.unlocked)
     }
 
+    /// Votes since the last time, for the primary.
+    pub(crate) fn take_voted(&mut self) -> Vec<(TxnId, bool)> {
+        std::mem::take(&mut self.voted)
+    }
+
     /// The tid of a transaction that is locked here.
     pub(crate) fn tid_of(&self, txn: TxnId) -> Option<Tid> {
         self.txns.get(&txn).and_then(|t| t.stage.tid())
     }
 
-    /// Forgets a transaction on behalf of the primary (`None`) or of its client. Locked ones stay.
+    /// Forgets a transaction on behalf of the primary (`None`) or of its client. Locked ones stay;
+    /// of those that have voted the client has to tell the primary.
     pub(crate) fn abort(&mut self, cells: &Cells, io: &mut Io<'_>, txn: TxnId, by: Option<Peer>) {
         if txn.reign != self.reign {
             return;
@@ -226,7 +240,11 @@ impl Transactions {
             None => self.note_ended(txn),
             Some(t) => {
                 let owns = |peer: Peer| peer.nid == t.peer.nid && peer.session == t.peer.session;
-                if t.stage.may_abort() && by.is_none_or(owns) {
+                let may_abort = match by {
+                    None => t.stage.may_abort(),
+                    Some(peer) => t.stage.may_client_abort() && owns(peer),
+                };
+                if may_abort {
                     self.forget(io, txn, "it was aborted");
                 }
             }
