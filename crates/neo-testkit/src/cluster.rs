@@ -27,11 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use neo_api::{
-    Address, BackendError, BackendInfo, BackendResult, Durability, KeyRange, KvBatch, KvEngine,
-    Order, Space, StorageBackend, Transport,
-};
+use neo_api::{Address, BackendError, BackendInfo, BackendResult, StorageBackend, Transport};
 use neo_backends::{KvBackend, MemoryEngine};
 use neo_client::{Client, ClientBuilder};
 use neo_master::{Master, MasterSettings, RunningMaster};
@@ -468,39 +464,16 @@ impl Cluster {
 
 /// Databases in memory that outlive the nodes that open them.
 fn in_memory() -> BackendFactory {
-    let engines: Arc<std::sync::Mutex<Vec<Kept>>> = Arc::default();
+    let engines: Arc<std::sync::Mutex<Vec<Arc<MemoryEngine>>>> = Arc::default();
     Arc::new(move |n| {
         let mut engines = engines
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         while engines.len() < n {
-            engines.push(Kept(Arc::new(MemoryEngine::default())));
+            engines.push(Arc::default());
         }
         let info = BackendInfo::new("Memory", false);
-        Ok(Arc::new(KvBackend::inline(engines[n - 1].clone(), info)))
+        let engine = Arc::clone(&engines[n - 1]);
+        Ok(Arc::new(KvBackend::inline(engine, info)))
     })
-}
-
-/// An engine that is shared by the backends that are made over it, one after the other.
-#[derive(Debug, Clone)]
-struct Kept(Arc<MemoryEngine>);
-
-impl KvEngine for Kept {
-    fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
-        self.0.get(space, key)
-    }
-
-    fn scan(
-        &self,
-        space: Space,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BackendResult<Vec<(Bytes, Bytes)>> {
-        self.0.scan(space, range, order, limit)
-    }
-
-    fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
-        self.0.apply(batch, durability)
-    }
 }

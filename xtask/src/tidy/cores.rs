@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::files::has_word;
-use super::source::Source;
+use super::source::{Line, Source};
 
 const FORBIDDEN: &[(&str, &str)] = &[
     ("tokio", "a core has no runtime"),
@@ -27,46 +27,33 @@ const FORBIDDEN: &[(&str, &str)] = &[
 pub(super) fn check(sources: &[Source<'_>], findings: &mut Findings) {
     for source in sources.iter().filter(|source| is_pure(source.path)) {
         for (word, reason) in FORBIDDEN {
-            let lines = source
-                .numbered()
-                .filter(|(_, line)| has_word(&line.code, word));
-            complain(
-                source.path,
-                word,
-                reason,
-                lines.map(|(number, _)| number),
-                findings,
-            );
+            let has = |line: &Line| has_word(&line.code, word);
+            complain(source, word, reason, has, findings);
         }
         let (word, reason) = (".unwrap()", "expect(\"why it cannot fail\")");
-        let lines = source
-            .numbered()
-            .filter(|(_, line)| !line.test && line.code.contains(word));
-        complain(
-            source.path,
-            word,
-            reason,
-            lines.map(|(number, _)| number),
-            findings,
-        );
+        let has = |line: &Line| !line.test && line.code.contains(word);
+        complain(source, word, reason, has, findings);
     }
 }
 
-// Once a file, at the first of the lines.
+// Once a file, at the first of the lines that have the word.
 fn complain(
-    path: &str,
+    source: &Source<'_>,
     word: &str,
     reason: &str,
-    mut lines: impl Iterator<Item = usize>,
+    has: impl Fn(&Line) -> bool,
     findings: &mut Findings,
 ) {
-    let Some(first) = lines.next() else { return };
+    let mut lines = source.numbered().filter(|(_, line)| has(line));
+    let Some((first, _)) = lines.next() else {
+        return;
+    };
     let more = match lines.count() {
         0 => String::new(),
         more => format!(" (and on {more} more lines)"),
     };
     findings.error(
-        format_args!("{path}:{first}"),
+        format_args!("{}:{first}", source.path),
         format_args!("{word} in a core: {reason}{more}"),
     );
 }

@@ -224,9 +224,12 @@ fn full_disk(mut cluster: ProcessCluster, make_space: impl FnOnce(&mut ProcessCl
             "{output}"
         );
     }
-    let fresh = connect(&cluster);
-    writers.check(&fresh);
-    // And after a crash.
+    check_twice(&writers, cluster);
+}
+
+/// What is there is what was told, also after a crash.
+fn check_twice(writers: &Writers, mut cluster: ProcessCluster) {
+    writers.check(&connect(&cluster));
     cluster.kill_all().expect("killed");
     cluster.start_all().expect("they start");
     writers.check(&connect(&cluster));
@@ -242,14 +245,20 @@ fn options(dir: &Path, replicas: u32) -> ClusterOptions {
 
 const LIMIT: u64 = 12 << 20;
 
+/// A cluster that was created without limits, and got one of the databases of these storage nodes.
+fn limited(options: &ClusterOptions, storages: &[usize]) -> ProcessCluster {
+    let mut cluster = ProcessCluster::start(options).expect("it starts");
+    drop(connect(&cluster));
+    cluster.stop().expect("a clean stop");
+    limit(&mut cluster, &options.dir, storages, LIMIT);
+    cluster.start_all().expect("they start");
+    cluster
+}
+
 #[test]
 fn a_limited_database_is_full_and_given_more() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut cluster = ProcessCluster::start(&options(dir.path(), 0)).expect("it starts");
-    drop(connect(&cluster));
-    cluster.stop().expect("a clean stop");
-    limit(&mut cluster, dir.path(), &[1, 2], LIMIT);
-    cluster.start_all().expect("they start");
+    let cluster = limited(&options(dir.path(), 0), &[1, 2]);
     full_disk(cluster, |cluster| {
         for storage in &mut cluster.storages {
             storage.kill().expect("killed");
@@ -308,11 +317,7 @@ fn a_disk_is_full_and_gets_room() {
 #[test]
 fn transactions_go_on_without_a_replica_whose_disk_is_full() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut cluster = ProcessCluster::start(&options(dir.path(), 1)).expect("it starts");
-    drop(connect(&cluster));
-    cluster.stop().expect("a clean stop");
-    limit(&mut cluster, dir.path(), &[1], LIMIT);
-    cluster.start_all().expect("they start");
+    let cluster = limited(&options(dir.path(), 1), &[1]);
     let clients = clients(&cluster);
     let writers = Writers::default();
     std::thread::scope(|scope| {
@@ -333,10 +338,5 @@ fn transactions_go_on_without_a_replica_whose_disk_is_full() {
     drop(told);
     let admin = cluster.admin_address().to_string();
     println!("{}", cluster::neoctl(&admin, &["print", "pt"]));
-    let fresh = connect(&cluster);
-    writers.check(&fresh);
-    cluster.kill_all().expect("killed");
-    cluster.start_all().expect("they start");
-    writers.check(&connect(&cluster));
-    cluster.stop().expect("a clean stop");
+    check_twice(&writers, cluster);
 }
