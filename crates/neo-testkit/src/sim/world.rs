@@ -1,7 +1,9 @@
 //! The world: virtual time, nodes, connections, disks, and faults at exact points.
 
 mod disks;
+mod faults;
 mod look;
+mod scripts;
 mod wire;
 
 use std::cell::RefCell;
@@ -13,6 +15,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub use self::scripts::Handle;
+
 use bytes::Bytes;
 use neo_api::{ClusterState, NodeId, Now, PartitionTable};
 use neo_client::core::{self as client, ClientCore};
@@ -20,6 +24,7 @@ use neo_master::MasterCore;
 use neo_proto::{ConnId, Endpoint};
 use neo_storage::{Job, StorageCore, StorageEvent};
 
+use self::scripts::Script;
 use super::client::SimClient;
 use super::disk::Disk;
 use super::fault::{Fault, Happens, InFlight, Keep, Pattern, Placed, Point, When};
@@ -62,30 +67,6 @@ enum Happening {
     },
     /// The process of a node that ended is gone.
     Gone { node: Name, incarnation: u32 },
-}
-
-/// A script that runs on a client.
-struct Script {
-    client: Name,
-    future: Pin<Box<dyn Future<Output = ()>>>,
-}
-
-/// The outcome of a script, once there is one.
-#[derive(Debug)]
-pub struct Handle<T>(Rc<RefCell<Option<T>>>);
-
-impl<T> Handle<T> {
-    /// Whether the script has ended.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.0.borrow().is_some()
-    }
-
-    /// Takes the outcome, if the script has ended.
-    #[must_use]
-    pub fn take(&self) -> Option<T> {
-        self.0.borrow_mut().take()
-    }
 }
 
 /// Something did not happen in time.
@@ -225,50 +206,6 @@ impl World {
         self.trace.note(self.now, None, note);
     }
 
-    /// Places a fault.
-    pub fn plan(&mut self, placed: Placed) {
-        self.plan.push(placed);
-    }
-
-    /// Places a fault at the next point that fits.
-    pub fn plan_at(&mut self, pattern: Pattern, when: When, fault: Fault) {
-        self.patterns.push((pattern, when, fault));
-    }
-
-    /// Whether every fault that was placed has happened.
-    #[must_use]
-    pub fn has_struck(&self) -> bool {
-        self.plan.is_empty() && self.patterns.is_empty()
-    }
-
-    /// Faults that were placed and have not happened.
-    #[must_use]
-    pub fn planned(&self) -> &[Placed] {
-        &self.plan
-    }
-
-    /// Runs a script on a client.
-    pub fn run_script<T: 'static, F: Future<Output = T> + 'static>(
-        &mut self,
-        client: Name,
-        script: impl FnOnce(SimClient) -> F,
-    ) -> Handle<T> {
-        let mailbox = Rc::clone(&self.mailboxes[&client]);
-        let handle = Rc::new(RefCell::new(None));
-        let result = Rc::clone(&handle);
-        let future = script(SimClient::new(client, mailbox, Rc::clone(&self.oracle)));
-        self.scripts.push(Script {
-            client,
-            future: Box::pin(async move {
-                let outcome = future.await;
-                *result.borrow_mut() = Some(outcome);
-            }),
-        });
-        self.mailboxes[&client].borrow_mut().is_fresh = true;
-        self.pump(client);
-        Handle(handle)
-    }
-
     /// Tells a master something, as the process around it would.
     pub fn command_master(&mut self, name: Name, command: neo_master::Command) {
         let now = self.now;
@@ -278,124 +215,6 @@ impl World {
             endpoint.command(moment, command);
         }
         self.pump(name);
-    }
-
-    /// A fault, now.
-    pub fn strike(&mut self, fault: &Fault) {
-        match fault {
-            Fault::Crash {
-                nodes,
-                keep,
-                in_flight,
-            } => self.crash(nodes, *keep, *in_flight),
-            Fault::Cut {
-                first,
-                second,
-                gap,
-                in_flight,
-            } => self.cut(*first, *second, *gap, *in_flight),
-            Fault::Delay(_) => {}
-        }
-    }
-
-    /// Nodes crash.
-    pub fn crash(&mut self, nodes: &[Name], keep: Keep, in_flight: InFlight) {
-        let up: Vec<Name> = nodes.iter().copied().filter(|n| self.is_up(*n)).collect();
-        let note = format!("CRASH of {up:?}, keep {keep:?}, in flight {in_flight:?}");
-        self.trace.note(self.now, None, note);
-        self.busy_at = self.now;
-        for name in &up {
-            self.take_down(*name, Some(keep));
-        }
-        for name in up {
-            self.drop_links(name, in_flight);
-        }
-    }
-
-    /// What runs at a place ends; `keep`: what its disk keeps, if the machine crashes with it.
-    fn take_down(&mut self, name: Name, keep: Option<Keep>) {
-        let place = self.place_mut(name);
-        place.running = None;
-        place.serving = false;
-        place.timer = None;
-        if let Some(disk) = &mut place.disk {
-            disk.close(keep);
-        }
-        // Scripts are dropped with their transactions, before anything is taken of the mailbox.
-        self.scripts.retain(|script| script.client != name);
-        if let Some(mailbox) = self.mailboxes.get(&name) {
-            let left = mailbox.borrow().after_crash();
-            mailbox.replace(left);
-        }
-    }
-
-    /// The connections of a node that is gone end.
-    fn drop_links(&mut self, name: Name, in_flight: InFlight) {
-        let conns = std::mem::take(&mut self.place_mut(name).conns);
-        for (link, side) in conns.into_values() {
-            let now = self.now;
-            let link_state = &mut self.links[link.0];
-            link_state.end(side).open = false;
-            link_state.to(side).lost = true;
-            let there = link_state.to(side.other());
-            if in_flight == InFlight::Lost {
-                there.queue.clear();
-                there.last_arrival = now;
-            }
-            self.carry(
-                link,
-                side.other(),
-                Carried::End(Some("connection reset by peer".into())),
-            );
-        }
-    }
-
-    /// The connections between two nodes are cut.
-    pub fn cut(&mut self, first: Name, second: Name, gap: Duration, in_flight: InFlight) {
-        let note =
-            format!("CUT of {first}-{second}, {first} sees it first, the other {gap:?} later");
-        self.trace.note(self.now, None, note);
-        self.busy_at = self.now;
-        let gap = gap.as_nanos() as u64;
-        let links: Vec<LinkId> = (0..self.links.len())
-            .map(LinkId)
-            .filter(|id| self.links[id.0].joins(first, second) && !self.links[id.0].is_dead())
-            .collect();
-        for id in links {
-            let now = self.now;
-            let link = &mut self.links[id.0];
-            let side = if link.dialer.node == first {
-                Side::Dialer
-            } else {
-                Side::Listener
-            };
-            if in_flight == InFlight::Lost {
-                link.to(side).queue.clear();
-                link.to(side.other()).queue.clear();
-            }
-            if in_flight == InFlight::Late {
-                let mut late = Vec::new();
-                for (at, _) in &mut link.to(side.other()).queue {
-                    *at = (*at).max(now + gap);
-                    late.push(*at);
-                }
-                for at in late {
-                    let side = side.other();
-                    self.push(at, Happening::Arrival { link: id, side });
-                }
-            }
-            let link = &mut self.links[id.0];
-            // Nothing that is sent from now on arrives.
-            link.to(side).lost = true;
-            link.to(side.other()).lost = true;
-            let reset = || Carried::End(Some("connection reset".into()));
-            for (side, at) in [(side, now), (side.other(), now + gap)] {
-                let to = self.links[id.0].to(side);
-                let at = to.queue.back().map_or(at, |(last, _)| at.max(last + 1));
-                to.queue.push_back((at, reset()));
-                self.push(at, Happening::Arrival { link: id, side });
-            }
-        }
     }
 
     // --- running ---
@@ -555,39 +374,6 @@ impl World {
         }
     }
 
-    /// Lets the scripts of a client go on; whether its core was told something.
-    fn run_scripts(&mut self, node: Name) -> bool {
-        let Some(mailbox) = self.mailboxes.get(&node).map(Rc::clone) else {
-            return false;
-        };
-        if !self.is_up(node) {
-            return false;
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        while std::mem::take(&mut mailbox.borrow_mut().is_fresh) {
-            let mut scripts = std::mem::take(&mut self.scripts);
-            scripts.retain_mut(|script| {
-                script.client != node || script.future.as_mut().poll(&mut context).is_pending()
-            });
-            self.scripts.append(&mut scripts);
-        }
-        let commands = std::mem::take(&mut mailbox.borrow_mut().commands);
-        if commands.is_empty() {
-            return false;
-        }
-        let now = self.now;
-        for command in commands {
-            self.trace
-                .detail(now, None, || format!("{node} {}", brief(&command)));
-            let place = self.place_mut(node);
-            let moment = place.now(now);
-            if let Some(Running::Client(endpoint)) = &mut place.running {
-                endpoint.command(moment, command);
-            }
-        }
-        true
-    }
-
     fn act(&mut self, node: Name, act: Act) {
         match act {
             Act::Connect { conn, to } => {
@@ -641,66 +427,6 @@ impl World {
             Act::ClientEvent(event) => self.client_event(node, event),
         }
     }
-
-    fn client_event(&mut self, node: Name, event: client::Event) {
-        match event {
-            client::Event::Ready { .. } => self.place_mut(node).serving = true,
-            client::Event::NotReady { .. } => self.place_mut(node).serving = false,
-            _ => {}
-        }
-        self.trace
-            .detail(self.now, None, || format!("{node} {event:?}"));
-        let mut mailbox = self.mailboxes[&node].borrow_mut();
-        mailbox.event(node, event, &mut self.oracle.borrow_mut());
-    }
-
-    // --- points ---
-
-    fn point(&mut self, what: Happens) -> u64 {
-        let index = self.points.len() as u64;
-        let at = self.now;
-        self.points.push(Point { index, at, what });
-        for (_, when, fault) in self
-            .patterns
-            .extract_if(.., |(pattern, ..)| pattern.meets(&what))
-        {
-            self.plan.push(Placed {
-                point: index,
-                when,
-                fault,
-            });
-        }
-        index
-    }
-
-    fn strike_at(&mut self, point: u64, when: When, here: Option<(LinkId, Side)>) {
-        while let Some(at) = self
-            .plan
-            .iter()
-            .position(|placed| placed.point == point && placed.when == when)
-        {
-            let placed = self.plan.remove(at);
-            match (&placed.fault, here) {
-                (Fault::Delay(by), Some((link, side))) => {
-                    let at = self.now + by.as_nanos() as u64;
-                    self.trace
-                        .note(self.now, Some(point), format!("DELAY by {by:?}"));
-                    self.delay_arrival(link, side, at);
-                }
-                (fault, _) => self.strike(fault),
-            }
-        }
-    }
-}
-
-/// A command, for the trace.
-fn brief(command: &client::Command) -> String {
-    let text = format!("{command:?}");
-    let end = text
-        .char_indices()
-        .nth(200)
-        .map_or(text.len(), |(at, _)| at);
-    text[..end].to_owned()
 }
 
 /// Polls a future that never waits.
