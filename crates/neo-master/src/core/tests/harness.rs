@@ -611,6 +611,14 @@ pub(super) fn words(packet: Option<Packet>) -> String {
     }
 }
 
+/// The tid of a transaction that is committed.
+pub(super) fn finished(answer: Option<Packet>) -> Tid {
+    match answer {
+        Some(Packet::AnswerTransactionFinished { tid, .. }) => tid,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// An identity of so many epochs.
 pub(super) fn identity(epochs: u64) -> ClusterIdentity {
     let epoch_id = |n: u64| neo_api::EpochId([n as u8; 16]);

@@ -4,9 +4,12 @@ mod harness;
 
 mod commit;
 mod creation;
+mod ends;
 mod failures;
 mod identification;
 mod import;
+mod limits;
+mod oids;
 mod operator;
 mod property;
 mod recovery;
