@@ -143,14 +143,8 @@ impl Slot {
                 Poll::Ready(()) => Fate::Gone,
             },
             State::Open(open) => {
-                let read = open.read(&mut cx, conn, endpoint, env);
-                if read == Fate::Gone {
-                    return read;
-                }
-                match open.write(&mut cx, conn, endpoint, env) {
-                    Fate::Stays => read,
-                    fate => fate,
-                }
+                let fate = open.poll(&mut cx, conn, endpoint, env);
+                fate.unwrap_or_else(|error| failed(&error, conn, endpoint, env))
             }
         }
     }
@@ -165,49 +159,71 @@ impl Slot {
         match &mut self.state {
             State::Open(open) => {
                 let mut cx = Context::from_waker(&self.waker);
-                open.write(&mut cx, conn, endpoint, env)
+                let fate = open.write(&mut cx, conn, endpoint, env);
+                fate.unwrap_or_else(|error| failed(&error, conn, endpoint, env))
             }
             State::Connecting(_) | State::Lingering(_) => Fate::Stays,
         }
     }
 }
 
+fn failed<C: Core>(
+    error: &io::Error,
+    conn: ConnId,
+    endpoint: &mut Endpoint<C>,
+    env: &dyn Env,
+) -> Fate {
+    endpoint.closed(env.now(), conn, Some(error.to_string()));
+    Fate::Gone
+}
+
 impl Open {
+    fn poll<C: Core>(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: ConnId,
+        endpoint: &mut Endpoint<C>,
+        env: &dyn Env,
+    ) -> io::Result<Fate> {
+        let read = self.read(cx, conn, endpoint, env)?;
+        if read == Fate::Gone {
+            return Ok(read);
+        }
+        match self.write(cx, conn, endpoint, env)? {
+            Fate::Stays => Ok(read),
+            fate => Ok(fate),
+        }
+    }
+
     fn read<C: Core>(
         &mut self,
         cx: &mut Context<'_>,
         conn: ConnId,
         endpoint: &mut Endpoint<C>,
         env: &dyn Env,
-    ) -> Fate {
+    ) -> io::Result<Fate> {
         for _ in 0..READS {
             if !endpoint.wants_bytes(conn) {
                 self.is_paused = true;
-                return Fate::Stays;
+                return Ok(Fate::Stays);
             }
             let Some((buffer, room)) = endpoint.room(conn) else {
-                return Fate::Gone;
+                return Ok(Fate::Gone);
             };
-            match poll_read(&mut self.stream, cx, buffer, room) {
-                Poll::Pending => return Fate::Stays,
-                Poll::Ready(Ok(0)) => {
-                    endpoint.closed(env.now(), conn, None);
-                    return Fate::Gone;
-                }
-                Poll::Ready(Ok(bytes)) => {
-                    endpoint.came(env.now(), conn);
-                    if bytes == room {
-                        // Others have their turn before what may follow.
-                        return Fate::Again;
-                    }
-                }
-                Poll::Ready(Err(error)) => {
-                    endpoint.closed(env.now(), conn, Some(error.to_string()));
-                    return Fate::Gone;
-                }
+            let Poll::Ready(bytes) = poll_read(&mut self.stream, cx, buffer, room)? else {
+                return Ok(Fate::Stays);
+            };
+            if bytes == 0 {
+                endpoint.closed(env.now(), conn, None);
+                return Ok(Fate::Gone);
+            }
+            endpoint.came(env.now(), conn);
+            if bytes == room {
+                // Others have their turn before what may follow.
+                break;
             }
         }
-        Fate::Again
+        Ok(Fate::Again)
     }
 
     fn write<C: Core>(
@@ -216,9 +232,9 @@ impl Open {
         conn: ConnId,
         endpoint: &mut Endpoint<C>,
         env: &dyn Env,
-    ) -> Fate {
+    ) -> io::Result<Fate> {
         if !self.has_bytes && !self.is_unflushed && !self.is_paused {
-            return Fate::Stays;
+            return Ok(Fate::Stays);
         }
         let now = env.now();
         for _ in 0..WRITES {
@@ -233,55 +249,35 @@ impl Open {
             let count = endpoint.slices(conn, &mut slices);
             let stream = Pin::new(&mut *self.stream);
             let written = if self.is_vectored {
-                stream.poll_write_vectored(cx, &slices[..count])
+                stream.poll_write_vectored(cx, &slices[..count])?
             } else {
-                stream.poll_write(cx, &slices[0])
+                stream.poll_write(cx, &slices[0])?
             };
             match written {
-                Poll::Pending => return self.flush(cx, conn, endpoint, env),
-                Poll::Ready(Ok(0)) => {
-                    let error = io::Error::from(io::ErrorKind::WriteZero);
-                    endpoint.closed(env.now(), conn, Some(error.to_string()));
-                    return Fate::Gone;
+                Poll::Pending => {
+                    self.flush(cx)?;
+                    return Ok(Fate::Stays);
                 }
-                Poll::Ready(Ok(bytes)) => {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(bytes) => {
                     self.is_unflushed = true;
                     endpoint.went(now, conn, bytes);
                 }
-                Poll::Ready(Err(error)) => {
-                    endpoint.closed(env.now(), conn, Some(error.to_string()));
-                    return Fate::Gone;
-                }
             }
         }
-        if self.flush(cx, conn, endpoint, env) == Fate::Gone {
-            return Fate::Gone;
-        }
+        self.flush(cx)?;
         if self.has_bytes || (self.is_paused && endpoint.wants_bytes(conn)) {
             self.is_paused = false;
-            return Fate::Again;
+            return Ok(Fate::Again);
         }
-        Fate::Stays
+        Ok(Fate::Stays)
     }
 
-    fn flush<C: Core>(
-        &mut self,
-        cx: &mut Context<'_>,
-        conn: ConnId,
-        endpoint: &mut Endpoint<C>,
-        env: &dyn Env,
-    ) -> Fate {
-        if self.is_unflushed {
-            match Pin::new(&mut *self.stream).poll_flush(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.is_unflushed = false,
-                Poll::Ready(Err(error)) => {
-                    endpoint.closed(env.now(), conn, Some(error.to_string()));
-                    return Fate::Gone;
-                }
-            }
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.is_unflushed && Pin::new(&mut *self.stream).poll_flush(cx)?.is_ready() {
+            self.is_unflushed = false;
         }
-        Fate::Stays
+        Ok(())
     }
 }
 
