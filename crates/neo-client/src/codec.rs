@@ -1,5 +1,7 @@
 //! Values and records: compression where it helps.
 
+mod noise;
+
 use std::cell::RefCell;
 
 use bytes::Bytes;
@@ -40,7 +42,9 @@ thread_local! {
 /// The stored form of a value.
 pub(crate) fn encode(value: Bytes, setting: CompressionSetting) -> Record {
     match setting {
-        CompressionSetting::Zlib { level } if value.len() >= COMPRESS_BYTES_MIN => {
+        CompressionSetting::Zlib { level }
+            if value.len() >= COMPRESS_BYTES_MIN && !noise::is_noise(&value) =>
+        {
             match deflate(&value, level.clamp(1, 9)) {
                 Some(smaller) => Record::new(Compression::Zlib, smaller),
                 None => Record::raw(value),

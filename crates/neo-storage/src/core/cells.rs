@@ -31,8 +31,9 @@ impl Cells {
         self.table.as_ref().map(PartitionTable::partitioning)
     }
 
-    /// Takes a table that is durable.
-    pub(crate) fn set(&mut self, nid: Option<NodeId>, table: PartitionTable) {
+    /// Takes a table that is durable; tells whether a partition is readable that was not before.
+    pub(crate) fn set(&mut self, nid: Option<NodeId>, table: PartitionTable) -> bool {
+        let before = self.periods;
         self.nid = nid;
         self.narrow(&table);
         if let Some(nid) = nid {
@@ -47,6 +48,7 @@ impl Cells {
             }
         }
         self.table = Some(table);
+        self.periods > before
     }
 
     /// Stops reading what a table that is about to be durable takes away.

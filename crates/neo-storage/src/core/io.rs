@@ -68,6 +68,8 @@ pub(crate) enum AfterRead {
     Start,
     /// A store, check or relock has the newest serial.
     Serial(Ticket),
+    /// The greatest oid that has a revision, in an era of serials.
+    LastOid(u64),
     /// A read of a peer.
     Peer(Asker),
     /// A long request of the primary goes on.

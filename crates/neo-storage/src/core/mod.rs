@@ -378,7 +378,7 @@ impl StorageCore {
                 out.send(asker.conn, asker.id, Packet::AnswerOidMarkStored { mark });
             }
             AfterPersist::ImportMark(asker, import, mark) => {
-                self.import_mark_stored(out, asker, import, mark);
+                self.import_mark_stored(now, out, asker, import, mark);
             }
             AfterPersist::SyncImport(asker, import) => {
                 let closed = self.import.as_ref().and_then(Import::closed);
@@ -436,8 +436,11 @@ impl StorageCore {
                 let transactions = &mut service.transactions;
                 transactions.serial_read(&self.cells, &mut io, ticket, result);
             }
+            (AfterRead::LastOid(era), Some(service)) => {
+                service.transactions.last_oid_read(era, result);
+            }
             (AfterRead::Peer(asker), Some(service)) => {
-                let transactions = &service.transactions;
+                let transactions = &mut service.transactions;
                 self.reads
                     .done(&self.cells, transactions, &mut io, asker, result);
             }
@@ -449,7 +452,13 @@ impl StorageCore {
                 // It is left for the next start.
                 Err(error) => tracing::warn!(error = %words(&error), "cannot list what is left"),
             },
-            (AfterRead::Serial(_) | AfterRead::Peer(_) | AfterRead::Clean, None) => {}
+            (
+                AfterRead::Serial(_)
+                | AfterRead::LastOid(_)
+                | AfterRead::Peer(_)
+                | AfterRead::Clean,
+                None,
+            ) => {}
         }
     }
 

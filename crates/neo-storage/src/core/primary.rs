@@ -287,7 +287,7 @@ impl StorageCore {
     }
 
     /// The new table is durable.
-    pub(super) fn table_stored(&mut self, _now: Now, out: &mut Effects<Self>) {
+    pub(super) fn table_stored(&mut self, now: Now, out: &mut Effects<Self>) {
         let Some(NewTable { table, identity }) = self.table.take() else {
             return;
         };
@@ -295,7 +295,15 @@ impl StorageCore {
         if identity.is_some() {
             self.identity = identity;
         }
-        self.cells.set(self.nid, table);
+        let more = self.cells.set(self.nid, table);
+        if more && let Some(service) = &mut self.service {
+            let mut io = Io {
+                now,
+                out,
+                jobs: &mut self.jobs,
+            };
+            service.transactions.learn_serials(&self.cells, &mut io);
+        }
         if let Some(conn) = self.link.up() {
             out.notify(conn, Packet::NotifyPartitionTableStored { version });
         }
@@ -412,6 +420,7 @@ impl StorageCore {
             out,
             jobs: &mut self.jobs,
         };
+        transactions.learn_serials(&self.cells, &mut io);
         transactions.collect_garbage(&mut io);
         self.service = Some(Service { transactions });
         tracing::info!(reign = %self.reign, "serving");
@@ -424,6 +433,7 @@ impl StorageCore {
 
     pub(super) fn import_mark_stored(
         &mut self,
+        now: Now,
         out: &mut Effects<Self>,
         asker: Asker,
         number: u64,
@@ -434,6 +444,17 @@ impl StorageCore {
             (None, _) => self.import = None,
             (Some(mark), Some(import)) if import.number() == number => import.raise(mark),
             (Some(mark), _) => self.import = Some(Import::new(number, mark)),
+        }
+        if let Some(service) = &mut self.service {
+            let mut io = Io {
+                now,
+                out,
+                jobs: &mut self.jobs,
+            };
+            match self.import {
+                Some(_) => service.transactions.forget_serials(),
+                None => service.transactions.learn_serials(&self.cells, &mut io),
+            }
         }
         let import = number;
         out.send(asker.conn, asker.id, Packet::AnswerImportMark { import });

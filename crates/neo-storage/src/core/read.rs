@@ -77,6 +77,8 @@ struct PeerRead {
     wanted: Wanted,
     /// The object is locked for this tid, which is later than what is wanted.
     later: Option<Tid>,
+    /// The era of serials in which it was asked.
+    era: u64,
 }
 
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Reads {
             asker,
             partition,
             wanted,
+            era: txns.era(),
             later: match wanted {
                 Wanted::Object { oid, .. } if block.is_none() => txns.locked_at(oid),
                 _ => None,
@@ -196,7 +199,7 @@ impl Reads {
     pub(crate) fn done(
         &mut self,
         cells: &Cells,
-        txns: &Transactions,
+        txns: &mut Transactions,
         io: &mut Io<'_>,
         asker: Asker,
         result: BackendResult<QueryResult>,
@@ -212,7 +215,7 @@ impl Reads {
         match result {
             _ if !readable => not_readable(io, asker),
             Ok(found) => match read.later.take() {
-                Some(tid) if is_newest(&found) => {
+                Some(tid) if newest_serial(&found).is_some() => {
                     // Once more, when the lock is gone: it may be gone already.
                     if txns.is_locked(tid) {
                         reads.blocked.push((Block::At(tid), read));
@@ -220,7 +223,14 @@ impl Reads {
                         reads.waiting.push_back(read);
                     }
                 }
-                _ => answer(io, asker, read.wanted, found),
+                _ => {
+                    if let (Wanted::Object { oid, .. }, Some(serial)) =
+                        (read.wanted, newest_serial(&found))
+                    {
+                        txns.newest_read(read.era, oid, serial);
+                    }
+                    answer(io, asker, read.wanted, found);
+                }
             },
             Err(error) => io.error(asker, code_of(&error), error.to_string()),
         }
@@ -283,12 +293,17 @@ fn payload_bytes(found: &QueryResult) -> usize {
     }
 }
 
-/// Whether a revision is found that no other one follows.
-const fn is_newest(found: &QueryResult) -> bool {
+/// The serial of a revision that is found and that no other one follows.
+const fn newest_serial(found: &QueryResult) -> Option<Tid> {
     match found {
-        QueryResult::Load(Loaded::Found(revision)) => revision.next_serial.is_none(),
-        QueryResult::Load(Loaded::Deleted { next_serial, .. }) => next_serial.is_none(),
-        _ => false,
+        QueryResult::Load(Loaded::Found(revision)) if revision.next_serial.is_none() => {
+            Some(revision.serial)
+        }
+        QueryResult::Load(Loaded::Deleted {
+            serial,
+            next_serial: None,
+        }) => Some(*serial),
+        _ => None,
     }
 }
 

@@ -267,8 +267,11 @@ impl Transactions {
         if let Some(tid) = t.stage.tid() {
             self.locked.remove(&tid);
         }
-        for oid in t.objects.keys() {
+        for (oid, object) in &t.objects {
             self.read_locks.remove(oid);
+            if let (Some(tid), true) = (t.stage.tid(), object.value.is_some()) {
+                self.serials.committed(*oid, tid);
+            }
         }
         self.unlocked = true;
         self.note_ended(txn);

@@ -5,17 +5,19 @@
 
 mod finish;
 mod garbage;
+mod serials;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neo_api::{
-    DataId, NodeId, ObjectData, Oid, Record, Reign, SessionId, Tid, TransactionMeta, TxnId,
+    BackendResult, DataId, NodeId, ObjectData, Oid, Record, Reign, SessionId, Tid, TransactionMeta, TxnId,
 };
 use neo_proto::{ConnId, ErrorCode};
 
 use super::cells::Cells;
-use super::io::{Asker, Io};
+use super::effect::{Query, QueryResult};
+use super::io::{AfterRead, Asker, Io, words};
 use super::lock::{Locks, Ticket};
 use crate::config::{Mutations, StorageLimits};
 
@@ -23,6 +25,7 @@ pub(crate) use finish::{UNLOCK_PAGE, VoteRecord, committed};
 pub(crate) use store::Target;
 
 use garbage::Garbage;
+use serials::Serials;
 use store::Request;
 
 /// Names of ended transactions that are remembered, so that what arrives late is refused.
@@ -48,6 +51,7 @@ pub(crate) struct Transactions {
     object_bytes_max: usize,
     txns: BTreeMap<TxnId, Txn>,
     locks: Locks,
+    serials: Serials,
     requests: BTreeMap<Ticket, Request>,
     last_ticket: u64,
     unanswered: BTreeMap<ConnId, usize>,
@@ -169,6 +173,7 @@ impl Transactions {
             object_bytes_max,
             txns: BTreeMap::new(),
             locks: Locks::default(),
+            serials: Serials::default(),
             requests: BTreeMap::new(),
             last_ticket: 0,
             unanswered: BTreeMap::new(),
@@ -191,6 +196,40 @@ impl Transactions {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.txns.is_empty()
+    }
+
+    /// Learns which objects are new: when the service begins, and after anything but a commit
+    /// changed what is stored here, or the partitions that are here.
+    pub(crate) fn learn_serials(&mut self, cells: &Cells, io: &mut Io<'_>) {
+        self.serials.forget();
+        let partitions = cells.all_readable();
+        let era = self.serials.era();
+        io.read(Query::LastIds { partitions }, AfterRead::LastOid(era));
+    }
+
+    /// What is stored here is about to change by other means than commits.
+    pub(crate) fn forget_serials(&mut self) {
+        self.serials.forget();
+    }
+
+    /// The greatest oid was read, in that era of serials.
+    pub(crate) fn last_oid_read(&mut self, era: u64, result: BackendResult<QueryResult>) {
+        match result {
+            Ok(QueryResult::LastIds(ids)) => self.serials.greatest(era, ids.last_oid),
+            // Every store looks at the backend, then.
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = %words(&error), "cannot read the greatest oid"),
+        }
+    }
+
+    /// The era of serials in which a read begins.
+    pub(crate) const fn era(&self) -> u64 {
+        self.serials.era()
+    }
+
+    /// A reader was told the newest serial of an object.
+    pub(crate) fn newest_read(&mut self, era: u64, oid: Oid, serial: Tid) {
+        self.serials.read(era, oid, serial);
     }
 
     /// The tid with which an object is locked: readers of that tid or later wait.

@@ -408,6 +408,11 @@ impl Transactions {
         let Some(partition) = cells.readable_of_oid(oid) else {
             return self.not_readable(io, ticket, oid);
         };
+        if same_as.is_none()
+            && let Some(last) = self.serials.get(oid)
+        {
+            return self.decide(cells, io, ticket, last, false);
+        }
         let query = Query::LastSerial {
             partition,
             oid,
