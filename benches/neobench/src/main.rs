@@ -51,7 +51,10 @@ struct Options {
 impl Options {
     fn wants_commits(&self, shape: Shape, load: CommitLoad) -> bool {
         let cluster = format!("{}:{}", shape.storages, shape.replicas);
-        let load = format!("{}:{}:{}", load.concurrency, load.object_bytes, load.objects);
+        let load = format!(
+            "{}:{}:{}",
+            load.concurrency, load.object_bytes, load.objects
+        );
         (self.clusters.is_empty() || self.clusters.contains(&cluster))
             && (self.loads.is_empty() || self.loads.contains(&load))
     }

@@ -8,6 +8,7 @@ use neo_proto::{ConnId, Effect, Effects, ErrorCode, Message, MsgId, Packet};
 use super::StorageCore;
 use super::effect::{Job, Query, Token};
 use super::lock::Ticket;
+use super::transaction::Era;
 
 /// A request to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +70,7 @@ pub(crate) enum AfterRead {
     /// A store, check or relock has the newest serial.
     Serial(Ticket),
     /// The greatest oid that has a revision, in an era of serials.
-    LastOid(u64),
+    LastOid(Era),
     /// A read of a peer.
     Peer(Asker),
     /// A long request of the primary goes on.

@@ -22,7 +22,7 @@ use neo_proto::{
 use super::cells::Cells;
 use super::effect::{Query, QueryResult};
 use super::io::{AfterRead, Asker, Io, code_of};
-use super::transaction::Transactions;
+use super::transaction::{Era, Transactions};
 
 /// Most entries of an answer.
 const PAGE_ENTRIES_MAX: usize = 10_000;
@@ -78,7 +78,7 @@ struct PeerRead {
     /// The object is locked for this tid, which is later than what is wanted.
     later: Option<Tid>,
     /// The era of serials in which it was asked.
-    era: u64,
+    era: Era,
 }
 
 #[derive(Debug)]

@@ -80,6 +80,10 @@ fn an_import_is_ordered_buffered_and_durable_at_its_checkpoint() {
     assert!(
         matches!(&answer, Packet::AnswerTransactionInformation { transaction: Some(t) } if t.packed)
     );
+    // The serials that were known before are not believed.
+    world.store(c, 50, 4, 20, "stale");
+    assert_eq!(world.one(c), conflict(40));
+    world.stored(c, 50, 4, 40, "fresh");
 }
 
 #[test]

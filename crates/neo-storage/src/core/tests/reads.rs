@@ -294,3 +294,30 @@ fn a_final_tid_is_found_in_memory_and_in_the_database() {
     let tid = FinalTid::NotCommitted;
     assert_eq!(world.one(c), Packet::AnswerFinalTid { tid });
 }
+
+#[test]
+fn stores_of_objects_that_are_new_or_were_seen_lately_read_nothing() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.commit(c, 10, 4, 0, 20);
+    world.commit(c, 12, 6, 0, 22);
+    let backend = world.after_crash(world.applied.len());
+    let mut again = World::with(settings(), backend);
+    again.join();
+    again.serve();
+    let c = again.client(1);
+    assert_eq!(again.loaded(c, 6, At::Latest).unwrap().0, 22);
+    again.hold_reads = true;
+    // New, read, and written by this very service.
+    again.stored(c, 30, 8, 0, "new");
+    again.stored(c, 30, 6, 22, "seen");
+    again.voted(c, 30, &[6, 8]);
+    again.locked(30, 40);
+    again.unlock(30);
+    again.stored(c, 50, 8, 40, "again");
+    // Not seen since the node started.
+    again.store(c, 50, 4, 20, "old");
+    assert!(again.packets(c).is_empty());
+    again.release_reads();
+    assert_eq!(again.one(c), LOCKED);
+}

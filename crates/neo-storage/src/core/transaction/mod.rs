@@ -11,7 +11,8 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neo_api::{
-    BackendResult, DataId, NodeId, ObjectData, Oid, Record, Reign, SessionId, Tid, TransactionMeta, TxnId,
+    BackendResult, DataId, NodeId, ObjectData, Oid, Record, Reign, SessionId, Tid, TransactionMeta,
+    TxnId,
 };
 use neo_proto::{ConnId, ErrorCode};
 
@@ -22,6 +23,7 @@ use super::lock::{Locks, Ticket};
 use crate::config::{Mutations, StorageLimits};
 
 pub(crate) use finish::{UNLOCK_PAGE, VoteRecord, committed};
+pub(crate) use serials::Era;
 pub(crate) use store::Target;
 
 use garbage::Garbage;
@@ -213,7 +215,7 @@ impl Transactions {
     }
 
     /// The greatest oid was read, in that era of serials.
-    pub(crate) fn last_oid_read(&mut self, era: u64, result: BackendResult<QueryResult>) {
+    pub(crate) fn last_oid_read(&mut self, era: Era, result: BackendResult<QueryResult>) {
         match result {
             Ok(QueryResult::LastIds(ids)) => self.serials.greatest(era, ids.last_oid),
             // Every store looks at the backend, then.
@@ -223,12 +225,12 @@ impl Transactions {
     }
 
     /// The era of serials in which a read begins.
-    pub(crate) const fn era(&self) -> u64 {
+    pub(crate) const fn era(&self) -> Era {
         self.serials.era()
     }
 
     /// A reader was told the newest serial of an object.
-    pub(crate) fn newest_read(&mut self, era: u64, oid: Oid, serial: Tid) {
+    pub(crate) fn newest_read(&mut self, era: Era, oid: Oid, serial: Tid) {
         self.serials.read(era, oid, serial);
     }
 

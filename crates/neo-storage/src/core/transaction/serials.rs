@@ -11,6 +11,15 @@ use neo_api::{Oid, Tid};
 /// Most serials that are remembered: some megabytes.
 const KNOWN_MAX: usize = 1 << 16;
 
+/// When a read began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Era {
+    /// How often everything was forgotten before.
+    resets: u64,
+    /// How many serials had been forgotten to make room.
+    evictions: u64,
+}
+
 /// What is known, in one period of service.
 #[derive(Debug, Default)]
 pub(crate) struct Serials {
@@ -21,8 +30,8 @@ pub(crate) struct Serials {
     order: VecDeque<Oid>,
     /// The greatest oid that is not remembered any more.
     forgotten: Option<Oid>,
-    /// Moved on when something is forgotten: what was read before may be older than what was.
-    era: u64,
+    /// Moved on when something is forgotten: what was read before may be older than that.
+    era: Era,
 }
 
 impl Serials {
@@ -51,13 +60,14 @@ impl Serials {
             self.known.remove(&oldest);
             self.forgotten = self.forgotten.max(Some(oldest));
             self.floor = self.floor.map(|floor| floor.max(oldest));
-            self.era += 1;
+            self.era.evictions += 1;
         }
     }
 
     /// Something else than commits changed what is stored, or which partitions are here.
     pub(crate) fn forget(&mut self) {
-        let era = self.era + 1;
+        let mut era = self.era;
+        era.resets += 1;
         *self = Self {
             era,
             ..Self::default()
@@ -65,22 +75,86 @@ impl Serials {
     }
 
     /// To be shown with what a read that begins now finds.
-    pub(crate) const fn era(&self) -> u64 {
+    pub(crate) const fn era(&self) -> Era {
         self.era
     }
 
     /// A read that began in this era found the newest revision.
-    pub(crate) fn read(&mut self, era: u64, oid: Oid, serial: Tid) {
+    pub(crate) fn read(&mut self, era: Era, oid: Oid, serial: Tid) {
         if era == self.era {
             self.committed(oid, serial);
         }
     }
 
     /// A read that began in this era found the greatest oid that has a revision.
-    pub(crate) fn greatest(&mut self, era: u64, oid: Option<Oid>) {
+    pub(crate) fn greatest(&mut self, era: Era, oid: Option<Oid>) {
         // What was committed after the read is known, or forgotten.
-        if era == self.era {
+        if era.resets == self.era.resets {
             self.floor = Some(oid.max(self.forgotten).unwrap_or(Oid::ZERO));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(greatest: Option<u64>) -> Serials {
+        let mut serials = Serials::default();
+        serials.greatest(serials.era(), greatest.map(Oid));
+        serials
+    }
+
+    #[test]
+    fn what_is_above_the_greatest_oid_is_new() {
+        assert_eq!(Serials::default().get(Oid(9)), None);
+        let mut serials = looked(Some(7));
+        assert_eq!(serials.get(Oid(7)), None);
+        assert_eq!(serials.get(Oid(8)), Some(None));
+        serials.committed(Oid(9), Tid(20));
+        assert_eq!(serials.get(Oid(9)), Some(Some(Tid(20))));
+        assert_eq!(serials.get(Oid(8)), Some(None));
+    }
+
+    #[test]
+    fn a_read_never_takes_a_serial_back() {
+        let mut serials = looked(Some(7));
+        let era = serials.era();
+        serials.committed(Oid(3), Tid(20));
+        serials.read(era, Oid(3), Tid(10));
+        assert_eq!(serials.get(Oid(3)), Some(Some(Tid(20))));
+        serials.read(era, Oid(4), Tid(11));
+        assert_eq!(serials.get(Oid(4)), Some(Some(Tid(11))));
+    }
+
+    #[test]
+    fn what_was_read_before_something_was_forgotten_does_not_count() {
+        let mut serials = looked(Some(7));
+        let era = serials.era();
+        serials.forget();
+        serials.read(era, Oid(3), Tid(10));
+        serials.greatest(era, Some(Oid(7)));
+        assert_eq!((serials.get(Oid(3)), serials.get(Oid(8))), (None, None));
+    }
+
+    #[test]
+    fn it_is_bounded_and_what_leaves_is_not_new() {
+        let mut serials = looked(None);
+        let most = KNOWN_MAX as u64;
+        for oid in 1..=most + 3 {
+            serials.committed(Oid(oid), Tid(oid));
+        }
+        assert_eq!(serials.known.len(), KNOWN_MAX);
+        assert_eq!(serials.get(Oid(3)), None);
+        assert_eq!(serials.get(Oid(4)), Some(Some(Tid(4))));
+        assert_eq!(serials.get(Oid(most + 4)), Some(None));
+        // What left before the greatest oid was known counts too.
+        let mut late = Serials::default();
+        for oid in 1..=most + 3 {
+            late.committed(Oid(oid), Tid(oid));
+        }
+        late.greatest(Era::default(), Some(Oid(1)));
+        assert_eq!(late.get(Oid(3)), None);
+        assert_eq!(late.get(Oid(4)), Some(Some(Tid(4))));
     }
 }
