@@ -75,6 +75,7 @@ impl ClientCore {
                 }
                 RelockOutcome::Conflict(serial) => {
                     object.conflict = object.conflict.max(Some(serial));
+                    txn.conflicting.insert(oid);
                 }
             }
         }
@@ -89,7 +90,10 @@ impl ClientCore {
             return Ok(Vec::new());
         };
         let mut conflicts = Vec::new();
-        for (oid, object) in &txn.objects {
+        for oid in &txn.conflicting {
+            let Some(object) = txn.objects.get(oid) else {
+                continue;
+            };
             let Some(serial) = object.conflict else {
                 continue;
             };
@@ -126,6 +130,7 @@ impl ClientCore {
         object.change = Change::Value(record);
         object.conflict = None;
         if let Some(txn) = self.txns.get_mut(&key) {
+            txn.conflicting.remove(&oid);
             txn.resolved.insert(oid);
         }
         self.send_store(key, oid);

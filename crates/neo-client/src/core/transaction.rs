@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use neo_api::{NodeId, Oid, TRANSACTION_OIDS_MAX, Tid, TransactionMeta, TxnId};
+use neo_api::{Instant, NodeId, Oid, TRANSACTION_OIDS_MAX, Tid, TransactionMeta, TxnId};
 use neo_proto::{ConnId, MsgId, Packet, StoreOutcome};
 
 use super::call::CallKind;
@@ -97,12 +97,16 @@ pub(super) struct Txn {
     pub(super) order: Vec<Oid>,
     /// Requests to storages that are not answered.
     pub(super) outstanding: BTreeMap<MsgId, NodeId>,
+    /// Objects with a conflict.
+    pub(super) conflicting: BTreeSet<Oid>,
     /// Objects that were merged.
     pub(super) resolved: BTreeSet<Oid>,
     pub(super) voted: BTreeSet<NodeId>,
     /// Nodes whose vote includes the metadata.
     pub(super) metadata: BTreeSet<NodeId>,
     /// Set while something is asked; moved on by every answer.
+    deadline: Option<Instant>,
+    /// Rings at the deadline, or at an earlier one.
     pub(super) timer: Option<TimerId>,
     /// Whose lock is waited for, to tell.
     pub(super) delayed_by: Option<TxnId>,
@@ -119,9 +123,11 @@ impl Txn {
             objects: BTreeMap::new(),
             order: Vec::new(),
             outstanding: BTreeMap::new(),
+            conflicting: BTreeSet::new(),
             resolved: BTreeSet::new(),
             voted: BTreeSet::new(),
             metadata: BTreeSet::new(),
+            deadline: None,
             timer: None,
             delayed_by: None,
         }
@@ -290,10 +296,11 @@ impl ClientCore {
 
     /// Something was asked or answered: the deadline moves on.
     pub(super) fn touch(&mut self, key: TxnKey) {
-        self.untouch(key);
-        let timer = self.set_timer(self.settings.operation_timeout, Timer::Txn(key));
+        let deadline = self.now.mono + self.settings.operation_timeout;
         if let Some(txn) = self.txns.get_mut(&key) {
-            txn.timer = Some(timer);
+            txn.deadline = Some(deadline);
+            txn.timer
+                .get_or_insert_with(|| self.timers.set(deadline, Timer::Txn(key)));
         }
     }
 
@@ -308,6 +315,10 @@ impl ClientCore {
             return;
         };
         txn.timer = None;
+        if let Some(deadline) = txn.deadline.filter(|deadline| *deadline > self.now.mono) {
+            txn.timer = Some(self.timers.set(deadline, Timer::Txn(key)));
+            return;
+        }
         let what = match &txn.phase {
             Phase::Beginning(_) => "the primary master to begin a transaction".to_owned(),
             Phase::Open | Phase::Storing { .. } | Phase::Voting(_) => {
@@ -382,6 +393,9 @@ impl ClientCore {
             object.serial = serial;
             object.reply = Some(reply);
             object.conflict = None;
+            if let Some(txn) = self.txns.get_mut(&key) {
+                txn.conflicting.remove(&oid);
+            }
         } else if txn.order.len() >= TRANSACTION_OIDS_MAX {
             let words = format!("a transaction has at most {TRANSACTION_OIDS_MAX} objects");
             self.reply(reply, Err(Error::TooLarge(words)));
@@ -535,6 +549,7 @@ impl ClientCore {
                 StoreOutcome::Conflict(serial) => {
                     object.relock_wanted.remove(&nid);
                     object.conflict = object.conflict.max(Some(serial));
+                    txn.conflicting.insert(oid);
                 }
             }
         }
