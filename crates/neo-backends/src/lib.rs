@@ -12,11 +12,13 @@ mod kv;
 mod limits;
 mod memory;
 mod open;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod worker;
 
 pub use kv::KvBackend;
 pub use memory::MemoryEngine;
 pub use open::{Engine, OpenOptions, UnknownEngine, open};
+#[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteBackend, SqliteSettings, Synchronous};
 pub use worker::{QUEUE_JOBS_MAX, Reply, Worker, WorkerError};

@@ -1,5 +1,8 @@
 //! The engines by name, as an operator gives them.
 
+#[cfg(feature = "sqlite")]
+mod uri;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,7 +12,8 @@ use neo_api::{BackendError, BackendInfo, BackendResult, StorageBackend};
 
 use crate::kv::KvBackend;
 use crate::memory::MemoryEngine;
-use crate::sqlite::{SqliteBackend, SqliteSettings, Synchronous};
+#[cfg(feature = "sqlite")]
+use crate::sqlite::SqliteBackend;
 
 /// Every engine there is, also those that this version can't open: an operator should learn the
 /// difference between a name that is wrong and one that is not available.
@@ -53,7 +57,30 @@ impl Engine {
     /// Whether [`open`] can open it.
     #[must_use]
     pub const fn is_available(self) -> bool {
-        matches!(self, Self::Memory | Self::Sqlite)
+        match self {
+            Self::Memory => true,
+            Self::Sqlite => cfg!(feature = "sqlite"),
+            Self::Sled | Self::MySql | Self::Importer => false,
+        }
+    }
+
+    /// The file of a database of this engine, if it keeps one.
+    ///
+    /// # Errors
+    /// When `database` has settings that do not exist, or a home that is not known.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(unused_variables, reason = "no other engine keeps a file")
+    )]
+    pub fn file(self, database: &str) -> BackendResult<Option<PathBuf>> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => {
+                let settings = uri::sqlite_settings(database, &OpenOptions::default())?;
+                Ok(Some(settings.path))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -71,8 +98,14 @@ pub struct UnknownEngine(pub String);
 impl FromStr for Engine {
     type Err = UnknownEngine;
 
-    /// In any case.
+    /// In any case. NEO's names of the ways to MySQL mean MySQL.
     fn from_str(s: &str) -> Result<Self, UnknownEngine> {
+        if ["MySQLdb", "PyMySQL"]
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(s))
+        {
+            return Ok(Self::MySql);
+        }
         let named = |engine: &&Self| engine.name().eq_ignore_ascii_case(s);
         let found = Self::ALL.iter().find(named).copied();
         found.ok_or_else(|| UnknownEngine(s.to_owned()))
@@ -105,6 +138,10 @@ pub struct OpenOptions {
 /// # Errors
 /// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
 /// setting that does not exist, and whatever the engine says.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(unused_variables, reason = "memory has no name")
+)]
 pub fn open(
     adapter: &str,
     database: &str,
@@ -123,58 +160,13 @@ pub fn open(
                 readers,
             )))
         }
-        Engine::Sqlite => Ok(Arc::new(SqliteBackend::open(&sqlite_settings(
-            database, options,
-        )?)?)),
-        Engine::Sled | Engine::MySql | Engine::Importer => Err(BackendError::Unsupported(format!(
-            "the adapter {engine} is not available in this version"
-        ))),
-    }
-}
-
-fn sqlite_settings(database: &str, options: &OpenOptions) -> BackendResult<SqliteSettings> {
-    let (path, query) = match database.strip_prefix("file:") {
-        Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
-        None => (database, ""),
-    };
-    let mut settings = SqliteSettings::new(expand_home(path)?);
-    settings.readers = options.readers.unwrap_or(settings.readers);
-    settings.cache_bytes = options.cache_bytes.unwrap_or(settings.cache_bytes);
-    settings.max_database_bytes = options.max_database_bytes;
-    for setting in query.split('&').filter(|setting| !setting.is_empty()) {
-        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
-        let wrong = || BackendError::Unsupported(format!("{setting:?} in the database's URI"));
-        match name {
-            "readers" => settings.readers = value.parse().map_err(|_| wrong())?,
-            "cache_bytes" => settings.cache_bytes = value.parse().map_err(|_| wrong())?,
-            "reserve_bytes" => settings.reserve_bytes = value.parse().map_err(|_| wrong())?,
-            "max_database_bytes" => {
-                settings.max_database_bytes = Some(value.parse().map_err(|_| wrong())?);
-            }
-            "synchronous" if value.eq_ignore_ascii_case("full") => {
-                settings.synchronous = Synchronous::Full;
-            }
-            "synchronous" if value.eq_ignore_ascii_case("off") => {
-                settings.synchronous = Synchronous::Off;
-            }
-            _ => return Err(wrong()),
+        #[cfg(feature = "sqlite")]
+        Engine::Sqlite => {
+            let settings = uri::sqlite_settings(database, options)?;
+            Ok(Arc::new(SqliteBackend::open(&settings)?))
         }
-    }
-    Ok(settings)
-}
-
-fn expand_home(path: &str) -> BackendResult<PathBuf> {
-    let Some(rest) = path.strip_prefix('~') else {
-        return Ok(path.into());
-    };
-    // `~someone` is a name like any other.
-    if !rest.is_empty() && !rest.starts_with('/') {
-        return Ok(path.into());
-    }
-    match std::env::home_dir() {
-        Some(home) => Ok(home.join(rest.trim_start_matches('/'))),
-        None => Err(BackendError::Unsupported(format!(
-            "{path}, since the home directory is not known"
+        _ => Err(BackendError::Unsupported(format!(
+            "the adapter {engine} is not available in this version"
         ))),
     }
 }
@@ -199,39 +191,9 @@ mod tests {
             refusal("mysql"),
             "not supported by this database: the adapter MySQL is not available in this version"
         );
+        assert_eq!(refusal("PyMySQL"), refusal("MySQL"));
         for engine in Engine::ALL {
             assert_eq!(engine.name().to_uppercase().parse(), Ok(*engine));
-        }
-    }
-
-    #[test]
-    fn a_home_is_expanded_only_at_the_start() {
-        let home = std::env::home_dir().unwrap();
-        assert_eq!(expand_home("~/x/y.db").unwrap(), home.join("x/y.db"));
-        assert_eq!(expand_home("~").unwrap(), home);
-        for path in ["a/~/b", "~someone/b", "/~/b", ""] {
-            assert_eq!(expand_home(path).unwrap(), PathBuf::from(path));
-        }
-    }
-
-    #[test]
-    fn a_uri_carries_settings() {
-        let parse = |database: &str| sqlite_settings(database, &OpenOptions::default());
-        let settings = parse("file:a.db?readers=3&synchronous=OFF&max_database_bytes=9").unwrap();
-        assert_eq!(settings.path, PathBuf::from("a.db"));
-        assert_eq!(
-            (settings.readers, settings.synchronous),
-            (3, Synchronous::Off)
-        );
-        assert_eq!(settings.max_database_bytes, Some(9));
-        assert_eq!(parse("file:a.db").unwrap(), SqliteSettings::new("a.db"));
-        // Without the scheme, a question mark is part of the name.
-        assert_eq!(parse("a.db?x=1").unwrap().path, PathBuf::from("a.db?x=1"));
-        for wrong in ["readers", "readers=x", "journal=wal", "synchronous=maybe"] {
-            let error = parse(&format!("file:a.db?{wrong}"))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(wrong), "{error}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks to stop, the second is obeyed at once.
+//! SIGINT and SIGTERM: the first asks to stop, the second is obeyed at once. The signals that NEO
+//! has for its logs and its debugger end nothing: they say that they do nothing.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,6 +9,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// What comes so soon after a signal is the same one: a terminal, `timeout` or a supervisor may
 /// send it to a process and to its group.
 const SAME: Duration = Duration::from_millis(200);
+
+/// What NEO does at SIGRTMIN and the three after it, and why it is not done here. A script that
+/// rotates logs must not end a node.
+const LACKING: [&str; 4] = [
+    "there is no backlog of logs: every line is written at once",
+    "there is no log file: logs go to the standard error",
+    "the state of a node is not dumped in this version",
+    "there is no debugger in this version",
+];
 
 /// Listens for both signals, from when it is made.
 #[derive(Debug)]
@@ -23,6 +33,14 @@ impl Signals {
     /// # Errors
     /// When the system does not allow it.
     pub fn new() -> io::Result<Self> {
+        for (number, why) in (libc::SIGRTMIN()..).zip(LACKING) {
+            let mut lacking = signal(SignalKind::from_raw(number))?;
+            tokio::spawn(async move {
+                while lacking.recv().await.is_some() {
+                    tracing::warn!("signal {number} is ignored: {why}");
+                }
+            });
+        }
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

@@ -6,7 +6,13 @@ use serde_json::Value;
 use super::{Findings, Tree};
 use crate::shell::Workspace;
 
-const FIELDS: &[&str] = &["description", "license", "repository", "rust_version"];
+const FIELDS: &[&str] = &[
+    "description",
+    "license",
+    "readme",
+    "repository",
+    "rust_version",
+];
 
 pub(super) fn check(workspace: &Workspace, tree: &Tree, findings: &mut Findings) -> Result<()> {
     let metadata = workspace.output(&[

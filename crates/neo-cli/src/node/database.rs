@@ -1,6 +1,6 @@
 //! The database of a storage node: opened, waited for, erased.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,22 +83,24 @@ impl Database {
     /// When it is in use, is something else, or cannot be erased.
     pub fn erase(&self) -> anyhow::Result<()> {
         let Self { engine, location } = self;
-        if *engine != Engine::Sqlite {
+        let Some(path) = engine.file(location).with_context(|| self.failed())? else {
             bail!("a database of the adapter {engine} has nothing to erase");
-        }
-        let path = Path::new(location);
+        };
+        let shown = path.display();
         if !path.exists() {
-            return report::print(&format!("{location} does not exist: nothing to erase"));
+            return report::print(&format!("{shown} does not exist: nothing to erase"));
         }
         match neo_backends::open(engine.name(), location, &OpenOptions::default()) {
             // Closed again by dropping it; a damaged one may go as well.
             Ok(_) | Err(BackendError::Corrupt(_)) => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("{location} is not erased"));
+                return Err(error).with_context(|| format!("{shown} is not erased"));
             }
         }
         for suffix in ["", "-wal", "-shm", "-journal", ".reserve"] {
-            let file = PathBuf::from(format!("{location}{suffix}"));
+            let mut file = path.clone().into_os_string();
+            file.push(suffix);
+            let file = PathBuf::from(file);
             match std::fs::remove_file(&file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("cannot remove {}", file.display()));
@@ -106,7 +108,7 @@ impl Database {
                 _ => {}
             }
         }
-        report::print(&format!("{location} is erased"))
+        report::print(&format!("{shown} is erased"))
     }
 
     fn failed(&self) -> String {

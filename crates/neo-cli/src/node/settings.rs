@@ -1,5 +1,6 @@
 //! Settings of the nodes: command line and configuration file, merged.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ impl MasterArgs {
         // A master's own address is among those of the masters, when the list is the cluster's.
         let is_own = |master: &Address| {
             let everywhere = matches!(own.host(), "0.0.0.0" | "::");
-            master.port() == own.port() && (everywhere || master.host() == own.host())
+            master.port() == own.port() && (everywhere || is_same_host(master.host(), own.host()))
         };
         if let Some(other) = common.masters.value.0.iter().find(|m| !is_own(m)) {
             return Err(ConfigError::Usage(format!(
@@ -138,6 +139,18 @@ impl MasterArgs {
                 .value,
             partitions: partitions.value,
         })
+    }
+}
+
+/// Whether two names are one host, as far as this machine knows.
+fn is_same_host(one: &str, other: &str) -> bool {
+    let resolved = |host: &str| {
+        let found = (host, 0).to_socket_addrs();
+        found.map_or_else(|_| Vec::new(), Iterator::collect::<Vec<SocketAddr>>)
+    };
+    one == other || {
+        let others = resolved(other);
+        resolved(one).iter().any(|address| others.contains(address))
     }
 }
 
@@ -290,6 +303,7 @@ mod tests {
     fn a_master_may_find_itself_in_the_list_but_no_other() {
         master("neomaster -c test -b 127.0.0.1:7 -m 127.0.0.1:7").unwrap();
         master("neomaster -c test -b 0.0.0.0:7 -m host:7").unwrap();
+        master("neomaster -c test -b 127.0.0.1:7 -m localhost:7").unwrap();
         let error = master("neomaster -c test -m other:1").unwrap_err();
         assert_eq!(
             error,

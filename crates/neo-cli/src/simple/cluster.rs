@@ -177,6 +177,8 @@ impl Cluster {
         for storage in 1..=self.plan.storages {
             let mut words = self.words(None);
             words.extend(masters.iter().cloned());
+            // So that what neoctl calls S1 is what the files and the logs call storage1.
+            words.extend(["-i".into(), storage.to_string().into()]);
             words.push("-a".into());
             words.push(self.engine.name().into());
             words.push("-d".into());

@@ -157,7 +157,9 @@ fn a_second_node_on_the_same_database_is_refused() {
     let error = run_err("neostorage", &reset, 1);
     assert!(error.contains("is not erased"), "{error}");
     cluster.process.stop("TERM");
-    // Without a node it is.
+    // Without a node it is, also by an address with settings.
+    let uri = format!("file:{database}?readers=3");
+    reset[5] = &uri;
     let said = run_ok("neostorage", &reset);
     assert_eq!(said, format!("{database} is erased\n"));
     assert!(!std::path::Path::new(database).exists());
