@@ -22,32 +22,40 @@ pub(crate) struct Shape {
 pub(crate) struct Cluster {
     simple: Child,
     master: String,
+    log: PathBuf,
 }
 
 /// What a process of the cluster uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
-    /// `master`, `storage`, `admin` or `simple`.
+    /// `client`, `master`, `storage`, `admin` or `simple`.
     pub(crate) role: String,
     /// Processor time since its start.
     pub(crate) cpu: Duration,
-    /// Resident memory, in bytes.
-    pub(crate) resident: u64,
+    /// Most resident memory until now, in bytes.
+    pub(crate) resident_max: u64,
 }
 
 impl Cluster {
-    /// Starts a fresh cluster in a directory.
+    /// Starts a fresh cluster in a directory, every node a process of its own.
     pub(crate) fn start(dir: &Path, shape: Shape) -> Result<Self> {
+        Self::start_as(dir, shape, true)
+    }
+
+    /// Starts a fresh cluster in a directory, in one process or in several.
+    pub(crate) fn start_as(dir: &Path, shape: Shape, processes: bool) -> Result<Self> {
         let program = neosimple()?;
+        let log = dir.with_extension("log");
+        let stderr = fs::File::create(&log)?;
         let mut simple = Command::new(&program)
-            .arg("--processes")
+            .args(processes.then_some("--processes"))
             .args(["--dir".into(), dir.display().to_string()])
             .args(["--storages".into(), shape.storages.to_string()])
             .args(["--replicas".into(), shape.replicas.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .env("RUST_LOG", "warn")
+            .stderr(stderr)
+            .env("RUST_LOG", "warn,neo_storage::server=info")
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = simple.stdout.take().context("stdout is piped")?;
@@ -56,9 +64,13 @@ impl Cluster {
         let master = line
             .split_whitespace()
             .find_map(|word| word.strip_prefix("masters="))
-            .with_context(|| format!("neosimple did not become ready, but said {line:?}"))?
+            .with_context(|| format!("neosimple did not become ready: see {}", log.display()))?
             .to_owned();
-        Ok(Self { simple, master })
+        Ok(Self {
+            simple,
+            master,
+            log,
+        })
     }
 
     /// Address of the master.
@@ -69,7 +81,10 @@ impl Cluster {
     /// What each process uses now.
     pub(crate) fn usage(&self) -> Result<Vec<Usage>> {
         let root = self.simple.id();
-        let mut usage = vec![usage_of(root, "simple")?];
+        let mut usage = vec![
+            usage_of(std::process::id(), "client")?,
+            usage_of(root, "simple")?,
+        ];
         for child in children_of(root)? {
             let arguments = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
             let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
@@ -82,9 +97,16 @@ impl Cluster {
         Ok(usage)
     }
 
-    /// Stops it cleanly.
-    pub(crate) fn stop(mut self) -> Result<()> {
-        self.terminate()
+    /// Stops it cleanly; tells how often a storage node synced its disk, on the average.
+    pub(crate) fn stop(mut self) -> Result<f64> {
+        self.terminate()?;
+        let log = fs::read_to_string(&self.log)?;
+        let groups = log
+            .split("synced_groups=")
+            .skip(1)
+            .filter_map(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+        let groups: Vec<f64> = groups.collect();
+        Ok(groups.iter().sum::<f64>() / groups.len().max(1) as f64)
     }
 
     fn terminate(&mut self) -> Result<()> {
@@ -154,15 +176,15 @@ fn usage_of(pid: u32, role: &str) -> Result<Usage> {
             .unwrap_or(0)
     };
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let resident = status
+    let resident_max = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix("VmHWM:"))
         .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
         .unwrap_or(0);
     Ok(Usage {
         role: role.to_owned(),
         // USER_HZ is 100 on every Linux that Rust runs on.
         cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
-        resident: resident * 1024,
+        resident_max: resident_max * 1024,
     })
 }

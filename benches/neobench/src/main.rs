@@ -7,6 +7,7 @@ mod cluster;
 mod import;
 mod limits;
 mod report;
+mod start;
 mod stats;
 mod workload;
 
@@ -37,7 +38,8 @@ struct Options {
     /// Writes the figures to a file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only these parts: limits, commit, load, import (default: all). Limits are always measured.
+    /// Only these parts: limits, start, commit, load, import (default: all). Limits are always
+    /// measured.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only commits on these clusters, as STORAGES:REPLICAS (default: all).
@@ -103,6 +105,9 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    if options.wants("start") {
+        start::part(&options, &mut report)?;
+    }
     if options.wants("commit") {
         for shape in SHAPES {
             runtime.block_on(commit_part(&options, shape, echo, raw, &mut report))?;
@@ -146,8 +151,10 @@ async fn commit_part(
         (128, 100),
         (4096, 1),
         (4096, 10),
+        (4096, 100),
         (102_400, 1),
         (102_400, 10),
+        (102_400, 100),
     ];
     for concurrency in [1, 8, 64] {
         for (object_bytes, objects) in loads {
@@ -176,8 +183,10 @@ async fn commit_part(
                     report::Want::AtMost,
                 );
             }
+            drop(client);
+            let syncs = cluster.stop()?;
             if concurrency == 64 && object_bytes < 100_000 {
-                let group = (done.latencies.p50() / 1e6 * done.per_second / 2.0).max(1.0);
+                let group = (done.latencies.len() as f64 / syncs.max(1.0)).max(1.0);
                 let mut raw =
                     limits::RawSqlite::create(&dir.path().join("raw.db"), object_bytes, objects)?;
                 let limit = raw.throughput(group.round() as usize, options.time())?;
@@ -191,8 +200,6 @@ async fn commit_part(
                     report::Want::AtLeast,
                 );
             }
-            drop(client);
-            cluster.stop()?;
         }
     }
     Ok(())
@@ -227,5 +234,6 @@ async fn load_part(options: &Options, echo: f64, report: &mut Report) -> Result<
     let want = report::Want::AtLeast;
     report.target("cached loads/s on one thread".into(), rate, 2e6, want);
     drop((writer, cached));
-    cluster.stop()
+    cluster.stop()?;
+    Ok(())
 }

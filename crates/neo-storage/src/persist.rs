@@ -31,6 +31,16 @@ pub struct Persister {
     single: VecDeque<Item>,
     queue: VecDeque<Item>,
     in_flight: Option<InFlight>,
+    written: Written,
+}
+
+/// What was handed to the backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Batches that had to be durable.
+    pub synced_batches: u64,
+    /// Writes that they shared: a sync each.
+    pub synced_groups: u64,
 }
 
 #[derive(Debug)]
@@ -82,9 +92,10 @@ impl Persister {
         }
         let all = group.iter().flat_map(|item| item.batch.ops.iter().cloned());
         let batch = WriteBatch::from(all.collect::<Vec<_>>());
-        let strictest = group.iter().map(|item| item.durability).max();
+        let synced = |item: &&Item| item.durability == Durability::Synced;
+        let synced = group.iter().filter(synced).count();
         self.in_flight = Some(InFlight::Group(group));
-        Some((batch, strictest.unwrap_or(Durability::Synced)))
+        Some((batch, self.count(synced)))
     }
 
     /// The write in flight is done: the writes that are now answered, in their order.
@@ -110,7 +121,24 @@ impl Persister {
 
     fn alone(&mut self, item: Item) -> (WriteBatch, Durability) {
         self.in_flight = Some(InFlight::Single(item.token));
-        (item.batch, item.durability)
+        let synced = usize::from(item.durability == Durability::Synced);
+        (item.batch, self.count(synced))
+    }
+
+    /// The durability of a write of which so many members have to be durable.
+    const fn count(&mut self, synced: usize) -> Durability {
+        if synced == 0 {
+            return Durability::Buffered;
+        }
+        self.written.synced_batches += synced as u64;
+        self.written.synced_groups += 1;
+        Durability::Synced
+    }
+
+    /// What was handed to the backend until now.
+    #[must_use]
+    pub const fn written(&self) -> Written {
+        self.written
     }
 }
 
@@ -148,6 +176,11 @@ mod tests {
         assert_eq!(tokens(&persister.done(Ok(()))), [(1, true)]);
         let (group, durability) = persister.next_group().unwrap();
         assert_eq!((group.ops.len(), durability), (3, Durability::Synced));
+        let written = Written {
+            synced_batches: 1,
+            synced_groups: 1,
+        };
+        assert_eq!(persister.written(), written);
         assert_eq!(
             tokens(&persister.done(Ok(()))),
             [(2, true), (3, true), (4, true)]

@@ -15,7 +15,7 @@ use tracing::{Instrument, Span, error_span};
 
 use crate::config::StorageSettings;
 use crate::core::{Done, Job, Query, StorageCommand, StorageCore, StorageEvent, Token};
-use crate::persist::Persister;
+use crate::persist::{Persister, Written};
 use crate::query::execute_query;
 
 /// A storage node.
@@ -182,6 +182,11 @@ impl Writes {
             // A writer that panicked has nothing more to wait for; closing the backend tells.
             let _ = task.await;
         }
+        let Written {
+            synced_batches,
+            synced_groups,
+        } = self.state().queue.written();
+        tracing::info!(synced_batches, synced_groups, "all is written");
     }
 }
 
