@@ -183,6 +183,13 @@ impl Bank {
         )
     }
 
+    /// Forgets what clients were told while everything was killed, but for what is never right.
+    pub(crate) fn take_wrong_sums(&self) -> Vec<String> {
+        let mut errors = self.take_errors();
+        errors.retain(|error| error.contains("the sum is"));
+        errors
+    }
+
     /// Reads the whole history: each transaction whole, the sum constant after each of them, every
     /// acknowledged transfer there once, no refused one there.
     pub(crate) async fn check_history(&self, client: &Client) -> Result<usize, Error> {

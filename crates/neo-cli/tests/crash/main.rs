@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bank::Bank;
-use neo_client::{Client, Tid, TransactionMeta};
+use neo_api::{PageLimit, Partition, RevisionId};
+use neo_backends::OpenOptions;
+use neo_client::{Client, Oid, Tid, TransactionMeta};
 use neo_testkit::process::{CLUSTER, ClusterOptions, Process, ProcessCluster};
 
 /// Moments at which everything is killed; `NEO_CRASHES` makes them more.
@@ -51,37 +53,91 @@ async fn until_committed(bank: &Bank, more: usize) {
     }
 }
 
+fn neoctl(cluster: &ProcessCluster, words: &[&str]) -> String {
+    let admin = cluster.admin_address().to_string();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_neoctl"))
+        .args(["-a", &admin])
+        .args(words)
+        .output()
+        .expect("neoctl runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Waits for a moment that is another one each time.
+async fn some_time(random: &mut u64) {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    tokio::time::sleep(Duration::from_micros(*random % 60_000)).await;
+}
+
+/// Each moment on a cluster of its own: a storage that was away stays out of date.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_do_not_notice_that_a_storage_is_killed() {
+    let mut random = 0x9e37_79b9_7f4a_7c15;
+    let (mut transfers, mut acknowledged) = (0, 0);
+    for moment in 0..crashes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut cluster = start(dir.path());
+        let (one, other) = (connect(&cluster).await, connect(&cluster).await);
+        let bank = Bank::open(&one, 10).await.expect("accounts open");
+        other.sync().await.expect("it hears of the accounts");
+        let mut workers = bank.work(&one, 4);
+        workers.extend(bank.work(&other, 4));
+        until_committed(&bank, 10).await;
+        some_time(&mut random).await;
+        let lost = (random >> 40) as usize % 2;
+        cluster.storages[lost].kill().expect("it is killed");
+        until_committed(&bank, 50).await;
+
+        // It comes back out of date, is not read, and is in nobody's way.
+        cluster.storages[lost].start().expect("it starts");
+        until_committed(&bank, 50).await;
+        bank.rest(workers).await;
+        let errors = bank.take_errors();
+        assert!(errors.is_empty(), "moment {moment}: {errors:?}");
+        transfers += bank.check_history(&one).await.expect("history");
+        let workers = bank.work(&one, 8);
+        some_time(&mut random).await;
+
+        // With the survivor gone, nothing may be served from the stale copy.
+        cluster.kill_all().expect("killed");
+        bank.leave(workers);
+        assert_eq!(bank.take_wrong_sums(), Vec::<String>::new());
+        cluster.master.start().expect("it starts");
+        cluster.storages[lost].start().expect("it starts");
+        cluster
+            .master
+            .wait_for("waiting for S")
+            .expect("the master waits for the survivor");
+        cluster.start_all().expect("they start");
+        let client = connect(&cluster).await;
+        bank.check_history(&client).await.expect("history");
+        acknowledged += bank.committed();
+        cluster.stop().expect("a clean stop");
+    }
+    println!("{transfers} transfers, {acknowledged} acknowledged");
+}
+
+/// A node that stops without ending, as with a disk that hangs, is expelled like a dead one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_storage_holds_clients_up_for_a_while_only() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut cluster = start(dir.path());
-    let (one, other) = (connect(&cluster).await, connect(&cluster).await);
-    let bank = Bank::open(&one, 10).await.expect("accounts open");
-    other.sync().await.expect("it hears of the accounts");
-    let mut workers = bank.work(&one, 4);
-    workers.extend(bank.work(&other, 4));
+    let client = connect(&cluster).await;
+    let bank = Bank::open(&client, 10).await.expect("accounts open");
+    let workers = bank.work(&client, 8);
+    until_committed(&bank, 10).await;
+    cluster.storages[0].signal("STOP").expect("it is frozen");
+    // Some are on their way to it; these wait until it has been silent for too long.
     until_committed(&bank, 200).await;
-    cluster.storages[0].kill().expect("it is killed");
-    until_committed(&bank, 200).await;
-
-    // It comes back out of date, is not read, and is in nobody's way.
-    cluster.storages[0].start().expect("it starts");
-    until_committed(&bank, 200).await;
+    let pt = neoctl(&cluster, &["print", "pt"]);
+    assert!(pt.contains("OOOOOOOOOO"), "{pt}");
+    cluster.storages[0].signal("CONT").expect("it goes on");
+    until_committed(&bank, 50).await;
     bank.rest(workers).await;
     assert_eq!(bank.take_errors(), Vec::<String>::new());
-    let transfers = bank.check_history(&one).await.expect("history");
-    println!("{transfers} transfers, {} acknowledged", bank.committed());
-
-    // With the survivor gone, nothing may be served from the stale copy.
-    cluster.kill_all().expect("killed");
-    cluster.master.start().expect("it starts");
-    cluster.storages[0].start().expect("it starts");
-    cluster
-        .master
-        .wait_for("waiting for S")
-        .expect("the master waits for the survivor");
-    cluster.start_all().expect("they start");
-    let client = connect(&cluster).await;
     bank.check_history(&client).await.expect("history");
     cluster.stop().expect("a clean stop");
 }
@@ -92,21 +148,18 @@ async fn nothing_is_lost_when_every_process_is_killed_at_once() {
     let mut cluster = start(dir.path());
     let client = connect(&cluster).await;
     let bank = Bank::open(&client, 10).await.expect("accounts open");
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = 0x2545_f491_4f6c_dd1d;
     let mut transfers = 0;
     for moment in 0..crashes() {
         let client = connect(&cluster).await;
         let workers = bank.work(&client, 8);
         until_committed(&bank, 10).await;
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        tokio::time::sleep(Duration::from_micros(random % 60_000)).await;
+        some_time(&mut random).await;
         let errors = bank.take_errors();
         assert!(errors.is_empty(), "before crash {moment}: {errors:?}");
         cluster.kill_all().expect("killed");
         bank.leave(workers);
-        bank.take_errors();
+        assert_eq!(bank.take_wrong_sums(), Vec::<String>::new());
         cluster.start_all().expect("they start");
         let client = connect(&cluster).await;
         transfers = bank.check_history(&client).await.expect("history");
@@ -117,6 +170,37 @@ async fn nothing_is_lost_when_every_process_is_killed_at_once() {
         bank.committed()
     );
     cluster.stop().expect("a clean stop");
+    let one = contents(&dir.path().join("s1.sqlite")).await;
+    let other = contents(&dir.path().join("s2.sqlite")).await;
+    assert_eq!(one.len(), other.len());
+    for (one, other) in one.iter().zip(&other) {
+        assert_eq!(one, other);
+    }
+}
+
+/// Every transaction and revision of a database, a line each.
+async fn contents(path: &Path) -> Vec<String> {
+    let path = path.display().to_string();
+    let backend = neo_backends::open("SQLite", &path, &OpenOptions::default()).expect("it opens");
+    let all = PageLimit::entries(1_000_000);
+    let mut lines = Vec::new();
+    for partition in (0..12).map(Partition) {
+        let found = backend.transactions(partition, Tid::ZERO, Tid::MAX, all);
+        lines.extend(found.await.expect("transactions").iter().map(debug));
+        let first = RevisionId {
+            tid: Tid::ZERO,
+            oid: Oid::ZERO,
+        };
+        let found = backend.fetch(partition, first, Tid::MAX, all);
+        lines.extend(found.await.expect("revisions").iter().map(debug));
+    }
+    backend.close().await.expect("it closes");
+    assert!(lines.len() > 100, "there was something to compare");
+    lines
+}
+
+fn debug(entry: &impl std::fmt::Debug) -> String {
+    format!("{entry:?}")
 }
 
 /// Commits a few transactions, one after the other, on storages under `strace`; gives the traces.
