@@ -8,8 +8,8 @@
                                               transaction, FILE.fs has the last only
 
 A comparison also opens a copy of FILE.fs for writing, so that ZODB builds its index, loads every
-object as it was after each of its transactions, and commits to the copy. The manifest is
-described in make_filestorages.py.
+object as it was after each of its transactions and its history, and commits to the copy. The
+manifest is described in make_filestorages.py.
 """
 import hashlib
 import json
@@ -78,10 +78,12 @@ def check_loads(path, lines):
     try:
         if os.path.getsize(path) != size:
             return 'ZODB cut off the end of the file'
-        last = {}
+        last, history = {}, {}
         for line in lines:
             txn = json.loads(line)
             tid = bytes.fromhex(txn['tid'])
+            for oid in {record[0] for record in txn['records']}:
+                history.setdefault(bytes.fromhex(oid), []).insert(0, tid)
             for oid, _, _, sha256 in txn['records']:
                 last[bytes.fromhex(oid)] = sha256, tid if sha256 else None
             for oid, _, _, _ in txn['records']:
@@ -91,6 +93,8 @@ def check_loads(path, lines):
         for oid, state in last.items():
             if load(storage, oid, maxtid) != state:
                 return 'object %s is not in its last state' % oid.hex()
+            if [entry['tid'] for entry in storage.history(oid, len(lines) + 1)] != history[oid]:
+                return 'object %s has another history' % oid.hex()
         if len(storage) != len(last):
             return '%d objects in the index instead of %d' % (len(storage), len(last))
         meta = TransactionMetaData()
