@@ -98,10 +98,12 @@ pub async fn import(
             checkpoint = (Instant::now(), reader.position());
         }
     }
-    let last = import
-        .finish()
-        .await
-        .with_context(|| format!("{}: the cluster did not take the end of it", source.display()))?;
+    let last = import.finish().await.with_context(|| {
+        format!(
+            "{}: the cluster did not take the end of it",
+            source.display()
+        )
+    })?;
     progress.finish(&copied);
     warn_of_tail(&reader, last, source, progress);
     Ok(copied)
