@@ -47,6 +47,11 @@ const STEPS: &[Step] = &[
         run: clippy,
     },
     Step {
+        name: "package",
+        what: "every crate can be packaged for publishing",
+        run: package,
+    },
+    Step {
         name: "doc",
         what: "rustdoc, warnings are errors",
         run: doc,
@@ -127,7 +132,37 @@ fn clippy(workspace: &Workspace) -> Result<()> {
         "--workspace",
         "--all-targets",
     ];
-    workspace.run(&[&targets[..], &["--", "--deny", "warnings"]].concat())
+    workspace.run(&[&targets[..], &["--", "--deny", "warnings"]].concat())?;
+    // The backends without what they bring by default.
+    workspace.run(&[
+        "cargo",
+        "clippy",
+        "--locked",
+        "--package=neo-backends",
+        "--no-default-features",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ])
+}
+
+fn package(workspace: &Workspace) -> Result<()> {
+    // They are compiled by the other steps; what depends on a crate that is not published yet
+    // could not be, from a package.
+    let command = [
+        "cargo",
+        "package",
+        "--workspace",
+        "--exclude=xtask",
+        "--exclude=examples",
+        "--exclude=neobench",
+        "--no-verify",
+        "--allow-dirty",
+        "--locked",
+        "--quiet",
+    ];
+    workspace.run(&command)
 }
 
 fn doc(workspace: &Workspace) -> Result<()> {

@@ -24,6 +24,7 @@ pub struct ClientBuilder {
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) store_bytes_max: u32,
+    pub(crate) transaction_bytes_max: usize,
     pub(crate) attempts_max: u32,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) env: Arc<dyn Env>,
@@ -43,6 +44,7 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(60),
             store_bytes_max: 16 << 20,
+            transaction_bytes_max: 1 << 30,
             attempts_max: 20,
             transport: Arc::new(TcpTransport::new()),
             env: Arc::new(SystemEnv::new()),
@@ -104,6 +106,13 @@ impl ClientBuilder {
     /// default.
     pub const fn store_bytes_max(mut self, bytes: u32) -> Self {
         self.store_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of values that a transaction may store, as they are sent: 1 GiB by default. They are
+    /// in memory until it ends.
+    pub const fn transaction_bytes_max(mut self, bytes: usize) -> Self {
+        self.transaction_bytes_max = bytes;
         self
     }
 

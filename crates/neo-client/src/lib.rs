@@ -56,8 +56,9 @@
 //! # What it is not
 //!
 //! It does not interpret values, has no queries, and keeps nothing on disk. A transaction's values
-//! are in memory until it ends. Limits: 64 MiB a value as stored, 2^21 - 1 objects a transaction,
-//! 1 MiB of user, description and extension each.
+//! are in memory until it ends. Limits: 64 MiB a value as stored, 2^21 - 1 objects and 1 GiB of
+//! values (see [`ClientBuilder::transaction_bytes_max`]) a transaction, 1 MiB of user, description
+//! and extension each.
 //!
 //! # How it works
 //!

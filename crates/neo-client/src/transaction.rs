@@ -1,5 +1,6 @@
 //! A transaction: store, vote, finish or abort.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub struct Transaction {
     meta: TransactionMeta,
     /// Bytes that may be on their way.
     bytes: Arc<Semaphore>,
+    /// Bytes of the values that it stored.
+    stored: AtomicUsize,
     /// What a store met.
     failure: Arc<OnceLock<Error>>,
     _abort: AbortOnDrop,
@@ -71,6 +74,7 @@ impl Transaction {
         {
             Reply::Begun(name) => Ok(Self {
                 bytes: Arc::new(Semaphore::new(client.inner.store_bytes_max as usize)),
+                stored: AtomicUsize::new(0),
                 failure: Arc::default(),
                 client,
                 key: txn,
@@ -102,7 +106,8 @@ impl Transaction {
     /// until the transaction ends.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] beyond 64 MiB; what made the transaction fail before.
+    /// [`Error::TooLarge`] beyond 64 MiB, or when the transaction has too many bytes with it (a
+    /// value that is stored again counts again); what made the transaction fail before.
     ///
     /// Cancel safe: the object is stored, or not.
     pub async fn store(&self, oid: Oid, base_serial: Tid, data: impl Into<Bytes>) -> Result<()> {
@@ -110,6 +115,16 @@ impl Transaction {
         let len = record.data.len();
         if len > OBJECT_BYTES_MAX {
             let words = format!("object {oid} has {len} bytes, at most {OBJECT_BYTES_MAX} can be");
+            return Err(Error::TooLarge(words));
+        }
+        let max = self.client.inner.transaction_bytes_max;
+        let before = self.stored.fetch_add(len, Ordering::Relaxed);
+        if before.saturating_add(len) > max {
+            self.stored.fetch_sub(len, Ordering::Relaxed);
+            let words = format!(
+                "a transaction stores {max} bytes at most: {before} are stored, and object {oid} \
+                 has {len}; commit more often, or raise transaction_bytes_max"
+            );
             return Err(Error::TooLarge(words));
         }
         self.change(oid, base_serial, Change::Value(record), len)

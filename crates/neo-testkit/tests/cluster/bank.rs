@@ -31,6 +31,16 @@ async fn all(tasks: Vec<tokio::task::JoinHandle<Result<Work, Error>>>) -> Work {
     work
 }
 
+/// Waits until so many transactions are committed, of those that go on.
+async fn while_working<T>(client: &Client, commits: usize, tasks: &[tokio::task::JoinHandle<T>]) {
+    let mut news = client.on_invalidation();
+    for _ in 0..commits {
+        news.recv().await.expect("the client is not closed");
+    }
+    let is_working = tasks.iter().any(|task| !task.is_finished());
+    assert!(is_working, "all is done before the fault");
+}
+
 /// The sum is right at every tid; what was acknowledged is there, and nothing that nobody asked for.
 async fn audit(client: &Client, bank: &Bank, work: &Work) {
     println!("{work:?}");
@@ -64,7 +74,7 @@ async fn transfers_go_on_when_a_storage_node_is_killed() {
         let client = cluster.client().await.unwrap();
         let bank = Bank::open(&client, 20, 100).await.unwrap();
         let tasks = transfers(&cluster, &bank, 60).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        while_working(&client, 50, &tasks).await;
         cluster.kill_storage(1).await;
         let work = all(tasks).await;
         println!("{name}: {work:?}");
@@ -89,7 +99,7 @@ async fn everything_is_there_after_all_nodes_were_killed_at_once() {
     let client = cluster.client().await.unwrap();
     let bank = Bank::open(&client, 20, 100).await.unwrap();
     let tasks = transfers(&cluster, &bank, 40).await;
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    while_working(&client, 50, &tasks).await;
     cluster.kill_all().await;
     cluster.restart_all().await.unwrap();
     let work = all(tasks).await;
@@ -104,17 +114,19 @@ async fn transfers_survive_connections_that_are_cut() {
     let bank = Bank::open(&client, 20, 100).await.unwrap();
     let tasks = transfers(&cluster, &bank, 60).await;
     let network = cluster.network().expect("it is in memory");
+    let mut cuts = 0;
     for round in 0..6 {
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        while_working(&client, 20, &tasks).await;
         let cut = match round % 3 {
             0 => network.cut(&cluster.masters()[0]),
             1 => network.cut_all(),
             // The one that is left, if the other was expelled.
             _ => cluster.storage_address(2).map_or(0, |at| network.cut(at)),
         };
-        println!("{cut} connections were cut");
+        cuts += cut;
         cluster.serving().await.unwrap();
     }
+    assert!(cuts > 6, "{cuts} connections were cut");
     let work = all(tasks).await;
     audit(&client, &bank, &work).await;
 }
