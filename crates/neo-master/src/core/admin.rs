@@ -33,11 +33,15 @@ impl MasterCore {
                 let code = ErrorCode::NotReady;
                 out.send(conn, id, Packet::Error { code, message });
             }
-            Packet::AddPendingNodes { .. }
-            | Packet::TweakPartitionTable { .. }
-            | Packet::SetNumReplicas { .. } => {
-                let words = format!("{} is not available in this version", packet.name());
-                answer(conn, id, Err(words), out);
+            Packet::AddPendingNodes { .. } => {
+                let words = "adding storage nodes is not available in this version: those that \
+                             are there when a cluster starts for the first time make it up";
+                answer(conn, id, Err(words.to_owned()), out);
+            }
+            Packet::TweakPartitionTable { .. } | Packet::SetNumReplicas { .. } => {
+                let words = "changing the partition table is not available in this version: \
+                             partitions and replicas are those of its first start";
+                answer(conn, id, Err(words.to_owned()), out);
             }
             other => {
                 let words = format!("unexpected {} from an admin node", other.name());
@@ -140,6 +144,15 @@ impl MasterCore {
     }
 
     fn drop_node(&mut self, now: Now, nid: NodeId, out: &mut Out) -> Result<String, String> {
+        if self
+            .nodes
+            .get(nid)
+            .is_some_and(|node| node.state == NodeState::Running)
+        {
+            return Err(format!(
+                "{nid} is running: stop it first, as by neoctl kill {nid}"
+            ));
+        }
         self.can_be_spared(nid)?;
         self.nodes.tell_itself(nid, NodeState::Unknown, out);
         if let Some(conn) = self.nodes.conn(nid) {

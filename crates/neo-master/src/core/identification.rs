@@ -98,7 +98,7 @@ impl MasterCore {
         self.admit_identity(peer)?;
         let state = self.cluster_state();
         match node_type {
-            NodeType::Client if self.admits_clients() => {}
+            NodeType::Client if self.admits_client(peer) => {}
             NodeType::Client => return Err((ErrorCode::NotReady, self.not_ready())),
             NodeType::Storage if matches!(self.phase, Phase::Ending(_)) || self.is_stopping() => {
                 return Err((ErrorCode::NotReady, "the cluster is stopping".to_owned()));
@@ -135,8 +135,11 @@ impl MasterCore {
         self.nodes.get(nid).is_some()
     }
 
-    fn admits_clients(&self) -> bool {
-        matches!(&self.phase, Phase::Running(running) if running.stopping.is_none())
+    /// While the cluster stops, only clients that were here before, which know its identity: they
+    /// may have to ask what became of a commit.
+    fn admits_client(&self, peer: &Identification) -> bool {
+        matches!(&self.phase, Phase::Running(running)
+            if running.stopping.is_none() || peer.identity.is_some())
     }
 
     /// Why clients are not served, in words.

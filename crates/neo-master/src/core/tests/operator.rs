@@ -50,6 +50,13 @@ fn stopping_waits_for_what_is_pending() {
         ))
         .contains("stopping")
     );
+    // But one that was here before may ask what became of its commit.
+    let mut known = World::identification(NodeType::Client);
+    known.identity = world.storages[&1].recovery.identity.clone();
+    let (back, accepted) = world.identify(known);
+    assert!(matches!(accepted, Packet::AcceptIdentification { .. }));
+    let refused = words(world.ask(back, Packet::AskBeginTransaction { tid: None }));
+    assert!(refused.contains("stopping"), "{refused}");
     assert!(words(world.ask(admin, set_state(ClusterState::Stopping))).contains("already"));
     let id = world.finish(client, txn, &[]);
     assert!(matches!(
@@ -206,7 +213,7 @@ fn what_is_denied_says_why() {
                 nid: nid("S1"),
                 state: NodeState::Unknown,
             },
-            "can't be spared",
+            "is running: stop it first",
         ),
     ] {
         let answer = words(world.ask(admin, packet));
@@ -242,11 +249,18 @@ fn a_dropped_node_is_forgotten() {
     for connected in [true, false] {
         let mut world = World::running(2, 1, 2);
         let (admin, client) = (world.admin(), world.client());
-        if !connected {
-            world.lose(2);
+        let (nid, state) = (nid("S2"), NodeState::Unknown);
+        let refused = words(world.ask(admin, Packet::SetNodeState { nid, state }));
+        assert!(
+            refused.contains("S2 is running: stop it first"),
+            "{refused}"
+        );
+        world.lose(2);
+        if connected {
+            // It is back, out of date, and serves nobody.
+            world.join(2);
         }
         world.received(client);
-        let (nid, state) = (nid("S2"), NodeState::Unknown);
         done(world.ask(admin, Packet::SetNodeState { nid, state }));
         assert_eq!(world.rows(), ["1U", "1U"]);
         let told = world.received(client);
