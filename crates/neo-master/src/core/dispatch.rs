@@ -5,7 +5,7 @@ use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
 
 use super::effect::Out;
 use super::requests::Ask;
-use super::transaction_manager::Asker;
+use super::transaction_manager::{Asker, Vote};
 use super::{MasterCore, Phase};
 
 impl MasterCore {
@@ -19,7 +19,11 @@ impl MasterCore {
         out: &mut Out,
     ) {
         match packet {
-            Packet::NotifyVoted { txn, metadata } => self.voted(now, nid, txn, metadata, out),
+            Packet::NotifyVoted {
+                txn,
+                metadata,
+                objects,
+            } => self.voted(now, nid, txn, Vote { metadata, objects }, out),
             Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
             Packet::NotifyPartitionTableStored { version } => match &self.phase {
                 Phase::Recovering(_) => self.creation_stored(now, nid, version, out),

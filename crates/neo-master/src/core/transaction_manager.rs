@@ -30,12 +30,20 @@ pub(crate) struct Transaction {
 }
 
 /// A vote of a storage node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vote {
-    /// It has the transaction's metadata.
-    WithMetadata,
-    /// It has objects only.
-    Without,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Vote {
+    /// Whether it has the transaction's metadata.
+    pub(crate) metadata: bool,
+    /// How many objects it has of each partition, in order.
+    pub(crate) objects: Vec<(Partition, u32)>,
+}
+
+impl Vote {
+    /// How many objects it has of a partition.
+    pub(crate) fn of(&self, partition: Partition) -> u32 {
+        let at = self.objects.binary_search_by_key(&partition, |(p, _)| *p);
+        at.map_or(0, |at| self.objects[at].1)
+    }
 }
 
 /// How far a transaction is.
@@ -255,6 +263,7 @@ impl TransactionManager {
         if let Stage::Begun { since, .. } = transaction.stage {
             self.ages.remove(&(since, txn));
         }
+        transaction.votes = BTreeMap::new();
         self.with_failed.remove(&txn);
         self.finishing_oids += finish.oids.0.len();
         for nid in &nodes {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use neo_api::{NodeId, Now, TxnId};
+use neo_api::{Cell, NodeId, Now, TxnId};
 use neo_proto::Packet;
 
 use super::effect::Out;
@@ -25,7 +25,7 @@ pub(super) struct Parties {
     pub(super) failed: BTreeSet<NodeId>,
     /// Nodes that lock it.
     pub(super) nodes: BTreeSet<NodeId>,
-    /// Those of them that have not voted for it, or not with its metadata where they must.
+    /// Those of them that have not voted for it, or not for all that they must.
     pub(super) unvoted: BTreeSet<NodeId>,
 }
 
@@ -53,28 +53,28 @@ impl MasterCore {
         if table.bereft(&failed, is_up).is_some() {
             return Err(Lack::Cells);
         }
-        let with_metadata = table.get().partitioning().of_tid(txn.ttid);
+        let home = table.get().partitioning().of_tid(txn.ttid);
         let (mut nodes, mut unvoted) = (BTreeSet::new(), BTreeSet::new());
         for partition in &finish.partitions {
             let cells = table.get().writable(*partition).filter(|cell| {
                 running.takes_part(cell.nid, transaction.readiness) && !failed.contains(&cell.nid)
             });
-            let mut readable = false;
+            let cells: Vec<&Cell> = cells.collect();
+            if !cells.iter().any(|cell| cell.state.is_readable()) {
+                return Err(Lack::Cells);
+            }
+            let vote = |cell: &Cell| transaction.votes.get(&cell.nid);
+            let objects = |cell: &Cell| vote(cell).map_or(0, |vote| vote.of(*partition));
+            // A replica that has less would differ from the others for ever.
+            let most = cells.iter().map(|cell| objects(cell)).max().unwrap_or(0);
+            let least = most.max(u32::from(*partition != home));
             for cell in cells {
-                readable |= cell.state.is_readable();
                 nodes.insert(cell.nid);
-                let vote = transaction.votes.get(&cell.nid);
-                let enough = match vote {
-                    Some(Vote::WithMetadata) => true,
-                    Some(Vote::Without) => *partition != with_metadata,
-                    None => false,
-                };
-                if !enough {
+                let has_all = !cell.state.is_readable() || objects(cell) >= least;
+                let has_voted = |vote: &Vote| vote.metadata || *partition != home;
+                if !has_all || !vote(cell).is_some_and(has_voted) {
                     unvoted.insert(cell.nid);
                 }
-            }
-            if !readable {
-                return Err(Lack::Cells);
             }
         }
         if self.settings.mutations.believe_finish {
@@ -88,19 +88,7 @@ impl MasterCore {
     }
 
     /// A storage node tells of a vote.
-    pub(super) fn voted(
-        &mut self,
-        now: Now,
-        nid: NodeId,
-        txn: TxnId,
-        metadata: bool,
-        out: &mut Out,
-    ) {
-        let vote = if metadata {
-            Vote::WithMetadata
-        } else {
-            Vote::Without
-        };
+    pub(super) fn voted(&mut self, now: Now, nid: NodeId, txn: TxnId, vote: Vote, out: &mut Out) {
         if let Some(running) = self.running()
             && running.txns.vote(txn, nid, vote)
         {
@@ -135,7 +123,7 @@ impl MasterCore {
         else {
             return;
         };
-        let words = format!("transaction {txn} has not voted on {nid}, which it involves");
+        let words = format!("transaction {txn} has not voted on {nid} for all that it involves");
         self.violation(now, asker.conn, asker.id, &words, out);
     }
 

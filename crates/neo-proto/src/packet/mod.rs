@@ -323,10 +323,11 @@ packets! {
     /// C to S and C to M, with all nodes that were contacted: forget it. M passes it on; a storage
     /// where it has voted waits for that.
     0x003e AbortTransaction { txn: TxnId, nodes: Vec<NodeId> }
-    /// S to M: the vote of this transaction is durable here, with its metadata or without; only M
-    /// can abort it from now on. Sent with the answer to the client: a tid is given when every
-    /// node that is to lock has said so.
-    0x003f NotifyVoted { txn: TxnId, metadata: bool }
+    /// S to M: the vote of this transaction is durable here, with its metadata or without, and with
+    /// so many objects of these partitions, stored or checked; only M can abort it from now on.
+    /// Sent with the answer to the client: a tid is given when every node that is to lock has said
+    /// so, and replicas have the same.
+    0x003f NotifyVoted { txn: TxnId, metadata: bool, objects: Vec<(Partition, u32)> }
 
     // --- reads ---
 

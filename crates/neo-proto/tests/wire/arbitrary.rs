@@ -266,7 +266,7 @@ any_packet! {
     InvalidateObjects { tid, oids }
     InvalidateAll { tid }
     AbortTransaction { txn, nodes }
-    NotifyVoted { txn, metadata }
+    NotifyVoted { txn, metadata, objects }
     AskObject { oid, at }
     AnswerObject { oid, answer }
     AskTransactionInformation { tid }

@@ -467,8 +467,8 @@ impl StorageCore {
         let (Some(service), Some(conn)) = (&mut self.service, self.link.up()) else {
             return;
         };
-        for (txn, metadata) in service.transactions.take_voted() {
-            out.notify(conn, Packet::NotifyVoted { txn, metadata });
+        for packet in service.transactions.take_voted(&self.cells) {
+            out.notify(conn, packet);
         }
     }
 

@@ -532,14 +532,21 @@ impl World {
         }
     }
 
-    /// Storage nodes hold a transaction that was voted, and tell of it.
+    /// Storage nodes hold a transaction that was voted, with an object of each partition, and tell
+    /// of it.
     pub(super) fn vote(&mut self, txn: TxnId, storages: &[u32]) {
+        let partitions = self.table().partitioning().iter();
+        let objects: Vec<_> = partitions.map(|partition| (partition, 1)).collect();
         for n in storages {
             let storage = self.storages.get_mut(n).expect("it is played");
             storage.unfinished.insert(txn, None);
             if let Some(conn) = storage.conn {
-                let metadata = true;
-                self.send(conn, MsgId(0), Packet::NotifyVoted { txn, metadata });
+                let packet = Packet::NotifyVoted {
+                    txn,
+                    metadata: true,
+                    objects: objects.clone(),
+                };
+                self.send(conn, MsgId(0), packet);
             }
         }
     }

@@ -14,8 +14,18 @@ fn finish(txn: TxnId, oids: &[u64], partitions: &[u32]) -> Packet {
     }
 }
 
+/// The word of a vote with an object of each of three partitions.
 fn voted(txn: TxnId, metadata: bool) -> Packet {
-    Packet::NotifyVoted { txn, metadata }
+    voted_for(txn, metadata, &[(0, 1), (1, 1), (2, 1)])
+}
+
+fn voted_for(txn: TxnId, metadata: bool, objects: &[(u32, u32)]) -> Packet {
+    let objects = objects.iter().map(|(p, n)| (Partition(*p), *n)).collect();
+    Packet::NotifyVoted {
+        txn,
+        metadata,
+        objects,
+    }
 }
 
 fn is_committed(answer: Option<Packet>) -> bool {
@@ -138,6 +148,42 @@ fn a_vote_without_metadata_is_none_where_the_metadata_belongs() {
     storage.unfinished.insert(txn, None);
     let id = world.request(client, finish(txn, &[1], &[1]));
     assert!(is_committed(world.answer(client, id)));
+}
+
+#[test]
+fn replicas_have_the_same() {
+    // Partition 0 is on nodes 1 and 2, 1 on 1 and 3, 2 on 2 and 3.
+    type Objects = &'static [(u32, u32)];
+    let cases: [([Objects; 3], &[u32], Option<&str>); 5] = [
+        ([&[(1, 2)], &[], &[(1, 2)]], &[1], None),
+        ([&[(1, 2)], &[], &[(1, 1)]], &[1], Some("S3")),
+        ([&[(1, 1)], &[], &[]], &[1], Some("S3")),
+        // Objects where the metadata belongs: none is needed, but all have them or none.
+        ([&[(0, 3)], &[(0, 3)], &[]], &[], None),
+        ([&[(0, 3)], &[(0, 1)], &[]], &[], Some("S2")),
+    ];
+    for (objects, partitions, wrong) in cases {
+        let mut world = World::running(3, 1, 3);
+        let client = world.client();
+        let txn = begun(&mut world, client);
+        for (n, objects) in (1..).zip(objects) {
+            let storage = world.storages.get_mut(&n).unwrap();
+            storage.unfinished.insert(txn, None);
+            let conn = conn(&world, n);
+            world.send(conn, MsgId(0), voted_for(txn, n < 3, objects));
+        }
+        let id = world.request(client, finish(txn, &[], partitions));
+        let answer = world.answer(client, id);
+        match wrong {
+            None => assert!(is_committed(answer), "{objects:?}"),
+            Some(nid) => {
+                let told = words(answer);
+                let lacks = format!("has not voted on {nid}");
+                assert!(told.contains(&lacks), "{objects:?}: {told}");
+            }
+        }
+        assert_eq!(world.rows(), ["1U2U", "1U3U", "2U3U"]);
+    }
 }
 
 #[test]

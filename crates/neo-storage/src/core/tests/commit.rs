@@ -50,12 +50,17 @@ fn the_primary_hears_of_a_vote_when_its_client_does() {
     assert_eq!(world.votes, []);
     world.release_writes();
     assert_eq!(world.one(c), Packet::AnswerStoreTransaction {});
-    assert_eq!(world.votes, [(txn(10), true)]);
-    world.check(c, 12, 6, 0);
+    let vote = |ttid, metadata, partition| Packet::NotifyVoted {
+        txn: txn(ttid),
+        metadata,
+        objects: vec![(Partition(partition), 1)],
+    };
+    assert_eq!(world.votes, [vote(10, true, 0)]);
+    world.check(c, 12, 7, 0);
     assert_eq!(world.one(c), CHECKED);
     let (txn_, objects) = (txn(12), 1);
     world.ask(c, Packet::AskVoteTransaction { txn: txn_, objects });
-    assert_eq!(world.votes, [(txn(10), true), (txn(12), false)]);
+    assert_eq!(world.votes, [vote(10, true, 0), vote(12, false, 1)]);
     assert_eq!(world.one(c), Packet::AnswerVoteTransaction {});
     // A vote that is refused is none.
     world.stored(c, 14, 5, 0, "five");

@@ -130,7 +130,7 @@ struct World {
     connects: Vec<(ConnectToken, Address)>,
     sent: BTreeMap<ConnId, Vec<Message>>,
     /// Votes that the primary was told of; not in `sent`.
-    votes: Vec<(TxnId, bool)>,
+    votes: Vec<Packet>,
     closed: BTreeMap<ConnId, String>,
     consumed: BTreeMap<ConnId, u64>,
     events: Vec<StorageEvent>,
@@ -291,8 +291,8 @@ impl World {
             match effect {
                 Effect::Connect { token, to } => self.connects.push((token, to)),
                 Effect::Send { conn, message } => {
-                    if let Packet::NotifyVoted { txn, metadata } = message.packet {
-                        self.votes.push((txn, metadata));
+                    if matches!(message.packet, Packet::NotifyVoted { .. }) {
+                        self.votes.push(message.packet);
                         continue;
                     }
                     self.sent.entry(conn).or_default().push(message);

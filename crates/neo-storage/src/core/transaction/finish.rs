@@ -89,7 +89,7 @@ impl Transactions {
         if batch.is_empty() {
             // Only checks, and no metadata: the locks are all that counts.
             t.stage = Stage::Voted;
-            self.voted.push((txn, with_record));
+            self.voted.push(txn);
             return io.answer(asker, voted(with_record));
         }
         t.has_rows = true;
@@ -128,7 +128,7 @@ impl Transactions {
             return self.continue_vote(io, txn);
         }
         t.stage = Stage::Voted;
-        self.voted.push((txn, with_record));
+        self.voted.push(txn);
         io.answer(asker, voted(with_record));
     }
 

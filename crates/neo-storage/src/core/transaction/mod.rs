@@ -11,10 +11,10 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neo_api::{
-    BackendResult, DataId, NodeId, ObjectData, Oid, Record, Reign, SessionId, Tid, TransactionMeta,
-    TxnId,
+    BackendResult, DataId, NodeId, ObjectData, Oid, Partition, Record, Reign, SessionId, Tid,
+    TransactionMeta, TxnId,
 };
-use neo_proto::{ConnId, ErrorCode};
+use neo_proto::{ConnId, ErrorCode, Packet};
 
 use super::cells::Cells;
 use super::effect::{Query, QueryResult};
@@ -66,8 +66,8 @@ pub(crate) struct Transactions {
     locked: BTreeMap<Tid, TxnId>,
     /// Whether a transaction was unlocked since it was asked.
     unlocked: bool,
-    /// Votes that the primary has not been told of, with whether they came with metadata.
-    voted: Vec<(TxnId, bool)>,
+    /// Votes that the primary has not been told of.
+    voted: Vec<TxnId>,
     ended: BTreeSet<TxnId>,
     ended_order: VecDeque<TxnId>,
     garbage: Garbage,
@@ -260,9 +260,22 @@ impl Transactions {
         std::mem::take(&mut self.unlocked)
     }
 
-    /// Votes since the last time, for the primary.
-    pub(crate) fn take_voted(&mut self) -> Vec<(TxnId, bool)> {
-        std::mem::take(&mut self.voted)
+    /// Votes since the last time, as the primary is told of them.
+    pub(crate) fn take_voted(&mut self, cells: &Cells) -> Vec<Packet> {
+        let voted = std::mem::take(&mut self.voted);
+        let told = voted.into_iter().filter_map(|txn| {
+            let (t, partitioning) = (self.txns.get(&txn)?, cells.partitioning()?);
+            let mut objects: BTreeMap<Partition, u32> = BTreeMap::new();
+            for oid in t.objects.keys() {
+                *objects.entry(partitioning.of_oid(*oid)).or_default() += 1;
+            }
+            Some(Packet::NotifyVoted {
+                txn,
+                metadata: t.record.is_some(),
+                objects: objects.into_iter().collect(),
+            })
+        });
+        told.collect()
     }
 
     /// The tid of a transaction that is locked here.
