@@ -45,6 +45,7 @@ impl World {
             Name::Master(_) => true,
             Name::Storage(_) => !self.is_readable(name),
             Name::Client(_) => false,
+            Name::Puppet(_) => true,
         })
     }
 

@@ -13,11 +13,14 @@ pub enum Name {
     Storage(u8),
     /// A client, from 1.
     Client(u8),
+    /// A node that a test speaks for, from 1.
+    Puppet(u8),
 }
 
 impl Name {
     /// Where it listens, if it is a node that does.
-    pub(super) fn address(self) -> Address {
+    #[must_use]
+    pub fn address(self) -> Address {
         Address::new(self.to_string().to_lowercase(), 1)
     }
 }
@@ -28,6 +31,7 @@ impl fmt::Display for Name {
             Self::Master(n) => write!(f, "M{n}"),
             Self::Storage(n) => write!(f, "S{n}"),
             Self::Client(n) => write!(f, "C{n}"),
+            Self::Puppet(n) => write!(f, "P{n}"),
         }
     }
 }
@@ -54,4 +58,10 @@ pub const fn s(n: u8) -> Name {
 #[must_use]
 pub const fn c(n: u8) -> Name {
     Name::Client(n)
+}
+
+/// The `n`-th puppet.
+#[must_use]
+pub const fn p(n: u8) -> Name {
+    Name::Puppet(n)
 }

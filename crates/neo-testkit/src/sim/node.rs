@@ -12,6 +12,7 @@ use neo_storage::{Done, Job, StorageCore, StorageEvent};
 use super::disk::Disk;
 use super::name::Name;
 use super::network::{LinkId, Side};
+use super::puppet::PuppetCore;
 
 /// A node's endpoint.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) enum Running {
     Master(Box<Endpoint<MasterCore>>),
     Storage(Box<Endpoint<StorageCore>>),
     Client(Box<Endpoint<ClientCore>>),
+    Puppet(Box<Endpoint<PuppetCore>>),
 }
 
 /// What a node wants of the world.
@@ -41,6 +43,7 @@ macro_rules! each {
             Running::Master($endpoint) => $call,
             Running::Storage($endpoint) => $call,
             Running::Client($endpoint) => $call,
+            Running::Puppet($endpoint) => $call,
         }
     };
 }
@@ -107,6 +110,9 @@ impl Running {
             Self::Client(endpoint) => endpoint
                 .poll_output()
                 .map(|output| act(output, |never| match never {}, Act::ClientEvent)),
+            Self::Puppet(endpoint) => endpoint
+                .poll_output()
+                .map(|output| act(output, |never| match never {}, |never| match never {})),
         }
     }
 }

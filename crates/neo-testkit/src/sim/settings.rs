@@ -19,6 +19,8 @@ pub struct WorldSettings {
     pub storages: u8,
     /// Clients.
     pub clients: u8,
+    /// Nodes that a test speaks for.
+    pub puppets: u8,
     /// Partitions.
     pub partitions: u32,
     /// Copies of each partition beside the first.
@@ -55,6 +57,7 @@ impl Default for WorldSettings {
             masters: 1,
             storages: 2,
             clients: 1,
+            puppets: 0,
             partitions: 4,
             replicas: 1,
             seed: 1,

@@ -32,6 +32,7 @@ use super::mailbox::Mailbox;
 use super::name::Name;
 use super::network::{Carried, End, Link, LinkId, Side, packet_name};
 use super::node::{Act, Ended, Place, Running};
+use super::puppet::{PuppetCore, Say};
 use super::settings::WorldSettings;
 use super::trace::Trace;
 use crate::oracle::Oracle;
@@ -119,7 +120,8 @@ impl World {
         let names = (1..=settings.masters)
             .map(Name::Master)
             .chain((1..=settings.storages).map(Name::Storage))
-            .chain((1..=settings.clients).map(Name::Client));
+            .chain((1..=settings.clients).map(Name::Client))
+            .chain((1..=settings.puppets).map(Name::Puppet));
         let places: BTreeMap<_, _> = names
             .enumerate()
             .map(|(index, name)| (name, Place::new(name, index)))
@@ -180,6 +182,10 @@ impl World {
                 let core = ClientCore::new(self.settings.client(seed));
                 Running::Client(Box::new(Endpoint::new(core, self.settings.session.clone())))
             }
+            Name::Puppet(_) => {
+                let core = PuppetCore::default();
+                Running::Puppet(Box::new(Endpoint::new(core, self.settings.session.clone())))
+            }
         };
         let now = self.now;
         let place = self.place_mut(name);
@@ -204,6 +210,17 @@ impl World {
         self.place_mut(name).wall_offset += micros;
         let note = format!("the wall clock of {name} jumps by {micros} us");
         self.trace.note(self.now, None, note);
+    }
+
+    /// Has a puppet do something.
+    pub fn say(&mut self, puppet: Name, say: Say) {
+        let now = self.now;
+        let place = self.place_mut(puppet);
+        let moment = place.now(now);
+        if let Some(Running::Puppet(endpoint)) = &mut place.running {
+            endpoint.command(moment, say);
+        }
+        self.pump(puppet);
     }
 
     /// Tells a master something, as the process around it would.

@@ -102,6 +102,15 @@ impl World {
         }
     }
 
+    /// The core of a puppet that runs.
+    #[must_use]
+    pub fn puppet(&self, name: Name) -> Option<&PuppetCore> {
+        match self.place(name).running.as_ref()? {
+            Running::Puppet(endpoint) => Some(endpoint.core()),
+            _ => None,
+        }
+    }
+
     /// The state of the cluster, as its primary sees it.
     #[must_use]
     pub fn cluster_state(&self) -> Option<ClusterState> {

@@ -6,6 +6,7 @@ mod imports;
 mod locks;
 mod reads;
 mod restarts;
+mod wrong_clients;
 
 use std::future::Future;
 use std::time::Duration;
