@@ -1,7 +1,7 @@
 //! A master among played peers: storage nodes that do what they must unless they are told not to,
 //! and clients and admins that a test speaks for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use neo_api::{
@@ -9,10 +9,11 @@ use neo_api::{
     Tid, TxnId, UnixMicros,
 };
 use neo_proto::{
-    ClusterIdentity, ConnId, Core, Effect, Effects, FinalTid, Identification, Input, Message,
-    MsgId, Packet, Recovery, WireLastIds, decode, encode,
+    ClusterIdentity, ConnId, Core, Effect, Effects, Identification, Input, Message, MsgId, Packet,
+    decode, encode,
 };
 
+pub(super) use super::played::Storage;
 use crate::MasterSettings;
 use crate::{Command, MasterCore, Status};
 
@@ -20,182 +21,6 @@ pub(super) const T0: i64 = 1_795_297_530_000_000;
 
 pub(super) fn nid(text: &str) -> NodeId {
     text.parse().unwrap()
-}
-
-/// What a played storage node has on its disk, and how it behaves.
-#[derive(Debug, Clone)]
-pub(super) struct Storage {
-    pub(super) n: u32,
-    pub(super) recovery: Recovery,
-    pub(super) table: Option<PartitionTable>,
-    pub(super) unfinished: BTreeMap<TxnId, Option<Tid>>,
-    pub(super) committed: BTreeMap<TxnId, Tid>,
-    pub(super) last_oid: Option<Oid>,
-    /// Messages that it leaves alone; a test answers them, or does not.
-    pub(super) holds: BTreeSet<&'static str>,
-    /// What it received, by name.
-    pub(super) log: Vec<&'static str>,
-    pub(super) conn: Option<ConnId>,
-    pub(super) operating: bool,
-}
-
-impl Storage {
-    pub(super) fn new(n: u32) -> Self {
-        Self {
-            n,
-            recovery: Recovery {
-                version: None,
-                reign: Reign(0),
-                identity: None,
-                oid_mark: Oid(0),
-                backup_tid: None,
-                truncate_tid: None,
-                import_tid: None,
-            },
-            table: None,
-            unfinished: BTreeMap::new(),
-            committed: BTreeMap::new(),
-            last_oid: None,
-            holds: BTreeSet::new(),
-            log: Vec::new(),
-            conn: None,
-            operating: false,
-        }
-    }
-
-    pub(super) fn nid(&self) -> NodeId {
-        NodeId::new(NodeType::Storage, self.n).unwrap()
-    }
-
-    pub(super) fn address(&self) -> Address {
-        Address::new(format!("s{}", self.n), 1)
-    }
-
-    /// What it forgets when it restarts, or loses its master.
-    fn restart(&mut self) {
-        self.conn = None;
-        self.operating = false;
-    }
-
-    /// As a node that was started again.
-    pub(super) fn restarted(&mut self) {
-        self.restart();
-        self.holds.clear();
-    }
-
-    fn last_tid(&self) -> Option<Tid> {
-        self.committed.values().max().copied()
-    }
-
-    /// Does what a message says; what it answers.
-    fn obey(&mut self, id: MsgId, packet: Packet) -> Vec<(MsgId, Packet)> {
-        let stored = |version| (MsgId(0), Packet::NotifyPartitionTableStored { version });
-        let answer = match packet {
-            Packet::AskRecovery {} => Packet::AnswerRecovery {
-                recovery: Box::new(self.recovery.clone()),
-            },
-            Packet::AskPartitionTable {} => Packet::AnswerPartitionTable {
-                table: self.table.clone().map(Box::new),
-            },
-            Packet::SendPartitionTable { identity, table } => {
-                self.recovery.identity = identity;
-                self.recovery.version = Some(table.version);
-                let version = table.version;
-                self.table = Some(*table);
-                return vec![stored(version)];
-            }
-            Packet::NotifyPartitionChanges {
-                base,
-                version,
-                replicas,
-                changes,
-            } => {
-                let table = self.table.as_mut().expect("changes follow a table");
-                assert_eq!(
-                    table.version, base,
-                    "changes are of the table that is known"
-                );
-                assert!(version > base);
-                table.apply(version, replicas, &changes).unwrap();
-                self.recovery.version = Some(version);
-                return vec![stored(version)];
-            }
-            Packet::AskStartReign { reign } => {
-                assert!(reign > self.recovery.reign, "reigns increase");
-                self.recovery.reign = reign;
-                Packet::AnswerReignStarted { reign }
-            }
-            Packet::AskLockedTransactions { after } => {
-                let rest = |txn: &&TxnId| after.is_none_or(|after| **txn > after);
-                let left: Vec<TxnId> = self.unfinished.keys().filter(rest).copied().collect();
-                let page = left.iter().take(2).map(|txn| (*txn, self.unfinished[txn]));
-                Packet::AnswerLockedTransactions {
-                    transactions: page.collect(),
-                    more: left.len() > 2,
-                }
-            }
-            Packet::AskFinalTid { txn } => {
-                let tid = self.unfinished.get(&txn).copied().flatten();
-                let tid = tid.or_else(|| self.committed.get(&txn).copied());
-                let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
-                Packet::AnswerFinalTid { tid }
-            }
-            Packet::AskValidateTransaction { txn, tid } => {
-                assert!(self.unfinished.remove(&txn).is_some(), "it reported {txn}");
-                self.committed.insert(txn, tid);
-                Packet::AnswerTransactionValidated { txn }
-            }
-            Packet::AskTruncate { after } => {
-                self.committed.retain(|_, tid| *tid <= after);
-                Packet::AnswerTruncated { after }
-            }
-            Packet::AskImportMark { import, mark } => {
-                self.recovery.import_tid = mark;
-                Packet::AnswerImportMark { import }
-            }
-            Packet::AskSyncImport { import } => Packet::AnswerImportSynced { import },
-            Packet::AskLastIds {} => Packet::AnswerLastIds {
-                ids: WireLastIds {
-                    first_tid: None,
-                    last_tid: self.last_tid(),
-                    last_oid: self.last_oid,
-                },
-                version: None,
-            },
-            Packet::AskStoreOidMark { mark } => {
-                self.recovery.oid_mark = self.recovery.oid_mark.max(mark);
-                Packet::AnswerOidMarkStored { mark }
-            }
-            Packet::StartOperation { operation } => {
-                self.unfinished.clear();
-                self.operating = true;
-                return vec![(MsgId(0), Packet::NotifyReady { operation })];
-            }
-            Packet::AskLockInformation { txn, tid } => {
-                let locked = self.unfinished.get_mut(&txn);
-                let locked = locked.expect("what is locked was voted");
-                *locked = Some(tid);
-                Packet::AnswerInformationLocked { txn }
-            }
-            Packet::NotifyUnlockInformation { txn } => {
-                let tid = self
-                    .unfinished
-                    .remove(&txn)
-                    .flatten()
-                    .expect("it was locked here");
-                self.committed.insert(txn, tid);
-                return Vec::new();
-            }
-            Packet::AbortTransaction { txn, .. } => {
-                if self.unfinished.get(&txn) == Some(&None) {
-                    self.unfinished.remove(&txn);
-                }
-                return Vec::new();
-            }
-            _ => return Vec::new(),
-        };
-        vec![(id, answer)]
-    }
 }
 
 /// The master and its peers.

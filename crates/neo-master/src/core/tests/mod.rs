@@ -1,6 +1,7 @@
 //! Tests of the core: peers are played, packet by packet.
 
 mod harness;
+mod played;
 
 mod commit;
 mod creation;
