@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -93,10 +94,19 @@ pub fn neomigrate() -> ExitCode {
 }
 
 async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Result<()> {
-    let connect = |masters: MasterList, read_only| {
-        let masters = masters.0.iter().map(ToString::to_string);
-        let builder = Client::builder(&args.cluster).masters(masters);
-        builder.read_only(read_only).cache_bytes(0).connect()
+    let connect = async |masters: MasterList, read_only| {
+        let addresses: Vec<String> = masters.0.iter().map(ToString::to_string).collect();
+        let builder = Client::builder(&args.cluster).masters(&addresses);
+        let connecting = builder.read_only(read_only).cache_bytes(0).connect();
+        let mut connecting = std::pin::pin!(connecting);
+        match tokio::time::timeout(Duration::from_secs(1), &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                let masters = addresses.join(", ");
+                eprintln!("waiting for cluster {:?} at {masters}", args.cluster);
+                connecting.await
+            }
+        }
     };
     let (what, file) = match &direction {
         Direction::Import(file, _) => ("imported", file),

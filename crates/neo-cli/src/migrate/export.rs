@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use neo_api::{Tid, TransactionRecord};
 use neo_backends::filestorage::{Error, NewData, Reader, Status, Writer};
 use neo_client::{Client, TransactionObject, Transactions};
 
 use super::order::{Next, Reorder};
+use super::same::first_difference;
 use super::{Copied, Progress};
 
 /// Copies what a FileStorage does not have yet of a cluster, up to its last transaction now.
@@ -54,7 +55,7 @@ pub async fn export(
     Ok(copied)
 }
 
-/// Whether a file has the first transactions of the cluster: the last one is compared.
+/// Refuses a file that does not have the first transactions of the cluster.
 async fn check_same(client: &Client, destination: &Path) -> anyhow::Result<()> {
     let mut reader = match Reader::open(destination) {
         Ok(reader) => reader,
@@ -65,19 +66,13 @@ async fn check_same(client: &Client, destination: &Path) -> anyhow::Result<()> {
     let Some(last) = reader.last_tid()? else {
         return Ok(());
     };
-    reader.seek_after(Tid(last.0.saturating_sub(1)))?;
-    let theirs = reader.next_transaction()?;
-    let ours = client.transaction(last).await?;
-    let same = match (ours, theirs) {
-        (Some(ours), Some(theirs)) => ours.meta == theirs.meta,
-        _ => false,
-    };
-    ensure!(
-        same,
-        "{} has other data than the cluster: its last transaction {last} is not there; give a \
-         path that does not exist",
-        destination.display()
-    );
+    if let Some(other) = first_difference(client, &mut reader, last).await? {
+        bail!(
+            "{} has other data than the cluster: they differ at transaction {other}; give a path \
+             that does not exist",
+            destination.display()
+        );
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use neo_api::{Oid, TRANSACTION_OIDS_MAX, Tid, TransactionRecord};
 use neo_backends::filestorage::{Data, Error, Format, Reader, Record, Status, Tail, Transaction};
 use neo_client::{Client, TransactionObject};
 
+use super::same::{distinct, first_difference, is_followed};
 use super::{Copied, Progress};
 
 /// A checkpoint is made when so many bytes of the file were read since the last one,
@@ -48,7 +49,13 @@ pub async fn import(
     }
     let there = client.sync().await?;
     if there != Tid::ZERO {
-        check_same(client, &mut reader, there, source).await?;
+        if let Some(other) = first_difference(client, &mut reader, there).await? {
+            bail!(
+                "the cluster has other data than {}: they differ at transaction {other}; import \
+                 into an empty cluster",
+                source.display()
+            );
+        }
         reader.seek_after(there)?;
         if reader.last_tid()? == Some(there) {
             progress.say(&format!("{} is imported already", source.display()));
@@ -167,42 +174,6 @@ async fn begin(client: &Client) -> anyhow::Result<neo_client::Import> {
     }
 }
 
-/// Whether the transactions that are there are the first of the file: the first and the last are
-/// compared.
-async fn check_same(
-    client: &Client,
-    reader: &mut Reader,
-    there: Tid,
-    source: &Path,
-) -> anyhow::Result<()> {
-    let named = source.display();
-    let mut all = client.iterate(Tid::ZERO..=there).await?;
-    let first = all.next().await?;
-    let last = client.transaction(there).await?;
-    let (Some(first), Some(last)) = (first, last) else {
-        bail!("the cluster has no metadata of its last transaction {there}");
-    };
-    for ours in [first, last] {
-        // A transaction at tid t is the first one after t - 1.
-        reader.seek_after(Tid(ours.tid.0.saturating_sub(1)))?;
-        let theirs = reader.next_transaction()?.filter(|t| t.tid == ours.tid);
-        let same = match theirs {
-            None => false,
-            Some(theirs) => {
-                let meta = theirs.meta == ours.meta;
-                meta && distinct(reader.record_oids()?).0 == ours.oids
-            }
-        };
-        ensure!(
-            same,
-            "the cluster has other data than {named}: its transaction {} is not there; import \
-             into an empty cluster",
-            ours.tid
-        );
-    }
-    Ok(())
-}
-
 /// What goes before the records, and how many records an object has beside the last one.
 fn metadata(
     transaction: Transaction,
@@ -225,39 +196,6 @@ fn metadata(
         packed: transaction.status == Status::Packed,
     };
     Ok((record, later))
-}
-
-/// Oids in the order of their last records: a transaction that undid several others can have more
-/// than one record of an object, and the last one is its state.
-fn distinct(oids: Vec<Oid>) -> (Vec<Oid>, BTreeMap<Oid, u32>) {
-    let mut sorted = oids.clone();
-    sorted.sort_unstable();
-    if sorted.windows(2).all(|pair| pair[0] != pair[1]) {
-        return (oids, BTreeMap::new());
-    }
-    let mut later = BTreeMap::new();
-    for oid in &oids {
-        *later.entry(*oid).or_insert(0) += 1;
-    }
-    later.retain(|_, count| {
-        *count -= 1;
-        *count > 0
-    });
-    let mut left = later.clone();
-    let mut distinct = oids;
-    distinct.retain(|oid| !is_followed(&mut left, *oid));
-    (distinct, later)
-}
-
-/// Whether another record of the object follows; counts down.
-fn is_followed(later: &mut BTreeMap<Oid, u32>, oid: Oid) -> bool {
-    match later.get_mut(&oid) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        _ => false,
-    }
 }
 
 /// The records of a transaction as they are read: no more than one is in memory.
@@ -302,27 +240,5 @@ fn object(record: Record) -> TransactionObject {
             TransactionObject::new(oid, None).same_as(Some(data_tid))
         }
         Data::Deleted { data_tid } => TransactionObject::new(oid, None).same_as(data_tid),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn oids(numbers: &[u64]) -> Vec<Oid> {
-        numbers.iter().copied().map(Oid).collect()
-    }
-
-    #[test]
-    fn of_several_records_of_an_object_the_last_one_counts() {
-        let (kept, later) = distinct(oids(&[3, 1, 2]));
-        assert_eq!((kept, later.len()), (oids(&[3, 1, 2]), 0));
-        let (kept, mut later) = distinct(oids(&[3, 1, 3, 2, 1, 3]));
-        assert_eq!(kept, oids(&[2, 1, 3]));
-        let taken: Vec<Oid> = oids(&[3, 1, 3, 2, 1, 3])
-            .into_iter()
-            .filter(|oid| !is_followed(&mut later, *oid))
-            .collect();
-        assert_eq!(taken, kept);
     }
 }

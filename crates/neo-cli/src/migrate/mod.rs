@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod order;
 mod progress;
+mod same;
 
 pub use args::{Direction, MigrateArgs};
 pub use export::export;

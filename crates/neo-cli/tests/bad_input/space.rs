@@ -351,6 +351,7 @@ fn transactions_go_on_without_a_replica_whose_disk_is_full() {
     assert!(told.refused.len() < 20, "{:?}", told.words);
     drop(told);
     let admin = cluster.admin_address().to_string();
-    println!("{}", cluster::neoctl(&admin, &["print", "pt"]));
+    let pt = cluster::neoctl(&admin, &["print", "pt"]);
+    assert!(pt.contains("S1 P OOOOOOOOOOOO"), "{pt}");
     check_twice(&writers, cluster);
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod harness;
+mod memory;
 mod migrate;
 mod nodes;
 mod simple;

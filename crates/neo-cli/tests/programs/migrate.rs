@@ -147,6 +147,19 @@ fn every_database_of_zodb_comes_back_as_it_was() {
             1,
         );
         assert!(error.contains("the cluster has other data than"), "{error}");
+        // The same but for a byte of the first object.
+        let mut changed = std::fs::read(&source).unwrap();
+        changed[110] ^= 1;
+        let near = dir.path().join("near.fs");
+        std::fs::write(&near, &changed).unwrap();
+        for words in [
+            [text(&near), &cluster.masters],
+            [&cluster.masters, text(&near)],
+        ] {
+            let error = run_err("neomigrate", &[&["-c", "main"][..], &words].concat(), 1);
+            assert!(error.contains("they differ at transaction"), "{error}");
+        }
+        assert_eq!(std::fs::read(&near).unwrap(), changed);
         let copy = dir.path().join("other.fs");
         std::fs::copy(&other, &copy).unwrap();
         let error = run_err(
@@ -408,6 +421,9 @@ fn a_cluster_that_is_not_there_is_told() {
         &["-c", "main", text(&source), "127.0.0.1:1"],
         1,
     );
-    assert!(error.starts_with("neomigrate: "), "{error}");
-    assert!(error.contains("127.0.0.1:1"), "{error}");
+    // It says for whom it waits, and then what was wrong.
+    let (waiting, failed) = error.split_once('\n').unwrap();
+    assert_eq!(waiting, "waiting for cluster \"main\" at 127.0.0.1:1");
+    assert!(failed.starts_with("neomigrate: "), "{failed}");
+    assert!(failed.contains("127.0.0.1:1"), "{failed}");
 }

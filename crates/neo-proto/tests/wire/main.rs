@@ -3,6 +3,7 @@
 mod arbitrary;
 mod entry;
 mod fuzz;
+mod golden;
 mod pair;
 
 use arbitrary::{MAKERS, Source};

@@ -15,8 +15,10 @@ fn nth(n: u64) -> (TransactionRecord, Vec<TransactionObject>) {
         .map(|oid| TransactionObject::new(*oid, Some(Bytes::from(format!("{n} {oid}")))))
         .collect();
     if n == 5 {
-        // A deletion of what the transaction before wrote, and a revision that repeats.
+        // A deletion of what the transaction before wrote, and one that repeats what it wrote.
         objects.push(TransactionObject::new(Oid(4 * 3 + 1), None));
+        let before = Tid((1 << 40) + 4 * 1000);
+        objects.push(TransactionObject::new(Oid(4 * 3 + 2), None).same_as(Some(before)));
     }
     let record = TransactionRecord {
         tid,
@@ -41,9 +43,18 @@ async fn count(client: &Client) -> u64 {
         assert_eq!(transaction.oids, record.oids);
         let mut objects = Vec::new();
         while let Some(object) = transactions.next_object().await.unwrap() {
-            objects.push((object.oid, object.data));
+            objects.push((object.oid, object.data, object.data_serial));
         }
-        let mut expected: Vec<_> = expected.into_iter().map(|o| (o.oid, o.data)).collect();
+        // What repeats comes with the data of what it repeats.
+        let whole = |o: TransactionObject| match o.data_serial {
+            Some(_) => (
+                o.oid,
+                Some(Bytes::from(format!("4 {}", o.oid))),
+                o.data_serial,
+            ),
+            None => (o.oid, o.data, None),
+        };
+        let mut expected: Vec<_> = expected.into_iter().map(whole).collect();
         expected.sort();
         assert_eq!(objects, expected);
         n += 1;
