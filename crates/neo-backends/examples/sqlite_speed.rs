@@ -14,8 +14,19 @@ use neo_api::{
 use neo_backends::{SqliteBackend, SqliteSettings};
 
 const P: Partition = Partition(0);
-const OBJECTS: u64 = 2;
-const VALUE_BYTES: usize = 400;
+/// Of the commits.
+const PARTITIONS: u64 = 12;
+
+/// Commits that are alike.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// New objects, or old ones from anywhere.
+    new: bool,
+    objects: u64,
+    bytes: usize,
+    /// How many at a time.
+    group: usize,
+}
 
 fn main() {
     let place = std::env::args_os()
@@ -28,8 +39,22 @@ fn main() {
         let backend = SqliteBackend::open(&settings).expect("a database is created");
         let mut ids = Ids::default();
         println!("sync alone: {:.0}/s", syncs_per_second(&settings.path));
-        for group in [1, 8, 64] {
-            commits(&backend, &mut ids, group).await;
+        for (new, objects, bytes, groups) in [
+            (true, 1, 128, &[1, 31][..]),
+            (true, 10, 128, &[31]),
+            (true, 100, 128, &[31]),
+            (true, 10, 4096, &[31]),
+            (false, 2, 400, &[1, 8, 64]),
+        ] {
+            for group in groups.iter().copied() {
+                let shape = Shape {
+                    new,
+                    objects,
+                    bytes,
+                    group,
+                };
+                commits(&backend, &mut ids, shape).await;
+            }
         }
         bulk(&backend, &mut ids).await;
         loads(&backend, &ids).await;
@@ -81,14 +106,14 @@ fn syncs_per_second(database: &std::path::Path) -> f64 {
 
 /// Small transactions, as the persist stage of a node groups them: values buffered, votes synced,
 /// locks synced, unlocks with the next group.
-async fn commits(backend: &SqliteBackend, ids: &mut Ids, group: usize) {
+async fn commits(backend: &SqliteBackend, ids: &mut Ids, shape: Shape) {
     let (begun, mut n, mut syncs, mut rows) = (Instant::now(), 0, 0, 0);
-    let processor_begun = processor();
+    let writer_begun = writer();
     let mut unlock: Vec<WriteOp> = Vec::new();
     while begun.elapsed() < Duration::from_secs(3) {
         let (mut vote, mut lock, mut next) = (std::mem::take(&mut unlock), Vec::new(), Vec::new());
-        for _ in 0..group {
-            transaction(ids, &mut vote, &mut lock, &mut next);
+        for _ in 0..shape.group {
+            transaction(ids, shape, &mut vote, &mut lock, &mut next);
         }
         rows += vote.len() + lock.len();
         for batch in [vote, lock] {
@@ -97,16 +122,20 @@ async fn commits(backend: &SqliteBackend, ids: &mut Ids, group: usize) {
             syncs += 1;
         }
         unlock = next;
-        n += group;
+        n += shape.group;
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "commits of {OBJECTS} objects of {VALUE_BYTES} B, {group:2} a group: {:.0} commits/s, \
-         {:.0} operations/s, {:.0} syncs/s, {:.0} us of processor a commit",
+        "commits of {:3} {} objects of {:4} B, {:2} a group: {:.0} commits/s, \
+         {:.0} operations/s, {:.0} syncs/s, writer: {:.1} us of processor a commit",
+        shape.objects,
+        if shape.new { "new" } else { "old" },
+        shape.bytes,
+        shape.group,
         n as f64 / seconds,
         rows as f64 / seconds,
         f64::from(syncs) / seconds,
-        (processor() - processor_begun) / n as f64,
+        (writer() - writer_begun) / n as f64,
     );
     backend
         .apply(unlock.into(), Durability::Buffered)
@@ -114,33 +143,42 @@ async fn commits(backend: &SqliteBackend, ids: &mut Ids, group: usize) {
         .expect("the batch is applied");
 }
 
+fn partition(n: u64) -> Partition {
+    Partition((n % PARTITIONS) as u32)
+}
+
 fn transaction(
     ids: &mut Ids,
+    shape: Shape,
     vote: &mut Vec<WriteOp>,
     lock: &mut Vec<WriteOp>,
     unlock: &mut Vec<WriteOp>,
 ) {
-    let tid = ids.tid();
+    let ttid = ids.tid();
+    let tid = Tid(ttid.0 + 1000 * PARTITIONS);
     let txn = TxnId {
         reign: Reign(1),
-        ttid: tid,
+        ttid,
     };
-    let oids: Vec<Oid> = (0..OBJECTS)
-        .map(|n| Oid((tid.0 * 7919 + n * 31) % 100_000))
-        .collect();
     let mut objects = Vec::new();
-    for oid in &oids {
+    for n in 0..shape.objects {
         let id = ids.data();
+        let oid = if shape.new {
+            Oid(id.0)
+        } else {
+            Oid((tid.0 * 7919 + n * 31) % 100_000)
+        };
         vote.push(WriteOp::PutData {
             id,
             owner: Some(txn),
-            record: record(id.0, VALUE_BYTES),
+            record: record(id.0, shape.bytes),
         });
         objects.push(PendingObject {
-            oid: *oid,
+            oid,
             data: ObjectData::Value(id),
         });
     }
+    let oids: Vec<Oid> = objects.iter().map(|object| object.oid).collect();
     let meta = TransactionMeta {
         user: Bytes::from_static(b"someone"),
         description: Bytes::from_static(b"/some/where/in/a/site"),
@@ -152,7 +190,7 @@ fn transaction(
             oid: object.oid,
         };
         unlock.push(WriteOp::PutObject {
-            partition: P,
+            partition: partition(object.oid.0),
             id,
             data: object.data,
         });
@@ -171,7 +209,7 @@ fn transaction(
         packed: false,
     };
     unlock.push(WriteOp::PutTransaction {
-        partition: P,
+        partition: partition(tid.0),
         record,
     });
     unlock.push(WriteOp::DropUnfinished { txn });
@@ -267,6 +305,19 @@ fn processor() -> f64 {
             .unwrap_or(0.0)
     };
     (ticks(11) + ticks(12)) * 1e4
+}
+
+/// Processor time of the thread that writes so far, in microseconds.
+fn writer() -> f64 {
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let tasks = std::fs::read_dir("/proc/self/task");
+    let tasks = tasks.into_iter().flatten().flatten().map(|task| task.path());
+    let writers = tasks.filter(|task| read(task.join("comm")).trim_end() == "sqlite-write-0");
+    let nanoseconds = |task: PathBuf| {
+        let stat = read(task.join("schedstat"));
+        stat.split(' ').next().and_then(|n| n.parse::<f64>().ok())
+    };
+    writers.filter_map(nanoseconds).sum::<f64>() / 1e3
 }
 
 fn resident() -> String {

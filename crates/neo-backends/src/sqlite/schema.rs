@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use neo_api::{BackendError, BackendResult};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tracing::{info, warn};
 
@@ -93,6 +94,7 @@ pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> BackendResu
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).doing("opening")?;
     conn.busy_timeout(Duration::from_secs(5)).doing("opening")?;
+    keep_plans(&conn)?;
     let is_new = inspect(&conn, path)?;
     if is_new {
         let page = format!("PRAGMA page_size = {PAGE_BYTES}");
@@ -138,10 +140,19 @@ pub(super) fn open_reader(path: &Path, cache_bytes: u64) -> BackendResult<Connec
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).doing("opening for reading")?;
     conn.busy_timeout(Duration::from_secs(5)).doing("opening")?;
+    keep_plans(&conn)?;
     let cache = format!("PRAGMA cache_size = -{}", cache_bytes / 1024);
     conn.execute_batch(&cache).doing("configuring")?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// A statement is planned once, when it is prepared. SQLite would look at what is bound to its
+/// parameters, and for that prepare many of them again each time; no plan of ours depends on it.
+fn keep_plans(conn: &Connection) -> BackendResult<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .doing("configuring")?;
+    Ok(())
 }
 
 /// Bytes of a page of this file, which may be of an earlier version.
