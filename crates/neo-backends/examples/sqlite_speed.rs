@@ -311,7 +311,11 @@ fn processor() -> f64 {
 fn writer() -> f64 {
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     let tasks = std::fs::read_dir("/proc/self/task");
-    let tasks = tasks.into_iter().flatten().flatten().map(|task| task.path());
+    let tasks = tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|task| task.path());
     let writers = tasks.filter(|task| read(task.join("comm")).trim_end() == "sqlite-write-0");
     let nanoseconds = |task: PathBuf| {
         let stat = read(task.join("schedstat"));

@@ -1,16 +1,11 @@
 //! Listings, page by page.
 
-use std::collections::BTreeMap;
-
 use neo_api::{
-    BackendError, BackendResult, DataId, FetchedRevision, Oid, PageLimit, Partition, PendingObject,
-    RevisionId, Tid, TransactionRecord, TxnId, UnfinishedTransaction,
+    BackendResult, FetchedRevision, PageLimit, Partition, RevisionId, Tid, TransactionRecord,
 };
 use rusqlite::params;
-use rusqlite::types::ValueRef;
 
 use super::error::{Doing, clamp, uint};
-use super::pending;
 use super::read::Reader;
 use super::row::{get, metadata, revision_id, txn, value, with_value};
 
@@ -124,114 +119,6 @@ impl Reader {
         }
         Ok(page)
     }
-
-    pub(super) fn unfinished(
-        &self,
-        after: Option<TxnId>,
-        limit: usize,
-    ) -> BackendResult<Vec<UnfinishedTransaction>> {
-        const DOING: &str = "listing unfinished transactions";
-        let mut query = self.query(
-            "SELECT reign, ttid, tid, user, description, extension, oids FROM unfinished
-             WHERE (reign, ttid) > (?1, ?2) ORDER BY reign, ttid LIMIT ?3",
-        )?;
-        let (reign, ttid) = after.map_or((-1, -1), |txn| (clamp(txn.reign.0), clamp(txn.ttid.0)));
-        let mut rows = query
-            .query([reign, ttid, clamp(limit as u64)])
-            .doing(DOING)?;
-        let mut page = Vec::new();
-        while let Some(row) = rows.next().doing(DOING)? {
-            let has_record = row.get_ref(6).doing(DOING)? != ValueRef::Null;
-            let record = has_record.then(|| metadata(row, 3)).transpose()?;
-            let tid: Option<i64> = get(row, 2)?;
-            let tid = tid
-                .map(|tid| Ok::<_, BackendError>(Tid(uint(tid)?)))
-                .transpose()?;
-            let txn = txn(get(row, 0)?, get(row, 1)?)?;
-            page.push(UnfinishedTransaction { txn, tid, record });
-        }
-        Ok(page)
-    }
-
-    pub(super) fn unfinished_objects(
-        &self,
-        txn: TxnId,
-        after: Option<Oid>,
-        limit: usize,
-    ) -> BackendResult<Vec<PendingObject>> {
-        let key = [clamp(txn.reign.0), clamp(txn.ttid.0)];
-        self.unchanged(|| self.merge_parcels(key, after, limit))
-    }
-
-    /// The first objects of all parcels, the last of those with the same oid.
-    fn merge_parcels(
-        &self,
-        [reign, ttid]: [i64; 2],
-        after: Option<Oid>,
-        limit: usize,
-    ) -> BackendResult<Vec<PendingObject>> {
-        const DOING: &str = "listing objects of an unfinished transaction";
-        let mut query = self.query(
-            "SELECT seq, least FROM pending WHERE reign = ?1 AND ttid = ?2 AND greatest > ?3",
-        )?;
-        let least = after.map_or(-1, |oid| clamp(oid.0));
-        let parcels = query.query_map([reign, ttid, least], |row| Ok((row.get(1)?, row.get(0)?)));
-        let parcels: rusqlite::Result<Vec<(i64, i64)>> = parcels.doing(DOING)?.collect();
-        let mut parcels = parcels.doing(DOING)?;
-        parcels.sort_unstable();
-        let mut query =
-            self.query("SELECT objects FROM pending WHERE reign = ?1 AND ttid = ?2 AND seq = ?3")?;
-        let mut merged: BTreeMap<Oid, (i64, PendingObject)> = BTreeMap::new();
-        for (least, seq) in parcels {
-            let full = merged.len() >= limit;
-            if full
-                && merged
-                    .last_key_value()
-                    .is_none_or(|(last, _)| last.0 < clamp_up(least))
-            {
-                break;
-            }
-            let objects = query.query_row([reign, ttid, seq], |row| {
-                Ok(pending::unpack(row.get_ref(0)?.as_blob()?, after, limit))
-            });
-            for object in objects.doing(DOING)?? {
-                let entry = merged.entry(object.oid).or_insert((seq, object));
-                if entry.0 <= seq {
-                    *entry = (seq, object);
-                }
-            }
-            while merged.len() > limit {
-                merged.pop_last();
-            }
-        }
-        Ok(merged.into_values().map(|(_, object)| object).collect())
-    }
-
-    pub(super) fn loose_data(
-        &self,
-        after: Option<(TxnId, DataId)>,
-        limit: usize,
-    ) -> BackendResult<Vec<(TxnId, DataId)>> {
-        const DOING: &str = "listing loose values";
-        let mut query = self.query(
-            "SELECT reign, ttid, id FROM loose WHERE (reign, ttid, id) > (?1, ?2, ?3)
-             ORDER BY reign, ttid, id LIMIT ?4",
-        )?;
-        let [reign, ttid, id] = after.map_or([-1; 3], |(txn, id)| {
-            [clamp(txn.reign.0), clamp(txn.ttid.0), clamp(id.0)]
-        });
-        let mut rows = query
-            .query([reign, ttid, id, clamp(limit as u64)])
-            .doing(DOING)?;
-        let mut page = Vec::new();
-        while let Some(row) = rows.next().doing(DOING)? {
-            page.push((
-                txn(get(row, 0)?, get(row, 1)?)?,
-                DataId(uint(get(row, 2)?)?),
-            ));
-        }
-        Ok(page)
-    }
 }
 
 /// Where a listing from `min` starts; `None` past all that SQLite can keep.
@@ -241,8 +128,4 @@ fn first(min: RevisionId) -> Option<(i64, i64)> {
         Ok(oid) => Some((tid, oid)),
         Err(_) => Some((tid.checked_add(1)?, 0)),
     }
-}
-
-fn clamp_up(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }

@@ -17,9 +17,14 @@ mod lock;
 mod pending;
 mod plan;
 mod read;
+mod recovery;
+mod revision;
 mod row;
 mod schema;
+mod small;
 mod space;
+mod unfinished;
+mod vote;
 mod write;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Objects of unfinished transactions: parcels of bytes, not a row each.
+//! Objects of unfinished transactions that are not small: parcels of bytes, not a row each.
 //!
 //! A parcel is what one operation brought, in order of oid; 17 bytes an object: oid u64, kind u8
 //! (0: deleted, 1: value, 2: same as), data id or tid u64, all big-endian. Its least and greatest
@@ -15,6 +15,10 @@ use rusqlite::Connection;
 use super::error::{Doing, int, uint};
 
 pub(super) const OBJECT_BYTES: usize = 17;
+
+/// Where the kind of an object is.
+pub(super) const KIND: usize = 8;
+pub(super) const VALUE: u8 = 1;
 
 /// Objects in order of oid, each once.
 #[derive(Debug)]
@@ -35,14 +39,7 @@ pub(super) fn pack(objects: &[PendingObject]) -> BackendResult<Option<Parcel>> {
     let (least, greatest) = (int(least.0)?, int(greatest.0)?);
     let mut bytes = Vec::with_capacity(sorted.len() * OBJECT_BYTES);
     for (oid, data) in sorted {
-        let (kind, n) = match data {
-            ObjectData::Deleted => (0, 0),
-            ObjectData::Value(DataId(id)) => (1, id),
-            ObjectData::SameAs(Tid(tid)) => (2, tid),
-        };
-        bytes.extend_from_slice(&oid.to_bytes());
-        bytes.push(kind);
-        bytes.extend_from_slice(&n.to_be_bytes());
+        bytes.extend_from_slice(&pack_object(PendingObject { oid, data }));
     }
     Ok(Some(Parcel {
         least,
@@ -66,7 +63,19 @@ pub(super) fn unpack(
     objects.iter().take(limit).map(unpack_object).collect()
 }
 
-/// Of each unfinished transaction: bytes of its objects, and of its metadata and oids.
+pub(super) fn pack_object(object: PendingObject) -> [u8; OBJECT_BYTES] {
+    let (kind, n) = match object.data {
+        ObjectData::Deleted => (0, 0),
+        ObjectData::Value(DataId(id)) => (VALUE, id),
+        ObjectData::SameAs(Tid(tid)) => (2, tid),
+    };
+    let mut bytes = [kind; OBJECT_BYTES];
+    bytes[..KIND].copy_from_slice(&object.oid.to_bytes());
+    bytes[KIND + 1..].copy_from_slice(&n.to_be_bytes());
+    bytes
+}
+
+/// Of each unfinished transaction with rows of its own: bytes of its objects, and of its metadata and oids.
 pub(super) fn sizes(conn: &Connection) -> BackendResult<Vec<(TxnId, u64, u64)>> {
     let sql = "SELECT reign, ttid,
             (SELECT coalesce(sum(length(objects)), 0) FROM pending AS p
@@ -95,12 +104,12 @@ fn oid_of(object: &[u8; OBJECT_BYTES]) -> Oid {
     Oid::from_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn unpack_object(object: &[u8; OBJECT_BYTES]) -> BackendResult<PendingObject> {
+pub(super) fn unpack_object(object: &[u8; OBJECT_BYTES]) -> BackendResult<PendingObject> {
     let [.., kind, a, b, c, d, e, f, g, h] = *object;
     let n = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let data = match kind {
         0 => ObjectData::Deleted,
-        1 => ObjectData::Value(DataId(n)),
+        VALUE => ObjectData::Value(DataId(n)),
         2 => ObjectData::SameAs(Tid(n)),
         _ => return Err(damaged()),
     };

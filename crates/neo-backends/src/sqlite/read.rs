@@ -11,12 +11,13 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::error::{Doing, clamp, uint};
 use super::row::{bytes, get, loaded, with_value};
+use super::small::{self, Small};
 use super::{Broken, SqliteSettings, lock, schema};
 
 /// A connection that reads.
 #[derive(Debug)]
 pub(super) struct Reader {
-    conn: Connection,
+    pub(super) conn: Connection,
     broken: Arc<Broken>,
 }
 
@@ -198,20 +199,40 @@ impl Reader {
     }
 
     pub(super) fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {
-        let mut query = self.query(
-            "SELECT tid FROM trans WHERE partition = ?1 AND reign = ?2 AND ttid = ?3
-             AND NOT EXISTS (SELECT 1 FROM unfinished WHERE reign = ?2 AND ttid = ?3)
-             ORDER BY tid DESC LIMIT 1",
-        )?;
         let (Ok(reign), Ok(ttid)) = (i64::try_from(txn.reign.0), i64::try_from(txn.ttid.0)) else {
             return Ok(None);
         };
-        let key = [i64::from(partition.0), reign, ttid];
-        let tid = query
-            .query_row(key, |row| row.get(0))
-            .optional()
-            .doing("reading a final tid")?;
-        tid.map(|tid| Ok(Tid(uint(tid)?))).transpose()
+        self.unchanged(|| {
+            if self.small(txn)?.is_some() {
+                return Ok(None);
+            }
+            let mut query = self.query(
+                "SELECT tid FROM trans WHERE partition = ?1 AND reign = ?2 AND ttid = ?3
+                 AND NOT EXISTS (SELECT 1 FROM unfinished WHERE reign = ?2 AND ttid = ?3)
+                 ORDER BY tid DESC LIMIT 1",
+            )?;
+            let key = [i64::from(partition.0), reign, ttid];
+            let tid = query
+                .query_row(key, |row| row.get(0))
+                .optional()
+                .doing("reading a final tid")?;
+            tid.map(|tid| Ok(Tid(uint(tid)?))).transpose()
+        })
+    }
+
+    /// A transaction that has voted, if it is small.
+    pub(super) fn small(&self, txn: TxnId) -> BackendResult<Option<Small>> {
+        let mut found = None;
+        small::each_parcel(&self.conn, |_, parcel| {
+            for entry in parcel {
+                let entry = entry?;
+                if entry.txn == txn {
+                    found = Some(entry.decode()?);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     pub(super) fn next_data_id(&mut self) -> BackendResult<DataId> {

@@ -39,7 +39,7 @@ CREATE TABLE pt (
     PRIMARY KEY (partition, nid)
 ) WITHOUT ROWID;
 
--- Values, with the name of the transaction that they were written for.
+-- Values. reign, ttid: the transaction that they were written for, of those in loose.
 CREATE TABLE data (
     id INTEGER PRIMARY KEY,
     reign INTEGER, ttid INTEGER,
@@ -64,7 +64,10 @@ CREATE TABLE trans (
 ) WITHOUT ROWID;
 CREATE INDEX trans_name ON trans (partition, ttid, reign) WHERE ttid IS NOT NULL;
 
--- Transactions that have voted. tid: once locked. oids: NULL on a node without the metadata.
+-- Transactions that have voted, if they are small, with all that is theirs: see `small`.
+CREATE TABLE voted (id INTEGER PRIMARY KEY, transactions BLOB NOT NULL);
+
+-- The others. tid: once locked. oids: NULL on a node without the metadata.
 CREATE TABLE unfinished (
     reign INTEGER NOT NULL, ttid INTEGER NOT NULL,
     tid INTEGER, user BLOB, description BLOB, extension BLOB, oids BLOB,
@@ -78,7 +81,8 @@ CREATE TABLE pending (
     PRIMARY KEY (reign, ttid, seq)
 ) WITHOUT ROWID;
 
--- Values of data that no revision has claimed yet.
+-- Values of data that no revision has claimed yet, but for those that came with a small
+-- transaction.
 CREATE TABLE loose (
     reign INTEGER NOT NULL, ttid INTEGER NOT NULL, id INTEGER NOT NULL,
     PRIMARY KEY (reign, ttid, id)

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::SqliteSettings;
 use super::error::Doing;
 use super::lock::beside;
-use super::{pending, schema};
+use super::{pending, schema, small};
 
 /// What an object takes when it is moved to its place: its rows in a table and an index, in pages
 /// that are half full.
@@ -205,6 +205,14 @@ impl Debts {
             let objects = object_bytes / pending::OBJECT_BYTES as u64;
             debts.add(txn, objects * MOVED_OBJECT_BYTES + record_bytes);
         }
+        small::each_parcel(conn, |_, parcel| {
+            for entry in parcel {
+                let entry = entry?;
+                let objects = entry.decode()?.objects.len() as u64;
+                debts.add(entry.txn, objects * MOVED_OBJECT_BYTES + entry.bytes());
+            }
+            Ok(())
+        })?;
         Ok(debts)
     }
 

@@ -12,6 +12,7 @@ use super::error::{self, Doing};
 use super::lock::{self, FileLock};
 use super::plan::Plan;
 use super::space::{self, Space};
+use super::unfinished::Unfinished;
 use super::{Broken, SqliteSettings, schema};
 use crate::limits;
 
@@ -29,6 +30,8 @@ pub(super) struct Writer {
     /// Whether a buffered batch was committed after the last synced one.
     unsynced: bool,
     space: Space,
+    /// `None` after a batch that was undone: it is read again.
+    unfinished: Option<Unfinished>,
     /// When the pages of a log that found no space are moved again.
     next_try: Option<Instant>,
     broken: Arc<Broken>,
@@ -53,6 +56,7 @@ impl Writer {
             begun => begun,
         }?;
         let space = Space::new(&conn, &path, settings)?;
+        let unfinished = Some(Unfinished::load(&conn)?);
         let checkpoints = Checkpoints::new(&mut conn, &path, settings, broken, threads)?;
         Ok(Self {
             conn,
@@ -61,6 +65,7 @@ impl Writer {
             level: Durability::Synced,
             unsynced: false,
             space,
+            unfinished,
             next_try: None,
             broken: Arc::clone(broken),
             _lock: lock,
@@ -137,12 +142,17 @@ impl Writer {
         Ok(())
     }
 
-    fn apply_all(&self, batch: &WriteBatch, sync: bool) -> BackendResult<()> {
+    fn apply_all(&mut self, batch: &WriteBatch, sync: bool) -> BackendResult<()> {
+        let unfinished = match &mut self.unfinished {
+            Some(unfinished) => unfinished,
+            none => none.insert(Unfinished::load(&self.conn)?),
+        };
         let before = self.conn.total_changes();
-        let mut plan = Plan::new(&self.conn);
+        let mut plan = Plan::new(&self.conn, unfinished, batch);
         for op in &batch.ops {
             plan.op(op)?;
         }
+        plan.finish()?;
         // SQLite syncs nothing for a transaction that changed nothing.
         if sync && self.unsynced && self.conn.total_changes() == before {
             plan.run("UPDATE meta SET value = value + 1 WHERE key = 'synced'", [])?;
@@ -150,7 +160,7 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&self) -> BackendResult<()> {
+    fn commit(&mut self) -> BackendResult<()> {
         let committed = self.statement("COMMIT")?.execute([]);
         let Err(error) = committed else {
             return Ok(());
@@ -175,7 +185,8 @@ impl Writer {
         Err(error::error("committing", error))
     }
 
-    fn roll_back(&self) {
+    fn roll_back(&mut self) {
+        self.unfinished = None;
         // After some errors SQLite has done so itself.
         if self.conn.is_autocommit() {
             return;
