@@ -60,6 +60,7 @@ enum Step {
     },
     Finish {
         of: u8,
+        seconds: u8,
     },
     /// The end of a batch.
     Apply,
@@ -85,7 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => of.clone().prop_map(|of| Step::Drop { of }),
         1 => any::<u8>().prop_map(|value| Step::Delete { value }),
         2 => any::<u8>().prop_map(|value| Step::Move { value }),
-        1 => of.prop_map(|of| Step::Finish { of }),
+        1 => (of, 0..20_u8).prop_map(|(of, seconds)| Step::Finish { of, seconds }),
         8 => Just(Step::Apply),
         1 => Just(Step::Fail),
         1 => Just(Step::Reopen),
@@ -95,8 +96,10 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default)]
 struct Batch {
     ops: Vec<WriteOp>,
-    /// The last data id and tid that were used.
+    /// The last data id that was used, and tid but for those of transactions.
     last: u64,
+    /// The last tid of a transaction.
+    finished: u64,
     /// Values that are there, and that no revision has.
     values: BTreeSet<DataId>,
 }
@@ -177,9 +180,10 @@ impl Batch {
                     data: ObjectData::Value(value),
                 });
             }
-            Step::Finish { of } => {
+            Step::Finish { of, seconds } => {
+                self.finished += 1 + u64::from(*seconds) * ((1 << 32) / 60);
                 let record = TransactionRecord {
-                    tid: Tid(self.next()),
+                    tid: Tid(self.finished),
                     txn: Some(name(*of)),
                     meta: meta(3),
                     oids: Vec::new(),

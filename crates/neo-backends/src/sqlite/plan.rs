@@ -11,6 +11,7 @@ use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::error::{self, Doing, int};
+use super::row::SOON;
 use super::small::OBJECTS_MAX;
 use super::unfinished::Unfinished;
 use super::vote::Fresh;
@@ -253,15 +254,18 @@ impl<'a> Plan<'a> {
         record: &TransactionRecord,
     ) -> BackendResult<()> {
         let (reign, ttid) = name(record.txn)?;
+        let tid = int(record.tid.0)?;
+        let late = ttid.filter(|ttid| !(1..=SOON).contains(&(tid - ttid)));
         let meta = &record.meta;
         self.run_often(
             |often| &mut often.transaction,
-            "INSERT OR REPLACE INTO trans VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO trans VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 partition.0,
-                int(record.tid.0)?,
+                tid,
                 reign,
                 ttid,
+                late,
                 record.packed,
                 &meta.user[..],
                 &meta.description[..],

@@ -10,7 +10,7 @@ use neo_api::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::error::{Doing, clamp, uint};
-use super::row::{bytes, get, loaded, with_value};
+use super::row::{SOON, bytes, get, loaded, with_value};
 use super::small::{self, Small};
 use super::{Broken, SqliteSettings, lock, schema};
 
@@ -207,14 +207,23 @@ impl Reader {
                 return Ok(None);
             }
             let mut query = self.query(
-                "SELECT tid FROM trans WHERE partition = ?1 AND reign = ?2 AND ttid = ?3
-                 AND NOT EXISTS (SELECT 1 FROM unfinished WHERE reign = ?2 AND ttid = ?3)
-                 ORDER BY tid DESC LIMIT 1",
+                "SELECT max(tid) FROM
+                 (SELECT max(tid) AS tid FROM trans INDEXED BY trans_name
+                      WHERE partition = ?1 AND late = ?3 AND reign = ?2
+                  UNION ALL
+                  SELECT max(tid) FROM trans
+                      WHERE partition = ?1 AND tid BETWEEN ?3 + 1 AND ?4
+                      AND ttid = ?3 AND reign = ?2)
+                 WHERE NOT EXISTS (SELECT 1 FROM unfinished WHERE reign = ?2 AND ttid = ?3)",
             )?;
-            let key = [i64::from(partition.0), reign, ttid];
-            let tid = query
+            let key = [
+                i64::from(partition.0),
+                reign,
+                ttid,
+                ttid.saturating_add(SOON),
+            ];
+            let tid: Option<i64> = query
                 .query_row(key, |row| row.get(0))
-                .optional()
                 .doing("reading a final tid")?;
             tid.map(|tid| Ok(Tid(uint(tid)?))).transpose()
         })

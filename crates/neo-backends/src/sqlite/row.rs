@@ -12,6 +12,10 @@ use super::error::{Doing, uint};
 /// Of all queries that give a revision with its value, the columns after its key.
 const VALUE: &str = "o.data_id, o.data_tid, d.compression, d.checksum, d.value";
 
+/// A tid is soon after a ttid up to here: 10 s. Nearly all transactions commit within it, and so
+/// need no entry in an index of names; to find one is to look at those that committed within it.
+pub(super) const SOON: i64 = (1 << 32) / 6;
+
 /// A query of revisions with their values, which come after two columns.
 pub(super) fn with_value(before: &str, after: &str) -> String {
     format!("{before} {VALUE} {after}")

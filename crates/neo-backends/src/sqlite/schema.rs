@@ -55,14 +55,15 @@ CREATE TABLE obj (
 ) WITHOUT ROWID;
 CREATE INDEX obj_history ON obj (partition, tid, oid);
 
--- Committed transactions. oids: 8 bytes each, big-endian.
+-- Committed transactions. oids: 8 bytes each, big-endian. late: ttid, unless the tid is soon after
+-- it, where a transaction is found by its name without an index: see `row::SOON`.
 CREATE TABLE trans (
     partition INTEGER NOT NULL, tid INTEGER NOT NULL,
-    reign INTEGER, ttid INTEGER, packed INTEGER NOT NULL,
+    reign INTEGER, ttid INTEGER, late INTEGER, packed INTEGER NOT NULL,
     user BLOB NOT NULL, description BLOB NOT NULL, extension BLOB NOT NULL, oids BLOB NOT NULL,
     PRIMARY KEY (partition, tid)
 ) WITHOUT ROWID;
-CREATE INDEX trans_name ON trans (partition, ttid, reign) WHERE ttid IS NOT NULL;
+CREATE INDEX trans_name ON trans (partition, late, reign) WHERE late IS NOT NULL;
 
 -- Transactions that have voted, if they are small, with all that is theirs: see `small`.
 CREATE TABLE voted (id INTEGER PRIMARY KEY, transactions BLOB NOT NULL);
