@@ -1,6 +1,6 @@
 //! What each operation does to the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use neo_api::{
@@ -12,7 +12,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::error::{self, Doing, int};
 use super::row::SOON;
-use super::small::OBJECTS_MAX;
+use super::small::{self, OBJECTS_MAX, RECORD_BYTES_MAX};
 use super::unfinished::Unfinished;
 use super::vote::Fresh;
 use crate::limits;
@@ -25,7 +25,9 @@ pub(super) struct Plan<'a> {
     pub(super) fresh: BTreeMap<DataId, Fresh>,
     /// How many of them are promised.
     pub(super) promised: usize,
-    /// Which values the batch gives to transactions that may be small, sorted.
+    /// Transactions that are not small by what the batch brings.
+    pub(super) oversized: BTreeSet<TxnId>,
+    /// Which values the batch gives to others, sorted.
     promises: Vec<(DataId, TxnId)>,
 }
 
@@ -43,13 +45,17 @@ impl<'a> Plan<'a> {
         unfinished: &'a mut Unfinished,
         batch: &WriteBatch,
     ) -> Self {
+        let oversized = oversized(batch);
+        let is_large = |txn| oversized.contains(&txn) || unfinished.large.contains(&txn);
+        let promises = promises(batch, is_large);
         Self {
             conn,
             often: Often::default(),
             unfinished,
             fresh: BTreeMap::new(),
             promised: 0,
-            promises: promises(batch),
+            oversized,
+            promises,
         }
     }
 
@@ -277,11 +283,24 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn promises(batch: &WriteBatch) -> Vec<(DataId, TxnId)> {
+fn oversized(batch: &WriteBatch) -> BTreeSet<TxnId> {
+    let oversized = batch.ops.iter().filter_map(|op| match op {
+        WriteOp::PutUnfinishedObjects { txn, objects } => {
+            (objects.len() > OBJECTS_MAX).then_some(*txn)
+        }
+        WriteOp::PutUnfinished { txn, record } => {
+            (small::record_bytes(record.as_ref()) > RECORD_BYTES_MAX).then_some(*txn)
+        }
+        _ => None,
+    });
+    oversized.collect()
+}
+
+fn promises(batch: &WriteBatch, is_large: impl Fn(TxnId) -> bool) -> Vec<(DataId, TxnId)> {
     let mut promises = Vec::new();
     for op in &batch.ops {
         if let WriteOp::PutUnfinishedObjects { txn, objects } = op
-            && objects.len() <= OBJECTS_MAX
+            && !is_large(*txn)
         {
             let values = objects.iter().filter_map(|object| match object.data {
                 ObjectData::Value(id) => Some((id, *txn)),

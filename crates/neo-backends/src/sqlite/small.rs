@@ -122,6 +122,13 @@ impl Small {
     }
 }
 
+/// What metadata and oids take.
+pub(super) fn record_bytes(record: Option<&(TransactionMeta, Vec<Oid>)>) -> usize {
+    record.map_or(0, |(meta, oids)| {
+        meta.user.len() + meta.description.len() + meta.extension.len() + oids.len() * 8
+    })
+}
+
 fn length(n: usize) -> BackendResult<[u8; 4]> {
     let n = u32::try_from(n);
     n.map(u32::to_be_bytes)

@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::error::{self, int};
 use super::pending;
 use super::plan::{Plan, name, oid_bytes};
-use super::small::{OBJECTS_MAX, Object, RECORD_BYTES_MAX};
+use super::small::{OBJECTS_MAX, Object};
 
 /// A value that came with this batch, and that no revision has yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +156,7 @@ impl Plan<'_> {
             int(greatest.0)?;
         }
         let before = self.unfinished.get(txn).map_or(0, |s| s.objects.len());
-        if before + objects.len() > OBJECTS_MAX {
+        if before + objects.len() > OBJECTS_MAX || self.oversized.contains(&txn) {
             self.enlarge(txn)?;
         }
         if self.unfinished.large.contains(&txn) {
@@ -237,10 +237,7 @@ impl Plan<'_> {
         record: Option<&(TransactionMeta, Vec<Oid>)>,
     ) -> BackendResult<()> {
         name(Some(txn))?;
-        let bytes = record.map_or(0, |(meta, oids)| {
-            meta.user.len() + meta.description.len() + meta.extension.len() + oids.len() * 8
-        });
-        if bytes > RECORD_BYTES_MAX {
+        if self.oversized.contains(&txn) {
             self.enlarge(txn)?;
         }
         if self.unfinished.large.contains(&txn) {
