@@ -271,3 +271,92 @@ pub(super) fn each_parcel(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(ttid: u64) -> TxnId {
+        TxnId {
+            reign: Reign(3),
+            ttid: Tid(ttid),
+        }
+    }
+
+    fn small() -> Small {
+        let object = |oid, data, loose| Object {
+            pending: PendingObject {
+                oid: Oid(oid),
+                data,
+            },
+            loose,
+        };
+        let meta = TransactionMeta {
+            user: "someone".into(),
+            description: "does something".into(),
+            extension: b"\x80}".as_slice().into(),
+        };
+        Small {
+            tid: Some(Tid(77)),
+            record: Some((meta, vec![Oid(5), Oid(1)])),
+            objects: vec![
+                object(1, ObjectData::Value(DataId(9)), true),
+                object(2, ObjectData::Value(DataId(8)), false),
+                object(3, ObjectData::SameAs(Tid(4)), false),
+                object(5, ObjectData::Deleted, false),
+            ],
+            ..Small::default()
+        }
+    }
+
+    fn parcel() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        small().encode(name(1), &mut bytes).unwrap();
+        Small::default().encode(name(2), &mut bytes).unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> BackendResult<Vec<(TxnId, Small)>> {
+        let entries = Parcel::new(bytes).map(|entry| {
+            let entry = entry?;
+            Ok((entry.txn, entry.decode()?))
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let expected = [(name(1), small()), (name(2), Small::default())];
+        let found = read(&parcel()).unwrap();
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn a_lock_changes_no_length() {
+        let mut bytes = Vec::new();
+        let unlocked = Small {
+            tid: None,
+            ..small()
+        };
+        unlocked.encode(name(1), &mut bytes).unwrap();
+        let before = bytes.len();
+        small().encode(name(1), &mut bytes).unwrap();
+        assert_eq!(bytes.len(), 2 * before);
+    }
+
+    #[test]
+    fn damage_is_an_error_or_other_data_and_never_a_panic() {
+        let whole = parcel();
+        for length in 1..whole.len() {
+            let cut = read(&whole[..length]);
+            assert!(cut.is_err() || cut.unwrap().len() == 1, "{length} bytes");
+        }
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                let _ = read(&flipped);
+            }
+        }
+    }
+}

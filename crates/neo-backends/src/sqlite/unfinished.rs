@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{BackendResult, DataId, TxnId};
+use neo_api::{BackendError, BackendResult, DataId, TxnId};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::Doing;
@@ -58,6 +58,10 @@ impl Unfinished {
             .optional()
             .doing(DOING)?
         {
+            if owner <= last {
+                let lost = "owners of loose values are out of order".to_owned();
+                return Err(BackendError::Corrupt(lost));
+            }
             last = owner;
             let [reign, ttid] = owner;
             unfinished.owners.insert(row::txn(reign, ttid)?);
