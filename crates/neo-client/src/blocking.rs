@@ -230,6 +230,14 @@ impl Snapshot {
     pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
         block_on(self.0.load(oid))
     }
+
+    /// See [`crate::Snapshot::look_up`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look_up(&self, oid: Oid) -> Result<Lookup> {
+        block_on(self.0.look_up(oid))
+    }
 }
 
 /// [`crate::Transaction`], blocking.

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bank::Bank;
-use neo_api::{PageLimit, Partition, RevisionId};
+use neo_api::Partition;
 use neo_backends::OpenOptions;
-use neo_client::{Client, Oid, Tid, TransactionMeta};
+use neo_client::{Client, Tid, TransactionMeta};
+use neo_testkit::invariant::committed;
 use neo_testkit::process::{CLUSTER, ClusterOptions, Process, ProcessCluster};
 
 /// Moments at which everything is killed; `NEO_CRASHES` makes them more.
@@ -178,29 +179,15 @@ async fn nothing_is_lost_when_every_process_is_killed_at_once() {
     }
 }
 
-/// Every transaction and revision of a database, a line each.
+/// Every transaction and revision of a database.
 async fn contents(path: &Path) -> Vec<String> {
     let path = path.display().to_string();
     let backend = neo_backends::open("SQLite", &path, &OpenOptions::default()).expect("it opens");
-    let all = PageLimit::entries(1_000_000);
-    let mut lines = Vec::new();
-    for partition in (0..12).map(Partition) {
-        let found = backend.transactions(partition, Tid::ZERO, Tid::MAX, all);
-        lines.extend(found.await.expect("transactions").iter().map(debug));
-        let first = RevisionId {
-            tid: Tid::ZERO,
-            oid: Oid::ZERO,
-        };
-        let found = backend.fetch(partition, first, Tid::MAX, all);
-        lines.extend(found.await.expect("revisions").iter().map(debug));
-    }
+    let lines = committed(&*backend, (0..12).map(Partition)).await;
     backend.close().await.expect("it closes");
+    let lines = lines.expect("it is read");
     assert!(lines.len() > 100, "there was something to compare");
     lines
-}
-
-fn debug(entry: &impl std::fmt::Debug) -> String {
-    format!("{entry:?}")
 }
 
 /// Commits a few transactions, one after the other, on storages under `strace`; gives the traces.

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use neo_api::{Oid, Tid, TransactionMeta};
+use neo_api::{Oid, Partition, Tid, TransactionMeta};
+use neo_backends::OpenOptions;
 use neo_backends::filestorage::{Data, NewData, Reader, Status, Tail, Writer};
+use neo_client::{Client, Lookup, blocking};
+use neo_testkit::invariant::committed;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -174,6 +177,74 @@ fn every_database_of_zodb_comes_back_as_it_was() {
         );
         cluster.process.stop("TERM");
     }
+}
+
+/// What every load and each copy of an imported database has is what its manifest says.
+#[test]
+fn every_database_of_zodb_is_read_by_clients_and_is_the_same_in_every_copy() {
+    for name in ["btrees", "undo", "packed", "sizes", "undone", "doubled"] {
+        let dir = tempfile::tempdir().unwrap();
+        let source = testdata(&format!("{name}.fs"));
+        let data = dir.path().join("data");
+        let cluster = Simple::start(&data, &["--import", text(&source)]);
+        let client = Client::builder("main")
+            .master(cluster.masters.clone())
+            .connect_blocking()
+            .unwrap();
+        let mut loads = 0;
+        for transaction in last_records(expected(name)) {
+            let tid: Tid = transaction["tid"].as_str().unwrap().parse().unwrap();
+            let ours = client.transaction(tid).unwrap().unwrap();
+            for (field, ours) in [
+                ("user", &ours.meta.user),
+                ("description", &ours.meta.description),
+                ("extension", &ours.meta.extension),
+            ] {
+                assert_eq!(transaction[field], hex(ours), "{name} {tid}");
+            }
+            assert_eq!(ours.packed, transaction["status"] == "p");
+            let records = transaction["records"].as_array().unwrap();
+            assert_eq!(ours.oids.len(), records.len());
+            for record in records {
+                let oid: Oid = record[0].as_str().unwrap().parse().unwrap();
+                let next = Tid(tid.0 + 1);
+                for found in [
+                    client.load_serial(oid, tid).unwrap(),
+                    client.load_before(oid, next).unwrap(),
+                    client.snapshot_at(tid).unwrap().look_up(oid).unwrap(),
+                ] {
+                    loads += 1;
+                    match found {
+                        Lookup::Found { data, serial, .. } => {
+                            assert_eq!(serial, tid);
+                            assert_eq!(record[3], hex(&Sha256::digest(&data)));
+                        }
+                        Lookup::Deleted { serial, .. } => {
+                            assert_eq!((serial, record[3].is_null()), (tid, true));
+                        }
+                        other => panic!("{name}: {oid} at {tid} is {other:?}"),
+                    }
+                }
+            }
+        }
+        assert!(loads > 30, "{loads} loads of {name}");
+        client.close();
+        cluster.process.stop("TERM");
+        let [one, other] = [1, 2].map(|n| copy(&data.join(format!("storage{n}.sqlite"))));
+        assert!(
+            one.len() > 10 && one == other,
+            "the copies of {name} differ"
+        );
+    }
+}
+
+/// What a database file has.
+fn copy(path: &Path) -> Vec<String> {
+    let backend = neo_backends::open("SQLite", text(path), &OpenOptions::default()).unwrap();
+    let all = committed(&*backend, (0..12).map(Partition));
+    let all = blocking::block_on(all).unwrap();
+    blocking::block_on(backend.close()).unwrap();
+    all
 }
 
 /// A manifest with the last record only of each object in a transaction.

@@ -5,6 +5,7 @@
 mod acknowledged;
 mod atomic;
 mod cache;
+mod copies;
 mod leftovers;
 mod reads;
 mod replicas_equal;
@@ -12,6 +13,8 @@ mod serialised;
 mod tid_order;
 
 use std::fmt;
+
+pub use copies::committed;
 
 use crate::oracle::Oracle;
 use crate::sim::Facts;

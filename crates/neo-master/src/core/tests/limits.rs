@@ -1,6 +1,6 @@
 //! What a client may not do: too much, nonsense, and writing when it only reads.
 
-use neo_api::{ClusterState, NodeType, Oid, Partition, Tid, TxnId};
+use neo_api::{ClusterState, NodeType, Oid, Partition, TRANSACTION_OIDS_MAX, Tid, TxnId};
 use neo_proto::Packet;
 
 use super::harness::*;
@@ -42,6 +42,25 @@ fn there_are_bounds() {
     assert!(words(world.answer(a, id)).contains("finishing_oids_max"));
     assert!(world.storages[&1].unfinished.is_empty(), "it is aborted");
     assert!(!world.closed.contains_key(&a));
+}
+
+#[test]
+fn a_transaction_has_at_most_so_many_objects() {
+    let mut world = World::new(MasterSettings {
+        autostart: Some(1),
+        finishing_oids_max: usize::MAX,
+        partitions: 1,
+        ..MasterSettings::new("c")
+    });
+    world.storages.insert(1, Storage::new(1));
+    world.join(1);
+    let client = world.client();
+    let txn = world.begin(client);
+    world.vote(txn, &[1]);
+    let id = world.finish(client, txn, &vec![1; TRANSACTION_OIDS_MAX + 1]);
+    let told = words(world.answer(client, id));
+    assert!(told.contains("there may be 2097151"), "{told}");
+    assert!(world.storages[&1].unfinished.is_empty(), "it is aborted");
 }
 
 #[test]

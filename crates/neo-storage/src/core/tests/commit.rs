@@ -438,3 +438,14 @@ fn a_big_transaction_is_voted_and_unlocked_in_pages() {
     assert_eq!(world.loaded(c, 20_998, At::Latest).unwrap().0, 20);
     assert!(world.unfinished().is_empty() && world.loose() == 0);
 }
+
+#[test]
+fn a_vote_names_at_most_so_many_objects() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.stored(c, 10, 4, 0, "four");
+    world.vote(c, 10, &vec![4; neo_api::TRANSACTION_OIDS_MAX + 1], 1);
+    assert_error(&world.one(c), ErrorCode::TooLarge);
+    // Nothing else is wrong with it.
+    world.voted(c, 10, &[4]);
+}
