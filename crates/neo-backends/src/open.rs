@@ -133,7 +133,7 @@ pub struct OpenOptions {
 ///
 /// A `database` that is a path may start with `~/`, the home directory. For SQLite it may also be
 /// `file:PATH?NAME=VALUE&...`, with the names `readers`, `cache_bytes`, `max_database_bytes`,
-/// `reserve_bytes` and `synchronous` of [`SqliteSettings`], which go before `options`.
+/// `reserve_bytes` and `synchronous` of [`SqliteSettings`](crate::SqliteSettings), which go before `options`.
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
