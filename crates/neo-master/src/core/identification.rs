@@ -96,6 +96,9 @@ impl MasterCore {
             return Err((ErrorCode::Protocol, words));
         }
         self.admit_identity(peer)?;
+        if let Some(words) = self.own_way(peer) {
+            return Err((ErrorCode::OtherCluster, words));
+        }
         let state = self.cluster_state();
         match node_type {
             NodeType::Client if self.admits_client(peer) => {}
@@ -242,6 +245,13 @@ impl MasterCore {
             )),
             Kinship::Stranger => Err((ErrorCode::OtherCluster, self.stranger_words(theirs))),
         }
+    }
+
+    /// What a storage node is told that was found to have gone its own way.
+    fn own_way(&mut self, peer: &Identification) -> Option<String> {
+        let words = self.own_ways.remove(&peer.nid?)?;
+        let theirs = peer.identity.as_ref()?;
+        (self.kinship(theirs) == Kinship::Ancestor).then_some(words)
     }
 
     fn stranger_words(&self, theirs: &ClusterIdentity) -> String {

@@ -73,6 +73,8 @@ pub struct MasterCore {
     nodes: NodeManager,
     requests: Requests,
     surveys: BTreeMap<NodeId, Survey>,
+    /// What a node is told that went its own way, when it comes again.
+    own_ways: BTreeMap<NodeId, String>,
     last_session: u64,
     last_operation: u64,
     last_import: u64,
@@ -146,6 +148,7 @@ impl MasterCore {
             nodes: NodeManager::default(),
             requests: Requests::default(),
             surveys: BTreeMap::new(),
+            own_ways: BTreeMap::new(),
             last_session: 0,
             last_operation: 0,
             last_import: 0,

@@ -16,7 +16,7 @@ use super::identification::{Kinship, check_identity};
 use super::node_manager::Node;
 use super::partition_table::Table;
 use super::requests::Ask;
-use super::survey::{base_after, own_way_words};
+use super::survey::base_after;
 use super::{MasterCore, Phase};
 
 /// Numbers above it are nonsense: counters start at 0 and go up by one.
@@ -149,6 +149,7 @@ impl MasterCore {
         if recovering.answers.is_empty() && self.table.is_none() {
             // Nothing was loaded from the nodes that made it known: another may come.
             self.identity = None;
+            self.own_ways.clear();
         }
         self.recovery_step(now, out);
     }
@@ -326,8 +327,7 @@ impl MasterCore {
             match surveyed {
                 None => self.recovery_survey(now, nid, out),
                 Some(reached) if reached > base => {
-                    let words = own_way_words(nid, reached, base);
-                    self.refuse_storage(now, nid, &words, out);
+                    self.refuse_own_way(now, nid, reached, base, out);
                     return true;
                 }
                 Some(_) => {}

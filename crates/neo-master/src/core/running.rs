@@ -11,7 +11,7 @@ use super::effect::Out;
 use super::identification::Kinship;
 use super::import::Import;
 use super::oids::Oids;
-use super::survey::{base_after, own_way_words};
+use super::survey::base_after;
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
 use super::{MasterCore, Phase};
 use crate::config::MasterSettings;
@@ -145,8 +145,7 @@ impl MasterCore {
         };
         let base = base_after(self.identity.as_ref(), epochs);
         if reached > base {
-            let words = own_way_words(nid, reached, base);
-            self.refuse_storage(now, nid, &words, out);
+            self.refuse_own_way(now, nid, reached, base, out);
         } else {
             self.give_table(nid, out);
         }

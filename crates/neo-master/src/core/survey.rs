@@ -73,7 +73,7 @@ pub(super) fn base_after(identity: Option<&ClusterIdentity>, epochs: usize) -> T
 }
 
 /// What is told of a node that went its own way.
-pub(super) fn own_way_words(nid: NodeId, reached: Tid, base: Tid) -> String {
+fn own_way_words(nid: NodeId, reached: Tid, base: Tid) -> String {
     format!(
         "{nid} went on to {reached} on its own, while the cluster was started without it, by \
          force, from {base}: save from it what you need, then give it an empty database"
@@ -133,6 +133,22 @@ impl MasterCore {
             Phase::Running(_) => self.join_surveyed(now, nid, max, out),
             _ => {}
         }
+    }
+
+    /// A storage node went its own way: it is disconnected, and told why when it comes again, which
+    /// it does at once: the answer to its identification is where it takes a refusal from. Only once:
+    /// after that it has ended, and what starts in its place may be another database.
+    pub(super) fn refuse_own_way(
+        &mut self,
+        now: Now,
+        nid: NodeId,
+        reached: Tid,
+        base: Tid,
+        out: &mut Out,
+    ) {
+        let words = own_way_words(nid, reached, base);
+        self.own_ways.insert(nid, words.clone());
+        self.refuse_storage(now, nid, &words, out);
     }
 
     /// A storage node says what makes no sense: it is logged, and disconnected.

@@ -305,6 +305,12 @@ fn a_node_that_went_its_own_way_is_refused() {
             told.contains("on its own") && told.contains("empty database"),
             "{told}"
         );
+        // It comes again at once, and hears why it can't join: that is the end of it.
+        let told = words(Some(world.connect(2)));
+        assert!(told.contains("on its own"), "{told}");
+        // Once: another database may be in its place, which has to be asked.
+        assert!(matches!(world.join(2), Packet::AcceptIdentification { .. }));
+        assert_eq!(world.storages[&2].conn, None);
         // The next primary sees it too, whoever comes first.
         world.restart_master();
         world.join(2);
@@ -312,6 +318,8 @@ fn a_node_that_went_its_own_way_is_refused() {
         world.join(1);
         assert_eq!(world.state(), ClusterState::Running);
         assert_eq!(world.storages[&2].conn, None);
+        let told = words(Some(world.connect(2)));
+        assert!(told.contains("on its own"), "{told}");
         assert_eq!(world.rows(), ["1U2O", "1U2O"]);
     }
 }
