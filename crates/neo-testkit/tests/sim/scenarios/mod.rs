@@ -2,6 +2,7 @@
 
 mod clocks;
 mod failures;
+mod forced;
 mod imports;
 mod locks;
 mod reads;
