@@ -98,6 +98,8 @@ pub struct World {
     points: Vec<Point>,
     plan: Vec<Placed>,
     patterns: Vec<(Pattern, When, Fault)>,
+    nodes_crashed: usize,
+    links_cut: usize,
     /// When something last happened that is not mere waiting.
     busy_at: u64,
     trace: Trace,
@@ -144,6 +146,8 @@ impl World {
             points: Vec::new(),
             plan: Vec::new(),
             patterns: Vec::new(),
+            nodes_crashed: 0,
+            links_cut: 0,
             busy_at: 0,
             oracle: Rc::default(),
         }

@@ -103,6 +103,8 @@ pub(crate) struct Counts {
     pub(crate) not_committed: usize,
     pub(crate) unknown: usize,
     pub(crate) outdated: usize,
+    /// Runs in which a connection was cut.
+    pub(crate) cut: usize,
 }
 
 impl Counts {
@@ -112,6 +114,7 @@ impl Counts {
         self.not_committed += other.not_committed;
         self.unknown += other.unknown;
         self.outdated += other.outdated;
+        self.cut += other.cut;
     }
 
     pub(crate) fn assert_not_vacuous(self) {
@@ -137,11 +140,13 @@ impl fmt::Display for Counts {
             not_committed,
             unknown,
             outdated,
+            cut,
         } = self;
         write!(
             f,
             "{runs} runs; of the struck transactions {committed} were committed, {not_committed} \
-             not, {unknown} unknown to their client; {outdated} runs ended with an outdated cell"
+             not, {unknown} unknown to their client; {outdated} runs ended with an outdated cell, \
+             in {cut} a connection was cut"
         )
     }
 }
@@ -150,7 +155,7 @@ impl fmt::Display for Counts {
 const DEALT_WITH: Duration = Duration::from_secs(4);
 
 /// What the struck script reports.
-type Struck = Handle<Result<(), Error>>;
+pub(crate) type Struck = Handle<Result<(), Error>>;
 
 /// Runs every case.
 pub(crate) fn in_parallel(cases: &[Case]) -> Counts {
@@ -224,7 +229,7 @@ pub(crate) fn prepared(shape: Shape) -> (World, Vec<Oid>) {
 
 /// The struck transactions: two objects in different partitions, a third one checked, the metadata
 /// in a fourth; then another one that changes one of the two again at once.
-async fn struck(client: SimClient, oids: Vec<Oid>) -> Result<(), Error> {
+pub(crate) async fn struck(client: SimClient, oids: Vec<Oid>) -> Result<(), Error> {
     let partitioning = client.partitioning().expect("the client was ready");
     let last = client.last_tid();
     let mut txn = client.begin().await?;
@@ -397,55 +402,18 @@ impl Case {
             told.map_err(|stuck| stuck.to_string())?;
             world.settle(PATIENCE).map_err(|stuck| stuck.to_string())?;
         }
-        let counts = self.count(world);
+        let counts = count(world);
         world
             .check()
             .map_err(|wrong| format!("after healing: {wrong}"))?;
-        self.use_and_check(world, oids.clone())?;
+        use_and_check(world, oids.clone())?;
         world.crash_all();
         world.heal().map_err(|stuck| stuck.to_string())?;
         world
             .check()
             .map_err(|wrong| format!("after a crash of all: {wrong}"))?;
-        self.use_and_check(world, oids)?;
+        use_and_check(world, oids)?;
         Ok(counts)
-    }
-
-    fn use_and_check(&self, world: &mut World, oids: Vec<Oid>) -> Result<(), String> {
-        let used = world.run_script(c(1), |client| use_all(client, oids));
-        let done = world.run_until("used again", PATIENCE, |_| used.is_done());
-        done.map_err(|stuck| stuck.to_string())?;
-        if let Some(Err(error)) = used.take() {
-            return Err(format!("the healed cluster does not work: {error}"));
-        }
-        world.settle(PATIENCE).map_err(|stuck| stuck.to_string())?;
-        world.check().map_err(|wrong| format!("after use: {wrong}"))
-    }
-
-    fn count(&self, world: &World) -> Counts {
-        let mut counts = Counts {
-            runs: 1,
-            ..Counts::default()
-        };
-        let oracle = world.oracle().borrow();
-        // The first transaction made the objects.
-        for seen in oracle.transactions().values().skip(1) {
-            match seen.told {
-                Told::Committed(_) => counts.committed += 1,
-                Told::Open | Told::NotCommitted => counts.not_committed += 1,
-                Told::Asked | Told::Unknown => counts.unknown += 1,
-            }
-        }
-        let table = world.partition_table();
-        let outdated = table.is_some_and(|table| {
-            table
-                .rows
-                .iter()
-                .flatten()
-                .any(|cell| !cell.state.is_readable())
-        });
-        counts.outdated = usize::from(outdated);
-        counts
     }
 
     /// Points from just after the first fault until the cluster serves again, in a run without
@@ -475,4 +443,44 @@ impl Case {
         drop(self.finish(&mut world, oids, &script));
         world.trace().hash()
     }
+}
+
+/// Uses a healed cluster, and checks everything.
+pub(crate) fn use_and_check(world: &mut World, oids: Vec<Oid>) -> Result<(), String> {
+    let used = world.run_script(c(1), |client| use_all(client, oids));
+    let done = world.run_until("used again", PATIENCE, |_| used.is_done());
+    done.map_err(|stuck| stuck.to_string())?;
+    if let Some(Err(error)) = used.take() {
+        return Err(format!("the healed cluster does not work: {error}"));
+    }
+    world.settle(PATIENCE).map_err(|stuck| stuck.to_string())?;
+    world.check().map_err(|wrong| format!("after use: {wrong}"))
+}
+
+/// What became of the transactions of a run.
+pub(crate) fn count(world: &World) -> Counts {
+    let mut counts = Counts {
+        runs: 1,
+        cut: usize::from(world.links_cut() > 0),
+        ..Counts::default()
+    };
+    let oracle = world.oracle().borrow();
+    // The first transaction made the objects.
+    for seen in oracle.transactions().values().skip(1) {
+        match seen.told {
+            Told::Committed(_) => counts.committed += 1,
+            Told::Open | Told::NotCommitted => counts.not_committed += 1,
+            Told::Asked | Told::Unknown => counts.unknown += 1,
+        }
+    }
+    let table = world.partition_table();
+    let outdated = table.is_some_and(|table| {
+        table
+            .rows
+            .iter()
+            .flatten()
+            .any(|cell| !cell.state.is_readable())
+    });
+    counts.outdated = usize::from(outdated);
+    counts
 }

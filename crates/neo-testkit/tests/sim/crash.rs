@@ -134,6 +134,10 @@ fn any_connection_cut_at_any_point_seen_from_either_end() {
         let points = case::points_of_commit(shape);
         let counts = in_parallel(&cuts(shape, &points));
         println!("{shape:?}: {} points: {counts}", points.len());
+        assert!(counts.runs > points.len(), "{counts}");
+        assert_eq!(counts.cut, counts.runs, "a cut found nothing to cut");
+        assert!(counts.committed > 0 && counts.not_committed > 0, "{counts}");
+        assert_eq!(counts.outdated > 0, shape.replicas > 0, "{counts}");
     }
 }
 

@@ -6,5 +6,6 @@ mod case;
 mod crash;
 mod creation;
 mod mutations;
+mod outdating;
 mod scenarios;
 mod seeds;

@@ -49,6 +49,7 @@ impl World {
         let note = format!("CRASH of {up:?}, keep {keep:?}, in flight {in_flight:?}");
         self.trace.note(self.now, None, note);
         self.busy_at = self.now;
+        self.nodes_crashed += up.len();
         for name in &up {
             self.take_down(*name, Some(keep));
         }
@@ -106,6 +107,7 @@ impl World {
             .map(LinkId)
             .filter(|id| self.links[id.0].joins(first, second) && !self.links[id.0].is_dead())
             .collect();
+        self.links_cut += links.len();
         for id in links {
             let now = self.now;
             let link = &mut self.links[id.0];

@@ -21,6 +21,18 @@ impl World {
         &self.points
     }
 
+    /// How many nodes crashed so far: one that is down can't.
+    #[must_use]
+    pub const fn nodes_crashed(&self) -> usize {
+        self.nodes_crashed
+    }
+
+    /// How many connections were cut so far: a cut between nodes without one changes nothing.
+    #[must_use]
+    pub const fn links_cut(&self) -> usize {
+        self.links_cut
+    }
+
     /// Virtual time since the start.
     #[must_use]
     pub const fn now(&self) -> Duration {
