@@ -3,13 +3,15 @@
 //!
 //! `NEO_SEEDS=FROM..TO` runs other seeds than the few of every day; a failure names its seed.
 
+use std::mem::discriminant;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use neo_api::{Oid, Tid};
+use bytes::Bytes;
+use neo_api::{ConflictingChange, Oid, Tid};
 use neo_client::Error;
 use neo_testkit::seed::Rng;
 use neo_testkit::sim::{
@@ -107,7 +109,7 @@ async fn round(client: &SimClient, oids: &[Oid], rng: &mut Rng) -> Result<(), Er
         // Given up before the vote.
         return Ok(());
     }
-    txn.vote_with(add).await?;
+    txn.vote_with(merge).await?;
     if rng.below(10) == 0 {
         // After it.
         return Ok(());
@@ -149,17 +151,79 @@ fn fault(world: &mut World, rng: &mut Rng, storages: u8) {
             world.shift_wall_clock(m(1), jump);
         }
         _ => {
-            let (a, b) = (pick(rng, &nodes), pick(rng, &nodes));
-            if a != b {
-                let gap = [0, 5, 500, 30_000][rng.below(4) as usize];
-                world.cut(a, b, Duration::from_millis(gap), in_flight);
-            }
+            let a = pick(rng, &nodes);
+            // Nodes of one kind have nothing to say to each other.
+            let others: Vec<Name> = nodes
+                .iter()
+                .copied()
+                .filter(|b| discriminant(b) != discriminant(&a))
+                .collect();
+            let b = pick(rng, &others);
+            let gap = [0, 5, 500, 30_000][rng.below(4) as usize];
+            world.cut(a, b, Duration::from_millis(gap), in_flight);
         }
     }
 }
 
-/// Committed, not committed, unknown to their client; messages and writes.
-type Counts = [usize; 4];
+/// What happened in runs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    committed: usize,
+    not_committed: usize,
+    unknown: usize,
+    /// Messages and writes.
+    points: usize,
+    /// Nodes that crashed.
+    crashes: usize,
+    /// Connections that were cut.
+    cuts: usize,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.committed += other.committed;
+        self.not_committed += other.not_committed;
+        self.unknown += other.unknown;
+        self.points += other.points;
+        self.crashes += other.crashes;
+        self.cuts += other.cuts;
+    }
+
+    /// Many seeds together must have done what they are for; one may not. The bounds are half of
+    /// what was found, so that they hold for all seeds, and fail when work or faults get lost.
+    fn assert_not_vacuous(self, seeds: usize, merged: usize) {
+        if seeds < MANY_SEEDS {
+            return;
+        }
+        for (what, count, least_of_ten_seeds) in [
+            ("committed transactions", self.committed, 300),
+            (
+                "transactions that were not committed",
+                self.not_committed,
+                120,
+            ),
+            ("transactions unknown to their client", self.unknown, 1),
+            ("conflicts that were merged", merged, 120),
+            ("messages and writes", self.points, 15_000),
+            ("crashes of nodes", self.crashes, 70),
+            ("connections that were cut", self.cuts, 10),
+        ] {
+            let least = seeds * least_of_ten_seeds / 10;
+            assert!(count >= least, "only {count} {what}, not {least}: {self:?}");
+        }
+    }
+}
+
+/// So many make up for each other.
+const MANY_SEEDS: usize = 50;
+
+/// Conflicts that were merged, of all seeds.
+static MERGED: AtomicUsize = AtomicUsize::new(0);
+
+fn merge(change: &ConflictingChange) -> Option<Bytes> {
+    MERGED.fetch_add(1, Ordering::Relaxed);
+    add(change)
+}
 
 fn run_seed(seed: u64, is_terse: bool) -> Result<Counts, String> {
     let settings = settings(seed, is_terse);
@@ -167,8 +231,15 @@ fn run_seed(seed: u64, is_terse: bool) -> Result<Counts, String> {
     let mut world = World::booted(settings);
     let result = go(&mut world, seed, storages);
     result.map_err(|wrong| format!("{}seed {seed}: {wrong}", world.trace().tail(300)))?;
-    let counts = world.oracle().borrow().counts();
-    Ok([counts.0, counts.1, counts.2, world.points().len()])
+    let (committed, not_committed, unknown) = world.oracle().borrow().counts();
+    Ok(Counts {
+        committed,
+        not_committed,
+        unknown,
+        points: world.points().len(),
+        crashes: world.nodes_crashed(),
+        cuts: world.links_cut(),
+    })
 }
 
 fn go(world: &mut World, seed: u64, storages: u8) -> Result<(), String> {
@@ -270,10 +341,7 @@ fn clients_and_faults_at_random() {
                         break;
                     }
                     match run(seed, true) {
-                        Ok(counts) => {
-                            let mut total = total.lock().unwrap();
-                            *total = std::array::from_fn(|n| total[n] + counts[n]);
-                        }
+                        Ok(counts) => total.lock().unwrap().add(counts),
                         Err(_) => {
                             let wrong = run(seed, false).err();
                             let wrong = wrong.unwrap_or_else(|| format!("seed {seed}: not again"));
@@ -284,11 +352,9 @@ fn clients_and_faults_at_random() {
             });
         }
     });
-    let [committed, not_committed, unknown, points] = total.into_inner().unwrap();
-    println!(
-        "seeds {seeds:?}: {committed} transactions committed, {not_committed} not, {unknown} \
-         unknown to their client; {points} messages and writes"
-    );
+    let total = total.into_inner().unwrap();
+    let merged = MERGED.load(Ordering::Relaxed);
+    println!("seeds {seeds:?}: {total:?}, {merged} conflicts merged");
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
     if let Some((seed, wrong)) = failed.first() {
@@ -299,4 +365,5 @@ fn clients_and_faults_at_random() {
             seed + 1
         );
     }
+    total.assert_not_vacuous((seeds.end - seeds.start) as usize, merged);
 }
