@@ -48,8 +48,8 @@ mod transport;
 pub use address::{Address, ParseAddressError};
 pub use backend::{
     BackendError, BackendInfo, BackendResult, Durability, FetchedRevision, KeyRange, KvBatch,
-    KvEngine, KvOp, LastIds, ObjectData, Order, PageLimit, PendingObject, Space, StorageBackend,
-    UnfinishedTransaction, WriteBatch, WriteOp,
+    KvEngine, KvOp, LastIds, OPERATION_OBJECTS_MAX, ObjectData, Order, PageLimit, PendingObject,
+    Space, StorageBackend, UnfinishedTransaction, WriteBatch, WriteOp,
 };
 pub use election::{Election, ElectionEffect, ElectionInput, SingleMaster};
 pub use env::{Env, Instant, Now, SystemEnv, random_bytes};

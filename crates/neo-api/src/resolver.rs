@@ -12,15 +12,17 @@ use crate::id::{Oid, Tid};
 pub struct ConflictingChange {
     /// The object.
     pub oid: Oid,
-    /// Revision that this transaction started from.
+    /// Revision that this transaction started from; 0 for an object that it creates.
     pub base_serial: Tid,
-    /// Its data; `None` when it is deleted.
+    /// Its data; `None` when it is deleted, or when this transaction creates the object
+    /// (`base_serial` is 0).
     pub base: Option<Bytes>,
     /// Revision that was committed meanwhile.
     pub committed_serial: Tid,
     /// Its data; `None` when it is deleted.
     pub committed: Option<Bytes>,
-    /// What this transaction wants to store.
+    /// What this transaction wants to store. Deletions, and values of earlier revisions that are
+    /// stored again, are not merged: their conflicts are errors.
     pub new: Bytes,
 }
 
@@ -46,8 +48,10 @@ impl ConflictingChange {
 
 /// Merges two changes of one object, as ZODB's `_p_resolveConflict` does.
 ///
-/// The client calls it on the task of the transaction that meets the conflict, holding no lock:
-/// it may take its time, but other commits go on, and may conflict again meanwhile.
+/// The client calls it on the task that waits for the vote, and holds none of its own locks: other
+/// commits go on meanwhile, and may conflict again. It blocks that task's thread for as long as it
+/// runs; a panic of it unwinds through `vote`. A merge that is larger than an object may be makes
+/// the vote fail with `TooLarge`.
 ///
 /// # To ensure correctness
 /// - The result **must not** depend on anything but the change: it may be asked for the same

@@ -20,14 +20,19 @@ impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Stream for T {}
 ///   ends with an error or an end of file on both sides, sooner or later; neo notices a silent
 ///   peer by itself.
 /// - Bytes that were written **must** be sent without waiting for more (no Nagle delay).
-/// - Dropping a stream **must** close it.
+/// - Dropping a stream **must** close it, to the other side too. `shutdown` ends one direction, and
+///   the other goes on; what was written and flushed before it arrives, although the stream is then
+///   dropped.
+/// - Dropping a listener **must** free its address, although it had connections; those go on.
+/// - An attempt to connect that is given up **must not** harm the listener or other attempts.
 #[async_trait]
 pub trait Transport: Debug + Send + Sync + 'static {
-    /// Connects to a listener.
+    /// Connects to a listener. The caller sets the deadline: dropping the future gives the attempt
+    /// up.
     ///
     /// # Errors
-    /// As the operating system words them. The caller sets the deadline: dropping the future gives
-    /// the attempt up.
+    /// As the operating system words them. Where nobody listens it fails at once, if that can be
+    /// known: it does not wait for somebody to come.
     async fn connect(&self, to: &Address) -> io::Result<Box<dyn Stream>>;
 
     /// Listens at an address; port 0 takes any free port.
@@ -41,6 +46,8 @@ pub trait Transport: Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Listener: Debug + Send {
     /// The next connection, with the address of the other end (for logs only).
+    ///
+    /// The caller polls it to its end, or drops it together with the listener.
     ///
     /// # Errors
     /// An error is of one attempt: the listener goes on, and the caller calls again after a pause.

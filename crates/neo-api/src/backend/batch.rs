@@ -38,20 +38,23 @@ pub struct PendingObject {
 }
 
 /// One write.
+///
+/// What [`WriteBatch::check`] refuses is above a limit of every backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteOp {
-    /// Sets a configuration key; `None` removes it. Keys are ASCII, at most 64 bytes; values at
-    /// most 1 MiB.
+    /// Sets a configuration key; `None` removes it. Keys are ASCII, 1 to 64 bytes; values at most
+    /// 1 MiB.
     SetConfig {
         /// Name.
         key: String,
         /// Value.
         value: Option<Bytes>,
     },
-    /// Replaces the partition table.
+    /// Replaces the partition table, by one that passes [`PartitionTable::check`].
     SetPartitionTable(PartitionTable),
-    /// Changes cells of the stored partition table, which becomes `version`.
+    /// Changes cells of the stored partition table, which becomes `version`:
+    /// [`PartitionTable::apply`]. Refused when none is stored.
     ChangeCells {
         /// The table's version after the change.
         version: TableVersion,
@@ -71,7 +74,8 @@ pub enum WriteOp {
         /// The value.
         record: Record,
     },
-    /// Removes values that no revision has.
+    /// Removes values, and that they were loose. The caller knows that no revision has them; an id
+    /// that is not there is no error.
     DeleteData {
         /// Which.
         ids: Vec<DataId>,
@@ -82,14 +86,15 @@ pub enum WriteOp {
     PutUnfinishedObjects {
         /// Its name.
         txn: TxnId,
-        /// At most 10,000.
+        /// At most [`OPERATION_OBJECTS_MAX`](crate::OPERATION_OBJECTS_MAX).
         objects: Vec<PendingObject>,
     },
-    /// Sets the metadata of an unfinished transaction, which is created if need be.
+    /// Sets the metadata of an unfinished transaction, which is created if need be. Its tid and its
+    /// objects stay.
     PutUnfinished {
         /// Its name.
         txn: TxnId,
-        /// Metadata and oids, on a node that keeps metadata.
+        /// Metadata and oids, on a node that keeps metadata; `None` removes what is stored.
         record: Option<(TransactionMeta, Vec<Oid>)>,
     },
     /// Notes the final tid of an unfinished transaction; nothing when there is none of that name.

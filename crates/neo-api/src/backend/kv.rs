@@ -95,8 +95,9 @@ pub struct KvBatch {
 /// An ordered key-value store with atomic, durable batches: all that `KvBackend` needs.
 ///
 /// Calls are synchronous; they run on threads of a `neo_backends::Worker`, so an engine may block.
-/// Keys are at most 64 bytes; values at most [`OBJECT_BYTES_MAX`](crate::OBJECT_BYTES_MAX) and
-/// some.
+/// Keys are 1 to 64 bytes; values at most 18 bytes longer than an object, which has at most
+/// [`OBJECT_BYTES_MAX`](crate::OBJECT_BYTES_MAX), 64 MiB. There is nothing to close: `KvBackend`
+/// ends with an empty `Synced` batch and drops the engine, which frees the database.
 ///
 /// # To ensure correctness
 /// - `apply` **must** be atomic, to readers and across a crash.
@@ -104,12 +105,24 @@ pub struct KvBatch {
 ///   **must** see a state between two batches.
 /// - After `apply` with [`Durability::Synced`], that batch and all before it **must** survive a
 ///   loss of power; after a crash a prefix of the batches **must** remain.
-/// - An error of `apply` means that it had no effect.
+/// - An error of `apply` means that it had no effect. When that can't be known (a failed sync),
+///   every later call **must** fail with [`BackendError::Closed`](super::BackendError::Closed).
+/// - Two nodes **must not** have one database open at the same time: what opens an engine takes a
+///   lock, or fails with [`BackendError::InUse`](super::BackendError::InUse).
 pub trait KvEngine: Debug + Send + Sync + 'static {
     /// The value of a key.
+    ///
+    /// # Errors
+    /// As rule 9 of [`StorageBackend`](super::StorageBackend) has it.
     fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>>;
 
     /// At most `limit` keys of a range with their values, in the order asked.
+    ///
+    /// The lower bound is never above the upper one, but a range may be empty. `limit` may be 0,
+    /// for nothing, and `usize::MAX`, for all.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
     fn scan(
         &self,
         space: Space,
@@ -118,7 +131,11 @@ pub trait KvEngine: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> BackendResult<Vec<(Bytes, Bytes)>>;
 
-    /// Applies a batch.
+    /// Applies a batch. An empty one that is `Synced` makes everything before it durable.
+    ///
+    /// # Errors
+    /// [`BackendError::Full`](super::BackendError::Full) or `Unavailable` when nothing was written,
+    /// and it may work later; after `Failed` or `Corrupt` the node ends.
     fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()>;
 }
 

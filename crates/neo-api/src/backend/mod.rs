@@ -2,11 +2,13 @@
 //!
 //! Two ways in: implement [`StorageBackend`] for a database that has a language or a planner of
 //! its own, or just [`KvEngine`] for an ordered key-value store, and let `neo_backends::KvBackend`
-//! do the rest. `neo-testkit` has a conformance suite for each.
+//! do the rest. `neo-testkit` has the conformance suite of a backend; an engine runs it through
+//! `KvBackend`, as `examples/custom_backend.rs` does.
 
 mod batch;
 mod error;
 mod kv;
+mod limits;
 
 use std::fmt::Debug;
 
@@ -16,6 +18,7 @@ use bytes::Bytes;
 pub use batch::{Durability, ObjectData, PendingObject, WriteBatch, WriteOp};
 pub use error::{BackendError, BackendResult};
 pub use kv::{KeyRange, KvBatch, KvEngine, KvOp, Order, Space};
+pub use limits::OPERATION_OBJECTS_MAX;
 
 use crate::id::{DataId, Oid, Partition, Tid, TxnId};
 use crate::object::{At, Loaded, Record, RevisionId};
@@ -32,8 +35,8 @@ pub struct BackendInfo {
     pub persistent: bool,
     /// Most bytes that one value can have.
     pub object_bytes_max: usize,
-    /// Where the data is, from the coarsest: host name, then disk. Replicas of a partition are
-    /// spread over different ones.
+    /// Where the data is, from the coarsest: host name, then disk. Told to the primary master,
+    /// which does not use it yet.
     pub topology: Vec<String>,
 }
 
@@ -87,12 +90,15 @@ pub struct FetchedRevision {
 /// How much one page of a listing may hold.
 ///
 /// A page ends only because it reached a limit, or because nothing is left: one that reached neither
-/// limit is the last.
+/// limit is the last. Listings that take a bare number of entries do the same: a page of fewer is
+/// the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimit {
-    /// Most entries.
+    /// Most entries; with 0 there are none.
     pub entries: usize,
-    /// The page ends with the entry that reaches this many bytes of values.
+    /// The page ends with the entry that reaches this many bytes: of values, or, where
+    /// transactions are listed, of metadata and 8 for each oid, more or less. So there is one entry
+    /// even with 0.
     pub bytes: usize,
 }
 
@@ -123,7 +129,8 @@ impl PageLimit {
 /// 4. An error from `apply` means that the batch had no effect. When that can't be known (a failed
 ///    sync), the backend **must** refuse every later call with [`BackendError::Closed`] until it is
 ///    opened again.
-/// 5. A future of `apply` that is dropped **must not** stop its batch half-way.
+/// 5. A batch takes effect, as a whole, although the future of its `apply` is dropped, polled or
+///    not.
 /// 6. Two nodes **must not** open one database at the same time: opening fails with
 ///    [`BackendError::InUse`].
 /// 7. A full disk is a refusal ([`BackendError::Full`]), after which reads go on. It **must** hit
@@ -133,6 +140,9 @@ impl PageLimit {
 ///    the reserve is not whole. A backend that can't know its space does what it can; the node
 ///    tries again, and gives up after a while.
 /// 8. Bytes come back as they were given. A backend **must not** recompress or interpret them.
+/// 9. A read that fails says what the node is to do: with [`BackendError::Unavailable`] whoever
+///    asked may ask again; with `Corrupt`, `Failed` or `Closed` the node ends. What is not there is
+///    not an error.
 #[async_trait]
 pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Facts, without I/O.
@@ -151,7 +161,10 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded>;
 
     /// The serial of the newest revision of each object, deletions included; `None` for an object
-    /// that has no revision. In the order asked; at most 10,000 at once.
+    /// that has no revision. In the order asked.
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] for more than [`OPERATION_OBJECTS_MAX`] at once.
     async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>>;
 
     /// A committed transaction.
@@ -226,10 +239,32 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Applies a batch of writes.
     ///
     /// Operations take effect in their order: a later one sees what an earlier one of the same
-    /// batch did.
+    /// batch did. An empty batch that is `Synced` makes everything before it durable.
+    ///
+    /// An `async fn` does nothing before it is polled, which is too late for rules 2 and 5. Write
+    /// the signature out, hand the batch over before you return (`neo_backends::Worker::submit`
+    /// does), and box only the wait for the outcome, as `neo_backends::KvBackend` does:
+    ///
+    /// ```text
+    /// fn apply<'a, 'f>(
+    ///     &'a self,
+    ///     batch: WriteBatch,
+    ///     durability: Durability,
+    /// ) -> Pin<Box<dyn Future<Output = BackendResult<()>> + Send + 'f>>
+    /// where
+    ///     'a: 'f,
+    ///     Self: 'f,
+    /// {
+    ///     let reply = self.writer.submit(move |database| database.apply(batch, durability));
+    ///     Box::pin(async move { reply.await? })
+    /// }
+    /// ```
     ///
     /// # Errors
-    /// See the rules of the trait; [`BackendError::Full`] when there is no space for new values, and
+    /// See the rules of the trait. [`BackendError::Full`] when there is no space for new values.
+    /// [`BackendError::Unsupported`] for a batch that [`WriteBatch::check`] refuses, and for a
+    /// [`WriteOp::ChangeCells`] that does not fit the stored table.
+    /// [`BackendError::Missing`] as [`WriteOp::PutObject`] says. The batch has no effect then, and
     /// reads go on.
     async fn apply(&self, batch: WriteBatch, durability: Durability) -> BackendResult<()>;
 

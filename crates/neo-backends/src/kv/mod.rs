@@ -179,7 +179,7 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
     }
 
     async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>> {
-        limits::most("oids in one call", oids.len(), limits::OIDS_MAX)?;
+        limits::check_oids(oids)?;
         let oids = oids.to_vec();
         self.read(move |h| {
             if let [_] = oids[..] {

@@ -16,7 +16,7 @@ use crate::limits;
 
 /// What a batch means to the engine.
 pub(super) fn plan<E: KvEngine>(engine: &E, batch: WriteBatch) -> BackendResult<KvBatch> {
-    limits::check(&batch)?;
+    batch.check()?;
     let mut plan = Overlay::new(engine);
     for op in batch.ops {
         plan.op(op)?;

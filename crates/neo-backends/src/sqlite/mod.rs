@@ -256,7 +256,7 @@ impl StorageBackend for SqliteBackend {
     }
 
     async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>> {
-        limits::most("oids in one call", oids.len(), limits::OIDS_MAX)?;
+        limits::check_oids(oids)?;
         let oids = oids.to_vec();
         self.read(move |r| r.last_serials(&oids)).await
     }

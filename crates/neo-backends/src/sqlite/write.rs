@@ -14,7 +14,6 @@ use super::plan::Plan;
 use super::space::{self, Space};
 use super::unfinished::Unfinished;
 use super::{Broken, SqliteSettings, schema};
-use crate::limits;
 
 /// Pause between attempts to move the pages of the log on a full disk.
 const RETRY: Duration = Duration::from_millis(200);
@@ -74,7 +73,7 @@ impl Writer {
 
     pub(super) fn apply(&mut self, batch: WriteBatch, durability: Durability) -> BackendResult<()> {
         self.broken.check()?;
-        limits::check(&batch)?;
+        batch.check()?;
         let sync = durability == Durability::Synced;
         if batch.is_empty() && !(sync && self.unsynced) {
             return Ok(());
