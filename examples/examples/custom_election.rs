@@ -4,6 +4,9 @@
 //! talks to it is ordinary code beside the master, which renews the lease and tells the election
 //! what the service said, as [`ElectionInput::External`]. The election itself does no I/O and reads
 //! no clock, so this program runs a minute of two masters' lives in no time.
+//!
+//! A real master is given it by `neo_master::Master::with_election`, and what the service says by
+//! `neo_master::RunningMaster::tell_election`.
 
 use std::time::Duration;
 
@@ -25,10 +28,7 @@ struct LeaseElection {
 impl Election for LeaseElection {
     fn handle(&mut self, now: Instant, input: ElectionInput, out: &mut Vec<ElectionEffect>) {
         match input {
-            ElectionInput::Started { own, peers } => {
-                self.own = Some(own);
-                out.extend(peers.into_iter().map(ElectionEffect::Connect));
-            }
+            ElectionInput::Started { own, .. } => self.own = Some(own),
             // What the service says comes from outside: anything may be in it.
             ElectionInput::External(message) => match parse_holder(&message) {
                 Some(holder) if Some(&holder) == self.own.as_ref() => {
@@ -49,7 +49,7 @@ impl Election for LeaseElection {
                 self.leads_until = None;
                 out.push(ElectionEffect::StepDown);
             }
-            // Peers come and go, and need not be asked: the lease decides.
+            // Other masters need not be asked: the lease decides.
             _ => {}
         }
     }

@@ -43,7 +43,9 @@ impl MasterCore {
                 ElectionEffect::Follow(primary) => self.step_down(Some(primary), out),
                 ElectionEffect::StepDown => self.step_down(None, out),
                 // Masters do not talk to each other: elections that need it are not served.
-                other => tracing::debug!(?other, "an effect of the election is not served"),
+                other => {
+                    tracing::warn!(?other, "not carried out: masters do not talk to each other")
+                }
             }
         }
     }
