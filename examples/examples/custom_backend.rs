@@ -1,11 +1,13 @@
 //! A backend of your own: a log file of batches, read into memory when it is opened.
 //!
-//! An engine has three methods and knows nothing of neo; `KvBackend` makes a storage backend of it.
+//! An engine has three methods and knows nothing of nodes and transactions: it keeps keys and
+//! values, and `KvBackend` makes a storage backend of it.
 //! The suite at the end proves its promises: `cargo test -p examples --example custom_backend`.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -19,8 +21,9 @@ use neo_testkit::Cluster;
 #[derive(Debug)]
 struct LogEngine {
     memory: MemoryEngine,
-    /// None once a write or a sync has failed: then nobody knows what is on disk.
-    file: Mutex<Option<File>>,
+    file: Mutex<File>,
+    /// A write or a sync has failed: nobody knows what is on disk, until it is opened again.
+    is_lost: AtomicBool,
 }
 
 impl LogEngine {
@@ -39,13 +42,26 @@ impl LogEngine {
         }
         // A crash cut off what follows; it was never acknowledged.
         file.set_len((bytes.len() - rest.len()) as u64)?;
-        let file = Mutex::new(Some(file));
-        Ok(Self { memory, file })
+        let (file, is_lost) = (Mutex::new(file), AtomicBool::new(false));
+        Ok(Self {
+            memory,
+            file,
+            is_lost,
+        })
+    }
+
+    fn check(&self) -> BackendResult<()> {
+        if self.is_lost.load(Ordering::SeqCst) {
+            let words = "its log could not be written".to_owned();
+            return Err(BackendError::Closed(words));
+        }
+        Ok(())
     }
 }
 
 impl KvEngine for LogEngine {
     fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
+        self.check()?;
         self.memory.get(space, key)
     }
 
@@ -56,19 +72,21 @@ impl KvEngine for LogEngine {
         order: Order,
         limit: usize,
     ) -> BackendResult<Vec<(Bytes, Bytes)>> {
+        self.check()?;
         self.memory.scan(space, range, order, limit)
     }
 
     fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
-        let mut place = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = || BackendError::Closed("its log could not be written".to_owned());
-        let mut file = place.take().ok_or_else(closed)?;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
         let batch_bytes = Bytes::from(cbor(&batch));
-        file.write_all(&cbor(&(Checksum::of(&batch_bytes), batch_bytes)))?;
-        if durability == Durability::Synced {
-            file.sync_data()?;
-        }
-        *place = Some(file);
+        let entry = cbor(&(Checksum::of(&batch_bytes), batch_bytes));
+        let written = file.write_all(&entry).and_then(|()| match durability {
+            Durability::Synced => file.sync_data(),
+            Durability::Buffered => Ok(()),
+        });
+        self.is_lost.store(written.is_err(), Ordering::SeqCst);
+        written?;
         self.memory.apply(batch, durability)
     }
 }
