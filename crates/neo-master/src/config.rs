@@ -11,49 +11,51 @@ use serde::{Deserialize, Serialize};
 pub struct MasterSettings {
     /// Name of the cluster: nodes of another one are refused.
     pub cluster: String,
-    /// This master's node id; the first one of masters when not given.
+    /// This master's node id. Default: the first one, M1.
     pub nid: Option<NodeId>,
-    /// Other masters.
+    /// Other masters. Default: none.
     pub masters: Vec<Address>,
-    /// Copies of each partition beside the first, in a cluster that is created here.
+    /// Copies of each partition beside the first, in a cluster that is created here. Default: 0.
     pub replicas: u32,
-    /// Partitions of a cluster that is created here: 1 to 65535, fixed for ever.
+    /// Partitions of a cluster that is created here: 1 to 65535, fixed for ever. Default: 100.
     pub partitions: u32,
-    /// Create the cluster as soon as so many storage nodes are there, without being told.
+    /// Create the cluster as soon as so many storage nodes are there, without being told. Default:
+    /// `None`: an operator starts it.
     pub autostart: Option<u32>,
-    /// A transaction that has not begun to finish after so long is aborted.
+    /// A transaction that has not begun to finish after so long is aborted. Default: 3,600 s.
     pub transaction_age_max_s: u64,
-    /// Most transactions that may be pending at once.
+    /// Most transactions that may be pending at once. Default: 100,000.
     pub transactions_max: usize,
-    /// Most transactions that one client may have pending at once.
+    /// Most transactions that one client may have pending at once. Default: 10,000.
     pub transactions_per_client_max: usize,
-    /// Most oids that all finishing transactions together may have.
+    /// Most oids that all finishing transactions together may have. Default: 2^24.
     pub finishing_oids_max: usize,
     /// Transactions of more oids are announced to the other clients as "everything may be old".
+    /// Default: 65,536.
     pub invalidation_oids_max: usize,
-    /// How many oids are reserved on the storage nodes at a time.
+    /// How many oids are reserved on the storage nodes at a time. Default: 100,000.
     pub oid_block: u64,
-    /// Most oids that a client may ask for at once.
+    /// Most oids that a client may ask for at once. Default: 100,000.
     pub new_oids_max: u32,
-    /// Most requests for oids that may wait for a reservation.
+    /// Most requests for oids that may wait for a reservation. Default: 10,000.
     pub oid_requests_max: usize,
-    /// Most connections, identified or not.
-    pub connections_max: usize,
-    /// Most nodes that are remembered.
+    /// Most nodes that are remembered. Default: 20,000.
     pub nodes_max: usize,
-    /// A peer that has not identified itself after so long is disconnected.
+    /// A peer that has not identified itself after so long is disconnected. Default: 10,000 ms.
     pub identification_timeout_ms: u64,
-    /// A storage node that does not say what it remembers is disconnected after so long.
+    /// A storage node that does not say what it remembers is disconnected after so long. Default:
+    /// 60,000 ms.
     pub recovery_timeout_ms: u64,
-    /// Most unfinished transactions that verification takes; more is nonsense.
+    /// Most unfinished transactions that verification takes; more is nonsense. Default: 1,000,000.
     pub verification_transactions_max: usize,
-    /// A wall clock that jumps ahead by more is not followed.
+    /// A wall clock that jumps ahead by more is not followed. Default: 3,600 s.
     pub clock_jump_max_s: u64,
-    /// A tid that a client imposes may be ahead of the clock by so much.
+    /// A tid that a client imposes may be ahead of the clock by so much. Default: 86,400 s, a day.
     pub imposed_tid_ahead_max_s: u64,
     /// When the cluster stops, transactions have so long to finish before they are aborted.
+    /// Default: 30,000 ms.
     pub stop_patience_ms: u64,
-    /// When the cluster stops, storage nodes have so long to leave.
+    /// When the cluster stops, storage nodes have so long to leave. Default: 2,000 ms.
     pub stop_grace_ms: u64,
     /// Rules to break, for tests that prove that the checkers see it.
     #[doc(hidden)]
@@ -96,7 +98,6 @@ impl Default for MasterSettings {
             oid_block: 100_000,
             new_oids_max: 100_000,
             oid_requests_max: 10_000,
-            connections_max: 20_000,
             nodes_max: 20_000,
             identification_timeout_ms: 10_000,
             recovery_timeout_ms: 60_000,
@@ -162,7 +163,6 @@ impl MasterSettings {
             ),
             ("oid_block", self.oid_block),
             ("new_oids_max", u64::from(self.new_oids_max)),
-            ("connections_max", self.connections_max as u64),
             ("nodes_max", self.nodes_max as u64),
         ];
         if let Some((name, _)) = numbers.iter().find(|(_, n)| *n == 0) {

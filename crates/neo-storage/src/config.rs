@@ -43,37 +43,38 @@ impl StorageSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StorageLimits {
-    /// Values of stores that are kept in memory until the vote, of all transactions; beyond it
-    /// they are written at once.
+    /// Values of stores that are kept in memory until the vote, of all transactions; beyond it they
+    /// are written at once. Default: 64 MiB.
     pub buffered_bytes_max: usize,
-    /// The same, of one transaction.
+    /// The same, of one transaction. Default: 1 MiB.
     pub transaction_buffered_bytes_max: usize,
-    /// Unfinished transactions.
+    /// Unfinished transactions. Default: 10,000.
     pub transactions_max: usize,
-    /// Stores, checks and relocks of one connection that are not answered.
+    /// Stores, checks and relocks of one connection that are not answered. Default: 100,000.
     pub unanswered_stores_max: usize,
-    /// Reads of one connection that run at the same time.
+    /// Reads of one connection that run at the same time. Default: 32.
     pub running_reads_max: usize,
-    /// Reads of one connection that wait for one of these places.
+    /// Reads of one connection that wait for one of these places. Default: 10,000.
     pub waiting_reads_max: usize,
-    /// Reads that run at the same time in the backend, of all connections.
+    /// Reads that run at the same time in the backend, of all connections. Default: 64.
     pub backend_reads_max: usize,
-    /// Messages that wait while a change of the partition table is made durable.
+    /// Messages that wait while a change of the partition table is made durable. Default: 100,000.
     pub held_messages_max: usize,
-    /// Connections whose identification is not accepted yet.
+    /// Connections whose identification is not accepted yet. Default: 1,000.
     pub unidentified_max: usize,
-    /// How long a peer may take to identify itself.
+    /// How long a peer may take to identify itself. Default: 10,000 ms.
     pub identification_timeout_ms: u64,
     /// How long the identification of a client that the primary has not told about may wait.
+    /// Default: 5,000 ms.
     pub parked_timeout_ms: u64,
-    /// A write that takes longer makes the node declare itself failed.
+    /// A write that takes longer makes the node declare itself failed. Default: 30,000 ms.
     pub persist_timeout_ms: u64,
-    /// Pause before a write that can't be refused (lock, unlock, partition table) is tried again
-    /// on a full disk.
+    /// Pause before a write that can't be refused (lock, unlock, partition table) is tried again on
+    /// a full disk. Default: 200 ms.
     pub persist_retry_ms: u64,
-    /// First pause between attempts to find the primary; it doubles.
+    /// First pause between attempts to find the primary; it doubles. Default: 5 ms.
     pub backoff_min_ms: u64,
-    /// Longest pause between attempts.
+    /// Longest pause between attempts. Default: 1,000 ms.
     pub backoff_max_ms: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Who may join, under which id.
 
-use neo_api::{Address, Instant, NodeId, NodeState, NodeType, Now, SessionId};
+use neo_api::{Instant, NodeId, NodeState, NodeType, Now, SessionId};
 use neo_proto::{ClusterIdentity, ConnId, ErrorCode, Identification, MsgId, Packet, shown};
 
 use super::effect::Out;
@@ -35,12 +35,8 @@ pub(super) enum Kinship {
 type Refusal = (ErrorCode, String);
 
 impl MasterCore {
-    pub(super) fn accepted(&mut self, now: Now, conn: ConnId, from: &Address, out: &mut Out) {
-        if self.peers.len() >= self.settings.connections_max {
-            tracing::warn!(%from, "too many connections: refusing one");
-            out.close(conn, "this master has too many connections");
-            return;
-        }
+    /// How many there may be is for the endpoint to say.
+    pub(super) fn accepted(&mut self, now: Now, conn: ConnId) {
         let deadline = now.mono + self.settings.identification_timeout();
         self.peers.insert(conn, Peer::New { deadline });
         self.deadlines.insert((deadline, conn));

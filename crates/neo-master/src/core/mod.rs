@@ -376,7 +376,7 @@ impl Core for MasterCore {
             // This master connects to nobody.
             Input::Connected { conn, .. } => out.close(conn, "not asked for"),
             Input::ConnectFailed { .. } => {}
-            Input::Accepted { conn, from } => self.accepted(now, conn, &from, out),
+            Input::Accepted { conn, .. } => self.accepted(now, conn),
             Input::Closed { conn, reason } => self.closed(now, conn, &reason, out),
             Input::Message { conn, message } => self.message(now, conn, message, out),
             Input::Command(Command::Stop) => self.stop_node(out),

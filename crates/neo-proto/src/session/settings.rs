@@ -7,33 +7,34 @@ use crate::frame::FrameLimits;
 /// Times and bounds of a node's connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// A heartbeat is sent when nothing else was for so long.
+    /// A heartbeat is sent when nothing else was for so long. Default: 2 s.
     pub heartbeat_interval: Duration,
     /// A peer from which nothing came for so long, or which takes nothing of what waits for it, is
-    /// disconnected.
+    /// disconnected. Default: 10 s.
     pub silence_max: Duration,
     /// An attempt to connect, greeting included, fails after so long. A peer that connected has as
-    /// long for its greeting, and again for its first message.
+    /// long for its greeting, and again for its first message. Default: 5 s.
     pub connect_timeout: Duration,
-    /// What is still to be sent when a connection closes is given up after so long.
+    /// What is still to be sent when a connection closes is given up after so long. Default: 2 s.
     pub close_timeout: Duration,
-    /// Object bytes that the peer may send before any are consumed.
+    /// Object bytes that the peer may send before any are consumed. Default: 8 MiB.
     pub credit_window_bytes: u64,
-    /// Messages without object bytes that wait for a peer that does not read.
+    /// Messages without object bytes that wait for a peer that does not read. Default: 64 MiB.
     pub control_bytes_max: usize,
-    /// Invalidations that wait for a peer: beyond, they become `InvalidateAll`.
+    /// Invalidations that wait for a peer: beyond, they become `InvalidateAll`. Default: 10,000.
     pub invalidations_max: usize,
-    /// Their bytes: likewise.
+    /// Their bytes: likewise. Default: 16 MiB.
     pub invalidation_bytes_max: usize,
     /// Answers with object bytes that wait for a peer: beyond, its messages are not looked at.
+    /// Default: 32 MiB.
     pub held_bytes_max: usize,
-    /// Messages that are not looked at: beyond, nothing is read.
+    /// Messages that are not looked at: beyond, nothing is read. Default: 16 MiB.
     pub inbox_bytes_max: usize,
-    /// Requests without an answer, on one connection.
+    /// Requests without an answer, on one connection. Default: 1,048,576.
     pub requests_max: usize,
-    /// Bytes of a frame from a peer that this side has not yet said anything to.
+    /// Bytes of a frame from a peer that this side has not yet said anything to. Default: 1 MiB.
     pub first_frame_bytes_max: usize,
-    /// Connections of a node: beyond, none is accepted.
+    /// Connections of a node: beyond, none is accepted. Default: 10,000.
     pub connections_max: usize,
 }
 
