@@ -2,8 +2,8 @@
 //! of it.
 //!
 //! # Source
-//! Rules and their reasons: the exhaustive model of commit and recovery. A start with less than
-//! every readable cell of the newest table is the operator's choice, and opens an epoch.
+//! Recovery in ARCHITECTURE.md. A start with less than every readable cell of the newest table is
+//! the operator's choice, and opens an epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 //! and all its values; what is not committed is nowhere.
 //!
 //! # Source
-//! Promise 1 (durable) of the design.
+//! Promise 1 (durable) of ARCHITECTURE.md.
 
 use neo_api::{RevisionId, Tid};
 

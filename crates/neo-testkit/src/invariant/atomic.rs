@@ -1,7 +1,7 @@
 //! A transaction is there with all of its objects or not at all, whatever its client was told.
 //!
 //! # Source
-//! Promise 2 (atomic) of the design.
+//! Promise 2 (atomic) of ARCHITECTURE.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 

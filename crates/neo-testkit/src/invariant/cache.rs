@@ -2,7 +2,7 @@
 //! another one is said to be the newest.
 //!
 //! # Source
-//! Promise 9 (the cache never lies) of the design.
+//! Promise 8 (the cache never lies) of ARCHITECTURE.md.
 
 use neo_api::{RevisionId, Tid};
 

@@ -1,7 +1,7 @@
 //! A read before a tid saw exactly the transactions below it.
 //!
 //! # Source
-//! Promise 3 (isolated) of the design.
+//! Promise 3 (isolated) of ARCHITECTURE.md.
 
 use neo_api::RevisionId;
 

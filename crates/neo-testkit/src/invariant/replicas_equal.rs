@@ -1,7 +1,7 @@
 //! The readable copies of a partition are equal: transactions, revisions, values.
 //!
 //! # Source
-//! Promise 7 (replicas agree) of the design.
+//! Promise 7 (replicas agree) of ARCHITECTURE.md.
 
 use super::{Found, Violation};
 use crate::oracle::Oracle;

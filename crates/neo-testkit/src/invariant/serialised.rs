@@ -2,7 +2,7 @@
 //! from, and what a transaction checked was current when it committed.
 //!
 //! # Source
-//! Promise 3 (isolated) of the design.
+//! Promise 3 (isolated) of ARCHITECTURE.md.
 
 use neo_api::{Oid, RevisionId, Tid};
 

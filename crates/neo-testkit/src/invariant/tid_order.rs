@@ -2,7 +2,7 @@
 //! one, and no tid names two transactions.
 //!
 //! # Source
-//! Promise 4 (ordered) of the design.
+//! Promise 4 (ordered) of ARCHITECTURE.md.
 
 use std::collections::BTreeMap;
 
