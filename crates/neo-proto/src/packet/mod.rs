@@ -339,12 +339,12 @@ packets! {
     0x0041 AskTransactionInformation { tid: Tid }
     /// `None`: no such transaction.
     0x8041 AnswerTransactionInformation { transaction: Option<Box<WireTransaction>> }
-    /// C to S and S to S: transactions of a partition, `min <= tid <= max`, ascending; at most
+    /// C to S: transactions of a partition, `min <= tid <= max`, ascending; at most
     /// `entries`. Waits for transactions at or below `max` that are locked.
     0x0042 AskTransactions { partition: Partition, min: Tid, max: Tid, entries: u32 }
     /// `complete`: nothing is left in the range.
     0x8042 AnswerTransactions { transactions: Vec<WireTransaction>, complete: bool }
-    /// C to S and S to S: revisions of a partition, `min <= id`, `id.tid <= max`, by (tid, oid);
+    /// C to S: revisions of a partition, `min <= id`, `id.tid <= max`, by (tid, oid);
     /// the answer ends with the one that reaches `bytes`. Waits as `AskTransactions` does.
     0x0043 AskRevisions { partition: Partition, min: RevisionId, max: Tid, bytes: u32 }
     /// The values are payload, one after the other.
@@ -387,7 +387,7 @@ packets! {
     /// Applied; durable at the next checkpoint.
     0x8055 AnswerImport { }
 
-    // --- replication ---
+    // --- replication: not in this version ---
 
     /// S to M: catching up starts for these cells. From now on the node gets new transactions in
     /// full, and hears when the listed ones end.

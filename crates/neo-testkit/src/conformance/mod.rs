@@ -1,4 +1,4 @@
-//! Suites that an implementation of an SDK trait runs in one line.
+//! Suites that a storage backend or a transport runs in one line.
 
 pub mod backend;
 pub mod transport;
