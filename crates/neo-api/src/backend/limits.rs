@@ -102,3 +102,44 @@ fn most(what: &str, n: usize, max: usize) -> BackendResult<()> {
 fn refuse(what: String) -> BackendResult<()> {
     Err(BackendError::Unsupported(what))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::{DataId, Reign, TxnId};
+    use crate::object::{Checksum, Compression, Record};
+
+    fn check(op: WriteOp) -> Result<(), String> {
+        let batch = WriteBatch::from(vec![op]);
+        batch.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_at_a_limit_passes_and_what_is_above_is_refused() {
+        let value = |length| WriteOp::PutData {
+            id: DataId(1),
+            owner: None,
+            record: Record {
+                compression: Compression::None,
+                checksum: Checksum([0; 16]),
+                data: Bytes::from(vec![0; length]),
+            },
+        };
+        assert_eq!(check(value(OBJECT_BYTES_MAX)), Ok(()));
+        assert_eq!(
+            check(value(OBJECT_BYTES_MAX + 1)),
+            Err("not supported by this database: 67108865 bytes in a value, above 67108864".into())
+        );
+        let lock = |tid| WriteOp::LockUnfinished {
+            txn: TxnId {
+                reign: Reign(1),
+                ttid: Tid(1),
+            },
+            tid,
+        };
+        assert_eq!(check(lock(Tid::MAX)), Ok(()));
+        assert!(check(lock(Tid(Tid::MAX.0 + 1))).is_err());
+    }
+}
