@@ -1,6 +1,7 @@
 //! Real processes over SQLite, killed with SIGKILL under a load of transfers.
 
 mod bank;
+mod forced;
 
 use std::path::Path;
 use std::time::Duration;
