@@ -83,8 +83,10 @@ impl Attempt {
             return Ok(written.map(|data| Object { data, serial }));
         }
         let object = self.inner.snapshot.load(oid).await?;
-        let serial = object.as_ref().map_or(Tid::ZERO, |object| object.serial);
-        self.seen().entry(oid).or_default().serial = serial;
+        // Of what is not there, a change looks for itself: a deletion has a serial, too.
+        if let Some(object) = &object {
+            self.seen().entry(oid).or_default().serial = object.serial;
+        }
         Ok(object)
     }
 
@@ -94,7 +96,6 @@ impl Attempt {
         if let Some(serial) = known {
             return Ok(serial);
         }
-        // A deletion has a serial, too.
         let serial = match self.inner.snapshot.look_up(oid).await? {
             crate::Lookup::Found { serial, .. } | crate::Lookup::Deleted { serial, .. } => serial,
             crate::Lookup::NotYet | crate::Lookup::Unknown => Tid::ZERO,

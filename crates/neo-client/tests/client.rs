@@ -242,6 +242,44 @@ async fn transact_returns_what_is_not_worth_another_attempt() {
 }
 
 #[tokio::test]
+async fn transact_goes_on_from_a_deletion() {
+    let cluster = cluster().await;
+    // No second attempt: the first one knows what the change starts from.
+    let client = cluster.builder().attempts_max(1).connect().await.unwrap();
+    let (oid, other) = (Oid(1), Oid(2));
+    put(&client, oid, Tid::ZERO, "first").await;
+    let delete = async || {
+        let deleted = client.transact(|txn| async move {
+            txn.load(oid).await?;
+            txn.delete(oid).await
+        });
+        deleted.await.unwrap();
+        assert_eq!(client.load(oid).await.unwrap(), None);
+    };
+    delete().await;
+    let stored = client.transact(|txn| async move {
+        assert_eq!(txn.load(oid).await?, None);
+        txn.check_current(oid).await?;
+        txn.store(other, "beside").await
+    });
+    stored.await.unwrap();
+    // Also when it is read after it was written.
+    for reads in [true, false] {
+        let stored = client.transact(|txn| async move {
+            if reads {
+                assert_eq!(txn.load(oid).await?, None);
+            }
+            txn.store(oid, "again").await?;
+            assert_eq!(txn.load(oid).await?.unwrap().data, "again");
+            txn.store(oid, "and again").await
+        });
+        stored.await.unwrap();
+        assert_eq!(text(&client, oid).await.as_deref(), Some("and again"));
+        delete().await;
+    }
+}
+
+#[tokio::test]
 async fn the_callback_runs_before_the_tid_shows() {
     let cluster = cluster().await;
     let client = cluster.client().await;
