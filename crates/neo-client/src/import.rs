@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use neo_api::{OBJECT_BYTES_MAX, Oid, RevisionId, Tid, TransactionRecord};
+use neo_api::{Oid, RevisionId, Tid, TransactionRecord};
 use neo_proto::{WireRevision, WireTransaction, WireValue};
 
 use crate::client::{Client, unexpected};
@@ -38,6 +38,9 @@ pub struct Import {
     revisions: Vec<(WireRevision, Bytes)>,
     bytes: usize,
     in_flight: VecDeque<Pending>,
+    /// Set while a call is on, too: half a transaction must not be committed, whoever goes on
+    /// after an error or a future that was dropped.
+    failed: Option<Error>,
     ended: bool,
 }
 
@@ -73,6 +76,7 @@ impl Client {
             revisions: Vec::new(),
             bytes: 0,
             in_flight: VecDeque::new(),
+            failed: None,
             ended: false,
         };
         match self
@@ -106,15 +110,17 @@ impl Import {
     /// too many are on their way.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for a tid that is not greater than those before, or beyond [`Tid::MAX`];
-    /// [`Error::TooLarge`]; what made the import fail.
+    /// [`Error::Misuse`] for a tid that is not greater than those before, or beyond [`Tid::MAX`]:
+    /// nothing was done then. After any other error the import can only be dropped, and every call
+    /// returns it again: [`Error::TooLarge`], or what made the import fail.
     ///
-    /// Not cancel safe: drop the import when its future was dropped.
+    /// Not cancel safe: after its future was dropped, the import can only be dropped.
     pub async fn push(
         &mut self,
         transaction: TransactionRecord,
         objects: impl IntoIterator<Item = TransactionObject>,
     ) -> Result<()> {
+        self.enter()?;
         let tid = transaction.tid;
         if tid <= self.last_tid || tid > Tid::MAX {
             let words = format!(
@@ -122,8 +128,37 @@ impl Import {
                 self.last_tid,
                 Tid::MAX
             );
+            self.failed = None;
             return Err(Error::Misuse(words));
         }
+        let pushed = self.add(transaction, objects).await;
+        self.leave(pushed)
+    }
+
+    /// Begins a call that changes the import.
+    fn enter(&mut self) -> Result<()> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => {
+                let words = "a call of this import was dropped before it was done";
+                self.failed = Some(Error::Misuse(words.into()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends it.
+    fn leave<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    async fn add(
+        &mut self,
+        transaction: TransactionRecord,
+        objects: impl IntoIterator<Item = TransactionObject>,
+    ) -> Result<()> {
+        let tid = transaction.tid;
         self.last_tid = tid;
         let oids = transaction.oids.iter().copied().max();
         self.last_oid = self.last_oid.max(oids.unwrap_or_default());
@@ -147,20 +182,13 @@ impl Import {
             data_serial,
         } = object;
         self.last_oid = self.last_oid.max(oid);
-        let record = data.map(|data| codec::encode(data, self.client.inner.compression));
+        let record = data.map(|data| codec::encode(oid, data, self.client.inner.compression));
+        let record = record.transpose()?;
         let bytes = record.as_ref().map_or(0, |record| record.data.len());
-        let wire_bytes = u32::try_from(bytes)
-            .ok()
-            .filter(|_| bytes <= OBJECT_BYTES_MAX);
-        let wire_bytes = wire_bytes.ok_or_else(|| {
-            Error::TooLarge(format!(
-                "object {oid} has {bytes} bytes, at most {OBJECT_BYTES_MAX} can be"
-            ))
-        })?;
         let value = record.as_ref().map(|record| WireValue {
             compression: record.compression,
             checksum: record.checksum,
-            bytes: wire_bytes,
+            bytes: u32::try_from(bytes).expect("encode refuses what is longer than 64 MiB"),
         });
         let revision = WireRevision {
             id: RevisionId { tid, oid },
@@ -205,8 +233,14 @@ impl Import {
     /// # Errors
     /// What made the import fail: it ended at its last checkpoint then.
     ///
-    /// Not cancel safe: drop the import when its future was dropped.
+    /// Not cancel safe: after its future was dropped, the import can only be dropped.
     pub async fn checkpoint(&mut self) -> Result<Tid> {
+        self.enter()?;
+        let committed = self.commit().await;
+        self.leave(committed)
+    }
+
+    async fn commit(&mut self) -> Result<Tid> {
         self.send().await?;
         while !self.in_flight.is_empty() {
             self.wait_one().await?;

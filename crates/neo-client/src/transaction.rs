@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use neo_api::{
-    ConflictingChange, METADATA_BYTES_MAX, OBJECT_BYTES_MAX, Oid, Tid, TransactionMeta, TxnId,
-};
+use neo_api::{ConflictingChange, METADATA_BYTES_MAX, Oid, Tid, TransactionMeta, TxnId};
 use tokio::sync::Semaphore;
 
 use crate::client::{Client, unexpected};
@@ -111,12 +109,8 @@ impl Transaction {
     ///
     /// Cancel safe: the object is stored, or not.
     pub async fn store(&self, oid: Oid, base_serial: Tid, data: impl Into<Bytes>) -> Result<()> {
-        let record = codec::encode(data.into(), self.client.inner.compression);
+        let record = codec::encode(oid, data.into(), self.client.inner.compression)?;
         let len = record.data.len();
-        if len > OBJECT_BYTES_MAX {
-            let words = format!("object {oid} has {len} bytes, at most {OBJECT_BYTES_MAX} can be");
-            return Err(Error::TooLarge(words));
-        }
         let max = self.client.inner.transaction_bytes_max;
         let before = self.stored.fetch_add(len, Ordering::Relaxed);
         if before.saturating_add(len) > max {
@@ -244,10 +238,7 @@ impl Transaction {
             .ok_or_else(|| failed.clone())?;
         let change = ConflictingChange::new(oid, (base, base_data), (serial, committed), new);
         let merged = resolver.resolve(&change).ok_or(failed)?;
-        let record = codec::encode(merged, self.client.inner.compression);
-        if record.data.len() > OBJECT_BYTES_MAX {
-            return Err(Error::TooLarge(format!("the merge of object {oid}")));
-        }
+        let record = codec::encode(oid, merged, self.client.inner.compression)?;
         let command = Command::Resolve {
             txn: self.key,
             oid,

@@ -119,7 +119,7 @@ fn values_larger_than_a_shard_are_not_kept() {
 fn a_stored_value_is_replaced_once_it_is_unpacked() {
     let cache = Cache::new(1 << 20);
     let data = Bytes::from(vec![7; 5000]);
-    let record = codec::encode(data.clone(), CompressionSetting::default());
+    let record = codec::encode(Oid(1), data.clone(), CompressionSetting::default()).unwrap();
     cache.insert(
         Oid(1),
         Tid(1),
@@ -131,7 +131,12 @@ fn a_stored_value_is_replaced_once_it_is_unpacked() {
     assert_eq!(cache.bytes(), small - record.data.len() + 5000);
     assert!(matches!(cache.get(Oid(1), Tid(2)).unwrap().value, Value::Plain(d) if d == data));
     // Not another's value, after everything was forgotten.
-    let other = codec::encode(Bytes::from(vec![8; 5000]), CompressionSetting::default());
+    let other = codec::encode(
+        Oid(1),
+        Bytes::from(vec![8; 5000]),
+        CompressionSetting::default(),
+    )
+    .unwrap();
     cache.clear();
     cache.insert(Oid(1), Tid(1), Value::Stored(other), Validity::Current);
     cache.unpack(Oid(1), Tid(1), &record, &data);
