@@ -37,18 +37,18 @@ pub enum CtlCommand {
     /// Show something of the cluster: ids, pt, node, cluster or primary
     #[command(subcommand)]
     Print(PrintCommand),
-    /// Change something of the cluster: its state, or the wanted replicas
+    /// Change something of the cluster: its state
     #[command(subcommand)]
     Set(SetCommand),
     /// Start the cluster with the storage nodes that are there (set cluster VERIFYING)
     Start,
-    /// Take pending storage nodes into the cluster
+    /// Take pending storage nodes into the cluster (not in this version)
     Add {
         /// Storage nodes, or "all"
         #[arg(required = true, value_name = "NODE|all")]
         nodes: Vec<NodeOrAll>,
     },
-    /// Balance the partition table
+    /// Balance the partition table (not in this version)
     Tweak {
         /// Only show what would come of it
         #[arg(short = 'n', long)]
@@ -108,7 +108,7 @@ pub enum SetCommand {
         /// The state
         state: ClusterState,
     },
-    /// How many copies of each partition are wanted beside the first
+    /// How many copies of each partition are wanted beside the first (not in this version)
     Replicas {
         /// How many
         number: u32,
