@@ -55,6 +55,9 @@ impl<E: KvEngine> KvBackend<E> {
     }
 
     /// A backend with a thread that writes, and `readers` threads (one at least) that read.
+    ///
+    /// # Panics
+    /// When the system can't start a thread.
     #[must_use]
     pub fn threads(engine: E, info: BackendInfo, readers: usize) -> Self {
         let handle = Handle::new(engine);

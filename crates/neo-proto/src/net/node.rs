@@ -90,6 +90,9 @@ impl<N: Node> NodeBuilder<N> {
     ///
     /// # Errors
     /// When a setting can't be, or it cannot listen.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime; over TCP, it needs I/O and time.
     pub async fn start(self) -> Result<N::Running, N::StartError> {
         self.node.check()?;
         let bound = self.transport.bind(&self.bind).await;
@@ -133,6 +136,9 @@ pub struct RunningNode<Command, Status> {
 
 impl<Command, Status> RunningNode<Command, Status> {
     /// Runs a node as a task of the current tokio runtime; it is given its commands.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn spawn<F>(
         address: Address,
         status: watch::Receiver<Status>,
