@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
 
     let connect = || {
         Client::builder(CLUSTER)
-            .master(master.address().to_string())
+            .master(master.address())
             .transport(Arc::clone(&network))
             .connect()
     };

@@ -134,6 +134,13 @@ impl fmt::Display for Address {
     }
 }
 
+/// Its text: for whoever takes addresses as a user writes them.
+impl From<&Address> for String {
+    fn from(address: &Address) -> Self {
+        address.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neo_api::{Oid, Tid, TransactionMeta, TransactionRecord, TxnId};
+use neo_api::{NodeId, Oid, Partitioning, Tid, TransactionMeta, TransactionRecord, TxnId};
 
 use crate::config::ClientBuilder;
 use crate::error::Result;
@@ -74,7 +74,42 @@ impl Client {
             .connect_blocking()
     }
 
-    /// The client itself, for what does not block.
+    /// See [`crate::Client::builder`]; [`ClientBuilder::connect_blocking`] ends it.
+    pub fn builder(cluster: impl Into<String>) -> ClientBuilder {
+        crate::Client::builder(cluster)
+    }
+
+    /// See [`crate::Client::cluster`].
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        self.0.cluster()
+    }
+
+    /// See [`crate::Client::is_read_only`].
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.0.is_read_only()
+    }
+
+    /// See [`crate::Client::nid`].
+    #[must_use]
+    pub fn nid(&self) -> Option<NodeId> {
+        self.0.nid()
+    }
+
+    /// See [`crate::Client::partitioning`].
+    #[must_use]
+    pub fn partitioning(&self) -> Option<Partitioning> {
+        self.0.partitioning()
+    }
+
+    /// See [`crate::Client::cached_bytes`].
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.0.cached_bytes()
+    }
+
+    /// The client itself, for futures that others wait for.
     #[must_use]
     pub const fn as_async(&self) -> &crate::Client {
         &self.0
@@ -168,9 +203,21 @@ impl Client {
     ///
     /// # Errors
     /// As there.
-    pub fn transact<T>(&self, mut f: impl FnMut(&Attempt) -> Result<T>) -> Result<T> {
+    pub fn transact<T>(&self, f: impl FnMut(&Attempt) -> Result<T>) -> Result<T> {
+        self.transact_as(TransactionMeta::default(), f)
+    }
+
+    /// See [`crate::Client::transact_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn transact_as<T>(
+        &self,
+        meta: TransactionMeta,
+        mut f: impl FnMut(&Attempt) -> Result<T>,
+    ) -> Result<T> {
         // The closure blocks inside the future, which is polled on this thread alone.
-        block_on(self.0.transact(|attempt| {
+        block_on(self.0.transact_as(meta, |attempt| {
             let result = f(&Attempt(attempt));
             std::future::ready(result)
         }))
@@ -200,10 +247,10 @@ impl Client {
         block_on(self.0.import()).map(Import)
     }
 
-    /// See [`crate::Client::on_invalidation`].
+    /// See [`crate::Client::invalidations`].
     #[must_use]
-    pub fn on_invalidation(&self) -> Invalidations {
-        Invalidations(self.0.on_invalidation())
+    pub fn invalidations(&self) -> Invalidations {
+        Invalidations(self.0.invalidations())
     }
 
     /// See [`crate::Client::close`].
@@ -249,6 +296,12 @@ impl Transaction {
     #[must_use]
     pub const fn name(&self) -> TxnId {
         self.0.name()
+    }
+
+    /// See [`crate::Transaction::client`].
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client(self.0.client().clone())
     }
 
     /// See [`crate::Transaction::store`].
@@ -413,6 +466,12 @@ impl Import {
     #[must_use]
     pub const fn last_tid(&self) -> Tid {
         self.0.last_tid()
+    }
+
+    /// See [`crate::Import::committed_tid`].
+    #[must_use]
+    pub const fn committed_tid(&self) -> Tid {
+        self.0.committed_tid()
     }
 
     /// See [`crate::Import::push`].

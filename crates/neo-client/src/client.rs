@@ -8,7 +8,7 @@ use neo_api::{
     Address, At, ConflictResolver, Loaded, NodeId, Oid, Partitioning, Record, Tid, TransactionMeta,
 };
 use neo_proto::net::{DriverOptions, run};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cache::{Hit, Value};
 use crate::codec::{self, CompressionSetting};
@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) commands: Commands,
     pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
     pub(crate) compression: CompressionSetting,
-    pub(crate) store_bytes_max: u32,
+    pub(crate) in_flight_bytes_max: usize,
     pub(crate) transaction_bytes_max: usize,
     pub(crate) attempts_max: u32,
     read_only: bool,
@@ -123,7 +123,7 @@ impl Client {
                 commands: Commands { sender, runtime },
                 resolver: builder.resolver,
                 compression: builder.compression,
-                store_bytes_max: builder.store_bytes_max.max(1),
+                in_flight_bytes_max: builder.in_flight_bytes_max.clamp(1, Semaphore::MAX_PERMITS),
                 transaction_bytes_max: builder.transaction_bytes_max,
                 attempts_max: builder.attempts_max,
                 read_only: builder.read_only,
@@ -199,9 +199,9 @@ impl Client {
         }
     }
 
-    /// What changes from now on, by this client or another, in order.
+    /// A subscription to what changes from now on, by this client or another, in order.
     #[must_use]
-    pub fn on_invalidation(&self) -> Invalidations {
+    pub fn invalidations(&self) -> Invalidations {
         let subscription = self.inner.shared.subscribers.subscribe();
         if self.inner.shared.has_ended() {
             self.inner.shared.subscribers.close();
@@ -303,7 +303,8 @@ impl Client {
         self.fetch(oid, At::Before(tid)).await
     }
 
-    /// The revision of an object with exactly this serial.
+    /// The revision of an object with exactly this serial; [`Lookup::NotYet`] when the object has
+    /// others only.
     ///
     /// # Errors
     /// As [`load`](Self::load).

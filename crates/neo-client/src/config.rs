@@ -23,7 +23,7 @@ pub struct ClientBuilder {
     pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
-    pub(crate) store_bytes_max: u32,
+    pub(crate) in_flight_bytes_max: usize,
     pub(crate) transaction_bytes_max: usize,
     pub(crate) attempts_max: u32,
     pub(crate) transport: Arc<dyn Transport>,
@@ -43,7 +43,7 @@ impl ClientBuilder {
             resolver: None,
             connect_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(60),
-            store_bytes_max: 16 << 20,
+            in_flight_bytes_max: 16 << 20,
             transaction_bytes_max: 1 << 30,
             attempts_max: 20,
             transport: Arc::new(TcpTransport::new()),
@@ -104,8 +104,8 @@ impl ClientBuilder {
 
     /// Bytes that a transaction has on their way to storage nodes before a store waits: 16 MiB by
     /// default.
-    pub const fn store_bytes_max(mut self, bytes: u32) -> Self {
-        self.store_bytes_max = bytes;
+    pub const fn in_flight_bytes_max(mut self, bytes: usize) -> Self {
+        self.in_flight_bytes_max = bytes;
         self
     }
 
@@ -151,9 +151,9 @@ impl ClientBuilder {
     /// Connects, and waits until the cluster serves.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for an address that is none; [`Error::NotReady`] or [`Error::Timeout`] when
-    /// the cluster does not serve within the connect timeout; [`Error::OtherCluster`] when the
-    /// masters are another cluster's.
+    /// As [`start`](Self::start); [`Error::NotReady`] or [`Error::Timeout`] when the cluster does not
+    /// serve within the connect timeout; [`Error::OtherCluster`] when the masters are another
+    /// cluster's.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time, unless [`own_thread`](Self::own_thread) was
@@ -170,7 +170,8 @@ impl ClientBuilder {
     /// Starts to connect, and does not wait: operations wait, each up to its timeout.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for an address that is none.
+    /// [`Error::Misuse`] for an address that is none; with [`own_thread`](Self::own_thread),
+    /// [`Error::Node`] when the system gives no thread or runtime.
     ///
     /// # Panics
     /// As [`connect`](Self::connect).

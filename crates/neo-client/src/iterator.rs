@@ -90,12 +90,15 @@ impl Client {
     /// Committed transactions with `start <= tid <= stop`, ascending. Begins with a
     /// [`sync`](Self::sync): what was committed before the call is part of it.
     ///
+    /// A [`TransactionRecord`] names the oids that the transaction stored, deleted or checked;
+    /// [`Transactions::next_object`] gives those that it stored or deleted.
+    ///
     /// ```no_run
     /// # use neo_client::{Client, Error, Tid};
     /// # async fn f(client: Client) -> Result<(), Error> {
     /// let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await?;
     /// while let Some(transaction) = transactions.next().await? {
-    ///     println!("{} wrote {} objects", transaction.tid, transaction.oids.len());
+    ///     println!("{} names {} objects", transaction.tid, transaction.oids.len());
     ///     while let Some(object) = transactions.next_object().await? {
     ///         println!("  {}: {:?} bytes", object.oid, object.data.map(|data| data.len()));
     ///     }

@@ -35,7 +35,8 @@
 //! | write, the short way | [`Client::transact`] |
 //! | write, step by step | [`Client::begin`], [`Transaction`] |
 //! | merge concurrent changes | [`ConflictResolver`] |
-//! | keep a cache of your own | [`Client::on_invalidation`] |
+//! | see what others just committed | [`Client::sync`] |
+//! | keep a cache of your own | [`Client::invalidations`] |
 //! | read history | [`Client::iterate`] |
 //! | fill a database | [`Client::import`] |
 //! | block instead of await | [`blocking`] |
@@ -56,9 +57,9 @@
 //! # What it is not
 //!
 //! It does not interpret values, has no queries, and keeps nothing on disk. A transaction's values
-//! are in memory until it ends. Limits: 64 MiB a value as stored, 2^21 - 1 objects and 1 GiB of
-//! values (see [`ClientBuilder::transaction_bytes_max`]) a transaction, 1 MiB of user, description
-//! and extension each.
+//! are in memory until it ends. Limits: 64 MiB a value as stored, and 1 GiB before compression;
+//! 2^21 - 1 objects and 1 GiB of values (see [`ClientBuilder::transaction_bytes_max`]) a
+//! transaction, 1 MiB of user, description and extension each.
 //!
 //! # How it works
 //!
@@ -87,6 +88,7 @@ mod retry;
 mod shell;
 mod transaction;
 
+pub use bytes::Bytes;
 pub use client::Client;
 pub use codec::CompressionSetting;
 pub use config::ClientBuilder;
@@ -95,8 +97,10 @@ pub use import::Import;
 pub use invalidation::{Invalidation, Invalidations};
 pub use iterator::{TransactionObject, Transactions};
 pub use neo_api::{
-    ConflictResolver, ConflictingChange, Oid, Tid, TransactionMeta, TransactionRecord, TxnId,
+    ConflictResolver, ConflictingChange, Env, NodeId, Oid, Partitioning, Tid, TransactionMeta,
+    TransactionRecord, Transport, TxnId,
 };
+pub use neo_proto::SessionSettings;
 pub use object::{Lookup, Object, Snapshot};
 pub use retry::Attempt;
 pub use transaction::Transaction;

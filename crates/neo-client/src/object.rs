@@ -35,7 +35,7 @@ pub enum Lookup {
         /// The transaction that wrote it again; `None`: it still is deleted.
         next_serial: Option<Tid>,
     },
-    /// The object exists, but not at that tid.
+    /// The object exists, but has no revision as asked: none that early, or none with this serial.
     NotYet,
     /// No object has this oid.
     Unknown,

@@ -180,7 +180,9 @@ impl Client {
     /// Runs a transaction: `f` reads and writes through the [`Attempt`] that it is given, and what
     /// it wrote is committed when it returns. On a conflict, and whenever nothing was committed
     /// and trying again may help, `f` runs again on a newer snapshot, after a short pause that
-    /// grows; up to [`attempts_max`](crate::ClientBuilder::attempts_max) times.
+    /// grows; up to [`attempts_max`](crate::ClientBuilder::attempts_max) times. Each attempt may
+    /// wait for the [operation timeout](crate::ClientBuilder::operation_timeout), so all of them
+    /// for 20 times as long, by default.
     ///
     /// An object is in conflict when it was changed since the snapshot and this transaction stores,
     /// deletes or checks it.

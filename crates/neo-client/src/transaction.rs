@@ -1,6 +1,6 @@
 //! A transaction: store, vote, finish or abort.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -28,6 +28,8 @@ pub struct Transaction {
     bytes: Arc<Semaphore>,
     /// Bytes of the values that it stored.
     stored: AtomicUsize,
+    /// What is stored from now on would not be part of it.
+    voted: AtomicBool,
     /// What a store met.
     failure: Arc<OnceLock<Error>>,
     _abort: AbortOnDrop,
@@ -71,8 +73,9 @@ impl Transaction {
             .await?
         {
             Reply::Begun(name) => Ok(Self {
-                bytes: Arc::new(Semaphore::new(client.inner.store_bytes_max as usize)),
+                bytes: Arc::new(Semaphore::new(client.inner.in_flight_bytes_max)),
                 stored: AtomicUsize::new(0),
+                voted: AtomicBool::new(false),
                 failure: Arc::default(),
                 client,
                 key: txn,
@@ -104,8 +107,9 @@ impl Transaction {
     /// until the transaction ends.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] beyond 64 MiB, or when the transaction has too many bytes with it (a
-    /// value that is stored again counts again); what made the transaction fail before.
+    /// [`Error::TooLarge`] beyond 64 MiB as stored, or 1 GiB before compression, or when the
+    /// transaction has too many bytes with it (a value that is stored again counts again);
+    /// [`Error::Misuse`] after the vote; [`Error::Closed`]; what made the transaction fail before.
     ///
     /// Cancel safe: the object is stored, or not.
     pub async fn store(&self, oid: Oid, base_serial: Tid, data: impl Into<Bytes>) -> Result<()> {
@@ -159,16 +163,16 @@ impl Transaction {
 
     async fn change(&self, oid: Oid, serial: Tid, change: Change, bytes: usize) -> Result<()> {
         let inner = &self.client.inner;
-        let most = inner.store_bytes_max;
-        // One for the request itself: many small changes wait, too.
-        let bytes = u32::try_from(bytes)
-            .unwrap_or(u32::MAX)
-            .saturating_add(256)
-            .min(most);
+        let most = inner.in_flight_bytes_max;
+        // Some for the request itself: many small changes wait, too.
+        let bytes = u32::try_from(bytes.saturating_add(256).min(most)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.bytes)
             .acquire_many_owned(bytes)
             .await
             .map_err(|_| Error::Closed)?;
+        if self.voted.load(Ordering::Relaxed) {
+            return Err(Error::Misuse("a store must come before the vote".into()));
+        }
         if let Some(error) = self.failure.get() {
             return Err(error.clone());
         }
@@ -191,11 +195,14 @@ impl Transaction {
     /// # Errors
     /// [`Error::Conflict`] and [`Error::ReadConflict`]; [`Error::IncompleteTransaction`] when too
     /// many nodes failed; [`Error::NoSpace`]; [`Error::NotReady`] when the primary master was lost;
-    /// [`Error::Timeout`]. The transaction can only be aborted then.
+    /// [`Error::Timeout`]; [`Error::MissingRevision`] when what [`store_same_as`](Self::store_same_as)
+    /// repeats is not there; [`Error::TooLarge`] for too many objects, or what a resolver made;
+    /// [`Error::Misuse`] when another vote is on. The transaction can only be aborted then.
     ///
     /// Cancel safe: may be called again, and goes on where it was.
     pub async fn vote(&self) -> Result<Vec<Oid>> {
         let txn = self.key;
+        self.voted.store(true, Ordering::Relaxed);
         loop {
             let meta = self.meta.clone();
             match self
@@ -261,7 +268,7 @@ impl Transaction {
         })
     }
 
-    /// Commits, after the vote, and returns the tid.
+    /// Commits, after the vote, and returns the tid: [`Client::last_tid`] is at least that then.
     ///
     /// # Errors
     /// [`Error::Misuse`] before the vote. [`Error::IncompleteTransaction`] and [`Error::NotReady`]:
@@ -313,6 +320,7 @@ impl Transaction {
         self.finish().await
     }
 
-    /// Forgets everything that it did. The same as dropping it, but visible.
+    /// Forgets everything that it did. The same as dropping it, but visible. Returns at once; its
+    /// locks go a moment later.
     pub fn abort(self) {}
 }

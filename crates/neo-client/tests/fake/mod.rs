@@ -564,7 +564,7 @@ pub(crate) async fn cluster() -> Cluster {
 impl Cluster {
     pub(crate) fn builder(&self) -> neo_client::ClientBuilder {
         neo_client::Client::builder("fake")
-            .master(self.address.to_string())
+            .master(&self.address)
             .transport(Arc::new(self.network.clone()))
     }
 

@@ -33,7 +33,7 @@ async fn all(tasks: Vec<tokio::task::JoinHandle<Result<Work, Error>>>) -> Work {
 
 /// Waits until so many transactions are committed, of those that go on.
 async fn while_working<T>(client: &Client, commits: usize, tasks: &[tokio::task::JoinHandle<T>]) {
-    let mut news = client.on_invalidation();
+    let mut news = client.invalidations();
     for _ in 0..commits {
         news.recv().await.expect("the client is not closed");
     }
