@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod fake;
+mod import;
+mod transact;
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use fake::{Cluster, Order, cluster};
 use neo_client::{
     Client, CompressionSetting, ConflictResolver, ConflictingChange, Error, Invalidation, Lookup,
-    Oid, Snapshot, Tid, TransactionMeta, TransactionObject, TransactionRecord,
+    Oid, Snapshot, Tid, TransactionMeta,
 };
 
 async fn put(client: &Client, oid: Oid, base: Tid, data: &str) -> Tid {
@@ -167,123 +168,6 @@ async fn a_resolver_merges_what_many_write() {
         text(&client, oid).await.unwrap(),
         (1..=20).sum::<i64>().to_string()
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn transact_loses_no_increment() {
-    let cluster = cluster().await;
-    let client = cluster.client().await;
-    let oid = client.new_oid().await.unwrap();
-    let attempts = Arc::new(AtomicU32::new(0));
-    let tasks = (0..8).map(|_| {
-        let client = client.clone();
-        let attempts = Arc::clone(&attempts);
-        tokio::spawn(async move {
-            for _ in 0..5 {
-                client
-                    .transact(|txn| {
-                        attempts.fetch_add(1, Ordering::Relaxed);
-                        async move {
-                            let old = txn.load(oid).await?.map_or(0, |object| object.data.len());
-                            txn.store(oid, vec![b'|'; old + 1]).await?;
-                            // It reads what it wrote.
-                            assert_eq!(txn.load(oid).await?.unwrap().data.len(), old + 1);
-                            Ok(())
-                        }
-                    })
-                    .await
-                    .unwrap();
-            }
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
-    assert_eq!(text(&client, oid).await.unwrap().len(), 40);
-    assert!(attempts.load(Ordering::Relaxed) >= 40);
-}
-
-#[tokio::test]
-async fn transact_returns_what_is_not_worth_another_attempt() {
-    let cluster = cluster().await;
-    let client = cluster.client().await;
-    let oid = client.new_oid().await.unwrap();
-    let calls = AtomicU32::new(0);
-    let failed: Result<(), Error> = client
-        .transact(|txn| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            async move {
-                txn.store(oid, "never").await?;
-                Err(Error::application("mine"))
-            }
-        })
-        .await;
-    assert!(matches!(failed, Err(Error::Application(_))));
-    assert_eq!(calls.load(Ordering::Relaxed), 1);
-    // Its lock is gone.
-    put(&client, oid, Tid::ZERO, "free").await;
-    // Only reading costs no transaction.
-    let last_tid = client.last_tid();
-    let read = client
-        .transact(|txn| async move { txn.load(oid).await })
-        .await;
-    assert_eq!(read.unwrap().unwrap().data, "free");
-    assert_eq!(client.sync().await.unwrap(), last_tid);
-    // Always in conflict: it gives up.
-    let client = cluster.builder().attempts_max(4).connect().await.unwrap();
-    let calls = AtomicU32::new(0);
-    let error = client
-        .transact(|_| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            async move {
-                Err::<(), _>(Error::Conflict {
-                    oid,
-                    serial: Tid(1),
-                })
-            }
-        })
-        .await
-        .unwrap_err();
-    assert!(error.is_conflict());
-    assert_eq!(calls.load(Ordering::Relaxed), 4);
-}
-
-#[tokio::test]
-async fn transact_goes_on_from_a_deletion() {
-    let cluster = cluster().await;
-    // No second attempt: the first one knows what the change starts from.
-    let client = cluster.builder().attempts_max(1).connect().await.unwrap();
-    let (oid, other) = (Oid(1), Oid(2));
-    put(&client, oid, Tid::ZERO, "first").await;
-    let delete = async || {
-        let deleted = client.transact(|txn| async move {
-            txn.load(oid).await?;
-            txn.delete(oid).await
-        });
-        deleted.await.unwrap();
-        assert_eq!(client.load(oid).await.unwrap(), None);
-    };
-    delete().await;
-    let stored = client.transact(|txn| async move {
-        assert_eq!(txn.load(oid).await?, None);
-        txn.check_current(oid).await?;
-        txn.store(other, "beside").await
-    });
-    stored.await.unwrap();
-    // Also when it is read after it was written.
-    for reads in [true, false] {
-        let stored = client.transact(|txn| async move {
-            if reads {
-                assert_eq!(txn.load(oid).await?, None);
-            }
-            txn.store(oid, "again").await?;
-            assert_eq!(txn.load(oid).await?.unwrap().data, "again");
-            txn.store(oid, "and again").await
-        });
-        stored.await.unwrap();
-        assert_eq!(text(&client, oid).await.as_deref(), Some("and again"));
-        delete().await;
-    }
 }
 
 #[tokio::test]
@@ -450,117 +334,6 @@ async fn history_is_iterated_in_order() {
     assert!(none.next().await.unwrap().is_none());
 }
 
-fn imported(tid: Tid, oids: &[u64]) -> (TransactionRecord, Vec<TransactionObject>) {
-    let oids: Vec<Oid> = oids.iter().map(|oid| Oid(*oid)).collect();
-    let objects = oids.iter().map(|oid| {
-        let data = (oid.0 % 7 != 0).then(|| Bytes::from(format!("{oid}")));
-        TransactionObject::new(*oid, data)
-    });
-    let objects = objects.collect();
-    let record = TransactionRecord {
-        tid,
-        txn: None,
-        meta: TransactionMeta::default(),
-        oids,
-        packed: false,
-    };
-    (record, objects)
-}
-
-#[tokio::test]
-async fn an_import_counts_up_to_its_last_checkpoint() {
-    let cluster = cluster().await;
-    let client = cluster.client().await;
-    let mut import = client.import().await.unwrap();
-    let first = import.last_tid().0 + 1;
-    let push = async |import: &mut neo_client::Import, n: u64| {
-        let (record, objects) = imported(Tid(first + n), &[n, n + 1000]);
-        import.push(record, objects).await
-    };
-    for n in 0..50 {
-        push(&mut import, n).await.unwrap();
-    }
-    assert!(matches!(push(&mut import, 3).await, Err(Error::Misuse(_))));
-    assert_eq!(import.checkpoint().await.unwrap(), Tid(first + 49));
-    assert_eq!(text(&client, Oid(8)).await.unwrap(), Oid(8).to_string());
-    assert_eq!(client.load(Oid(7)).await.unwrap(), None);
-    push(&mut import, 60).await.unwrap();
-    drop(import);
-    assert_eq!(client.sync().await.unwrap(), Tid(first + 49));
-    let mut import = client.import().await.unwrap();
-    push(&mut import, 70).await.unwrap();
-    assert_eq!(import.finish().await.unwrap(), Tid(first + 70));
-    assert_eq!(
-        text(&client, Oid(71 + 999)).await.unwrap(),
-        Oid(1070).to_string()
-    );
-    assert_eq!(client.load(Oid(60)).await.unwrap(), None);
-}
-
-/// A transaction with one object that is too large.
-fn too_large(tid: Tid) -> (TransactionRecord, Vec<TransactionObject>) {
-    let (mut record, mut objects) = imported(tid, &[1, 2, 3]);
-    record.oids = vec![Oid(1), Oid(2), Oid(3)];
-    objects[1].data = Some(vec![0; (64 << 20) + 1].into());
-    (record, objects)
-}
-
-#[tokio::test]
-async fn an_import_that_failed_commits_nothing_more() {
-    let cluster = cluster().await;
-    let builder = cluster.builder().compression(CompressionSetting::Off);
-    let client = builder.connect().await.unwrap();
-    let mut import = client.import().await.unwrap();
-    let first = import.last_tid().0 + 1;
-    let (record, objects) = imported(Tid(first), &[1]);
-    import.push(record, objects).await.unwrap();
-    import.checkpoint().await.unwrap();
-
-    let (record, objects) = too_large(Tid(first + 1));
-    let is_too_large =
-        |error| matches!(error, Error::TooLarge(words) if words.contains("67108865"));
-    assert!(is_too_large(
-        import.push(record, objects).await.unwrap_err()
-    ));
-    // Half of the transaction is there: whoever goes on is told the same.
-    let (record, objects) = imported(Tid(first + 2), &[4]);
-    assert!(is_too_large(
-        import.push(record, objects).await.unwrap_err()
-    ));
-    assert!(is_too_large(import.checkpoint().await.unwrap_err()));
-    assert_eq!(import.committed_tid(), Tid(first));
-    assert!(is_too_large(import.finish().await.unwrap_err()));
-    assert_eq!(client.sync().await.unwrap(), Tid(first));
-}
-
-#[tokio::test]
-async fn an_import_whose_push_was_dropped_commits_nothing_more() {
-    let cluster = cluster().await;
-    let builder = cluster.builder().compression(CompressionSetting::Off);
-    let client = builder.connect().await.unwrap();
-    let mut import = client.import().await.unwrap();
-    let first = import.last_tid().0 + 1;
-    let (record, objects) = imported(Tid(first), &[1]);
-    import.push(record, objects).await.unwrap();
-    import.checkpoint().await.unwrap();
-
-    // More than may be on its way: it waits in the middle.
-    let (mut record, _) = imported(Tid(first + 1), &[]);
-    record.oids = (1..=20).map(Oid).collect();
-    let value = Bytes::from(vec![0; 1 << 20]);
-    let objects = record.oids.clone().into_iter();
-    let objects = objects.map(|oid| TransactionObject::new(oid, Some(value.clone())));
-    let mut push = Box::pin(import.push(record, objects));
-    assert!(futures_poll(&mut push).is_pending());
-    drop(push);
-    let (record, objects) = imported(Tid(first + 2), &[4]);
-    let dropped = |error| matches!(error, Error::Misuse(words) if words.contains("dropped"));
-    assert!(dropped(import.push(record, objects).await.unwrap_err()));
-    assert!(dropped(import.checkpoint().await.unwrap_err()));
-    assert!(dropped(import.finish().await.unwrap_err()));
-    assert_eq!(client.sync().await.unwrap(), Tid(first));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn blocking_callers_need_no_runtime() {
     let cluster = cluster().await;
@@ -708,15 +481,10 @@ async fn limits_are_told() {
     }
     // What nobody could unpack again is refused, however small it would become.
     let zeros = Bytes::from(vec![0; (1 << 30) + 1]);
-    let error = txn.store(oid, Tid::ZERO, zeros.clone()).await.unwrap_err();
+    let error = txn.store(oid, Tid::ZERO, zeros).await.unwrap_err();
     assert!(
         matches!(&error, Error::TooLarge(words) if words.contains("1073741825 bytes uncompressed"))
     );
     txn.commit().await.unwrap();
     assert_eq!(client.load(oid).await.unwrap().unwrap().data, vec![3; 400]);
-    let mut import = client.import().await.unwrap();
-    let (record, _) = imported(Tid(import.last_tid().0 + 1), &[1]);
-    let object = TransactionObject::new(Oid(1), Some(zeros));
-    let error = import.push(record, [object]).await.unwrap_err();
-    assert!(matches!(&error, Error::TooLarge(words) if words.contains("uncompressed")));
 }
