@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use neo_api::{Address, StorageBackend, Transport};
-use neo_backends::OpenOptions;
+use neo_api::{Address, Transport};
 use neo_client::{Client, TransactionMeta};
 use neo_master::{Master, MasterSettings};
 use neo_proto::net::MemoryNetwork;
@@ -33,8 +32,7 @@ async fn main() -> anyhow::Result<()> {
     let mut storages = Vec::new();
     for host in ["first", "second"] {
         let settings = StorageSettings::new(CLUSTER, vec![master.address().clone()]);
-        let backend: Arc<dyn StorageBackend> =
-            neo_backends::open("Memory", "", &OpenOptions::default())?;
+        let backend = neo_backends::open("Memory", "")?;
         let storage = Storage::builder(settings, backend)
             .transport(Arc::clone(&network))
             .bind(Address::new(host, 0))

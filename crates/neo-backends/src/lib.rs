@@ -6,6 +6,10 @@
 //! | try things, or test | [`KvBackend`] over [`MemoryEngine`] |
 //! | build a backend on a key-value store | [`KvBackend`] over your [`KvEngine`](neo_api::KvEngine) |
 //! | build one on a database that blocks | [`Worker`] |
+//!
+//! | feature | on by default | |
+//! | --- | --- | --- |
+//! | `sqlite` | yes | `SqliteBackend`, and SQLite itself, compiled in: needs a C compiler |
 
 pub mod filestorage;
 mod kv;
@@ -18,7 +22,7 @@ mod worker;
 
 pub use kv::KvBackend;
 pub use memory::MemoryEngine;
-pub use open::{Engine, OpenOptions, UnknownEngine, open};
+pub use open::{Engine, UnknownEngine, open};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteBackend, SqliteSettings, Synchronous};
 pub use worker::{QUEUE_JOBS_MAX, Reply, Worker, WorkerError};

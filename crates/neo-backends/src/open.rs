@@ -75,10 +75,7 @@ impl Engine {
     pub fn file(self, database: &str) -> BackendResult<Option<PathBuf>> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite => {
-                let settings = uri::sqlite_settings(database, &OpenOptions::default())?;
-                Ok(Some(settings.path))
-            }
+            Self::Sqlite => Ok(Some(uri::sqlite_settings(database)?.path)),
             _ => Ok(None),
         }
     }
@@ -117,23 +114,21 @@ fn names() -> String {
     names.join(", ")
 }
 
-/// What may be said about a database beside where it is; what is not said has its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OpenOptions {
-    /// Threads that read.
-    pub readers: Option<usize>,
-    /// Memory for cached pages, in bytes.
-    pub cache_bytes: Option<u64>,
-    /// Most bytes that the database may have.
-    pub max_database_bytes: Option<u64>,
-}
+/// Threads that read from memory.
+const MEMORY_READERS: usize = 2;
 
 /// Opens the database of a storage node, and creates it if it does not exist.
 ///
 /// A `database` that is a path may start with `~/`, the home directory. For SQLite it may also be
 /// `file:PATH?NAME=VALUE&...`, with the names `readers`, `cache_bytes`, `max_database_bytes`,
-/// `reserve_bytes` and `synchronous` of [`SqliteSettings`](crate::SqliteSettings), which go before `options`.
+/// `reserve_bytes` and `synchronous` of `SqliteSettings`. Memory has no name: `database` is not
+/// looked at.
+///
+/// ```
+/// let backend = neo_backends::open("Memory", "")?;
+/// assert!(!backend.info().persistent);
+/// # Ok::<(), neo_api::BackendError>(())
+/// ```
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
@@ -142,27 +137,19 @@ pub struct OpenOptions {
     not(feature = "sqlite"),
     expect(unused_variables, reason = "memory has no name")
 )]
-pub fn open(
-    adapter: &str,
-    database: &str,
-    options: &OpenOptions,
-) -> BackendResult<Arc<dyn StorageBackend>> {
+pub fn open(adapter: &str, database: &str) -> BackendResult<Arc<dyn StorageBackend>> {
     let engine: Engine = adapter
         .parse()
         .map_err(|error: UnknownEngine| BackendError::Unsupported(error.to_string()))?;
     match engine {
         Engine::Memory => {
             let info = BackendInfo::new(engine.name(), false);
-            let readers = options.readers.unwrap_or(2);
-            Ok(Arc::new(KvBackend::threads(
-                MemoryEngine::default(),
-                info,
-                readers,
-            )))
+            let engine = MemoryEngine::default();
+            Ok(Arc::new(KvBackend::threads(engine, info, MEMORY_READERS)))
         }
         #[cfg(feature = "sqlite")]
         Engine::Sqlite => {
-            let settings = uri::sqlite_settings(database, options)?;
+            let settings = uri::sqlite_settings(database)?;
             Ok(Arc::new(SqliteBackend::open(&settings)?))
         }
         _ => Err(BackendError::Unsupported(format!(
@@ -176,8 +163,7 @@ mod tests {
     use super::*;
 
     fn refusal(adapter: &str) -> String {
-        let opened = open(adapter, "", &OpenOptions::default());
-        opened.map(|_| ()).unwrap_err().to_string()
+        open(adapter, "").map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]

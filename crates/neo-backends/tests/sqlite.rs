@@ -9,7 +9,7 @@ use neo_api::{
     At, BackendError, BackendResult, DataId, Durability, Loaded, ObjectData, Oid, PageLimit,
     Partition, Record, RevisionId, StorageBackend, Tid, WriteBatch, WriteOp,
 };
-use neo_backends::{OpenOptions, SqliteBackend, SqliteSettings, Synchronous};
+use neo_backends::{SqliteBackend, SqliteSettings, Synchronous};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -177,7 +177,7 @@ fn another_name_of_an_open_file_is_in_use() {
 fn an_adapter_is_opened_by_name() {
     let place = place();
     let path = place.path.to_str().unwrap();
-    let backend = neo_backends::open("sqlite", path, &OpenOptions::default()).unwrap();
+    let backend = neo_backends::open("sqlite", path).unwrap();
     let info = backend.info();
     assert_eq!(
         (info.name, info.persistent, info.topology.len()),

@@ -4,25 +4,18 @@ use std::path::PathBuf;
 
 use neo_api::{BackendError, BackendResult};
 
-use super::OpenOptions;
 use crate::sqlite::{SqliteSettings, Synchronous};
 
 const SQLITE_SETTINGS: &str =
     "readers, cache_bytes, max_database_bytes, reserve_bytes and synchronous=full or off";
 
 /// The settings of an SQLite database that an operator named.
-pub(super) fn sqlite_settings(
-    database: &str,
-    options: &OpenOptions,
-) -> BackendResult<SqliteSettings> {
+pub(super) fn sqlite_settings(database: &str) -> BackendResult<SqliteSettings> {
     let (path, query) = match database.strip_prefix("file:") {
         Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
         None => (database, ""),
     };
     let mut settings = SqliteSettings::new(expand_home(path)?);
-    settings.readers = options.readers.unwrap_or(settings.readers);
-    settings.cache_bytes = options.cache_bytes.unwrap_or(settings.cache_bytes);
-    settings.max_database_bytes = options.max_database_bytes;
     for setting in query.split('&').filter(|setting| !setting.is_empty()) {
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
         let wrong = || {
@@ -82,19 +75,23 @@ mod tests {
 
     #[test]
     fn a_uri_carries_settings() {
-        let parse = |database: &str| sqlite_settings(database, &OpenOptions::default());
-        let settings = parse("file:a.db?readers=3&synchronous=OFF&max_database_bytes=9").unwrap();
+        let settings =
+            sqlite_settings("file:a.db?readers=3&synchronous=OFF&max_database_bytes=9").unwrap();
         assert_eq!(settings.path, PathBuf::from("a.db"));
         assert_eq!(
             (settings.readers, settings.synchronous),
             (3, Synchronous::Off)
         );
         assert_eq!(settings.max_database_bytes, Some(9));
-        assert_eq!(parse("file:a.db").unwrap(), SqliteSettings::new("a.db"));
+        assert_eq!(
+            sqlite_settings("file:a.db").unwrap(),
+            SqliteSettings::new("a.db")
+        );
         // Without the scheme, a question mark is part of the name.
-        assert_eq!(parse("a.db?x=1").unwrap().path, PathBuf::from("a.db?x=1"));
+        let settings = sqlite_settings("a.db?x=1").unwrap();
+        assert_eq!(settings.path, PathBuf::from("a.db?x=1"));
         for wrong in ["readers", "readers=x", "journal=wal", "synchronous=maybe"] {
-            let error = parse(&format!("file:a.db?{wrong}"))
+            let error = sqlite_settings(&format!("file:a.db?{wrong}"))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(wrong), "{error}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use neo_api::{BackendError, StorageBackend};
-use neo_backends::{Engine, OpenOptions};
+use neo_backends::Engine;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -60,11 +60,7 @@ impl Database {
         let spawned = thread.spawn(move || {
             let Self { engine, location } = database;
             // Nobody waits any more when the node was told to stop.
-            let _ = done.send(neo_backends::open(
-                engine.name(),
-                &location,
-                &OpenOptions::default(),
-            ));
+            let _ = done.send(neo_backends::open(engine.name(), &location));
         });
         let failed = |what: &str, source| BackendError::Failed {
             what: what.to_owned(),
@@ -90,7 +86,7 @@ impl Database {
         if !path.exists() {
             return report::print(&format!("{shown} does not exist: nothing to erase"));
         }
-        match neo_backends::open(engine.name(), location, &OpenOptions::default()) {
+        match neo_backends::open(engine.name(), location) {
             // Closed again by dropping it; a damaged one may go as well.
             Ok(_) | Err(BackendError::Corrupt(_)) => {}
             Err(error) => {

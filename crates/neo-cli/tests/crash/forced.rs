@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 
 use neo_api::{PageLimit, Partition};
-use neo_backends::OpenOptions;
 use neo_client::{Client, Oid, Tid, TransactionMeta};
 use neo_testkit::process::ProcessCluster;
 
@@ -92,7 +91,7 @@ fn forced(missing: &str) -> Result<String, String> {
 async fn tids(dir: &Path, storage: usize) -> Vec<Tid> {
     let path = dir.join(format!("s{}.sqlite", storage + 1));
     let path = path.display().to_string();
-    let backend = neo_backends::open("SQLite", &path, &OpenOptions::default()).expect("it opens");
+    let backend = neo_backends::open("SQLite", &path).expect("it opens");
     let mut tids = Vec::new();
     for partition in (0..12).map(Partition) {
         let all = PageLimit::entries(1000);

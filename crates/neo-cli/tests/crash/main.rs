@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bank::Bank;
 use neo_api::Partition;
-use neo_backends::OpenOptions;
 use neo_client::{Client, Tid, TransactionMeta};
 use neo_testkit::invariant::committed;
 use neo_testkit::process::{CLUSTER, ClusterOptions, Process, ProcessCluster};
@@ -183,7 +182,7 @@ async fn nothing_is_lost_when_every_process_is_killed_at_once() {
 /// Every transaction and revision of a database.
 async fn contents(path: &Path) -> Vec<String> {
     let path = path.display().to_string();
-    let backend = neo_backends::open("SQLite", &path, &OpenOptions::default()).expect("it opens");
+    let backend = neo_backends::open("SQLite", &path).expect("it opens");
     let lines = committed(&*backend, (0..12).map(Partition)).await;
     backend.close().await.expect("it closes");
     let lines = lines.expect("it is read");

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use neo_api::{Oid, Partition, Tid, TransactionMeta};
-use neo_backends::OpenOptions;
 use neo_backends::filestorage::{Data, NewData, Reader, Status, Tail, Writer};
 use neo_client::{Client, Lookup, blocking};
 use neo_testkit::invariant::committed;
@@ -240,7 +239,7 @@ fn every_database_of_zodb_is_read_by_clients_and_is_the_same_in_every_copy() {
 
 /// What a database file has.
 fn copy(path: &Path) -> Vec<String> {
-    let backend = neo_backends::open("SQLite", text(path), &OpenOptions::default()).unwrap();
+    let backend = neo_backends::open("SQLite", text(path)).unwrap();
     let all = committed(&*backend, (0..12).map(Partition));
     let all = blocking::block_on(all).unwrap();
     blocking::block_on(backend.close()).unwrap();
