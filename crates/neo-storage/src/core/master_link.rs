@@ -25,11 +25,14 @@ enum State {
     },
     Up {
         conn: ConnId,
+        since: Instant,
     },
 }
 
 /// The search for the primary, one attempt at a time. Each round through the masters is followed by
-/// a pause, which doubles from round to round until a primary accepts this node.
+/// a pause, which doubles from round to round until a primary accepts this node. It doubles too with
+/// each acceptance that does not last: who is let in and sent away again must not come back hundreds
+/// of times a second.
 #[derive(Debug)]
 pub(crate) struct MasterLink {
     masters: Vec<Address>,
@@ -40,6 +43,8 @@ pub(crate) struct MasterLink {
     hint: Option<Address>,
     hinted: bool,
     rounds: u32,
+    /// Acceptances in a row that lasted less than the longest pause.
+    short: u32,
     backoff: (Duration, Duration),
     random: u64,
     last_token: u64,
@@ -55,6 +60,7 @@ impl MasterLink {
             hint: None,
             hinted: false,
             rounds: 0,
+            short: 0,
             backoff,
             // An xorshift generator must not start at 0.
             random: seed | 1,
@@ -142,9 +148,9 @@ impl MasterLink {
     }
 
     /// The primary accepted this node.
-    pub(crate) fn accepted(&mut self) {
+    pub(crate) fn accepted(&mut self, now: Instant) {
         if let State::Identifying { conn, .. } = self.state {
-            self.state = State::Up { conn };
+            self.state = State::Up { conn, since: now };
             self.rounds = 0;
             self.restart_round();
         }
@@ -154,8 +160,13 @@ impl MasterLink {
     pub(crate) fn lost(&mut self, now: Instant) {
         match self.state {
             // It was the primary a moment ago: it, or who follows it, is asked after a short pause.
-            State::Up { .. } => {
+            State::Up { since, .. } => {
                 self.restart_round();
+                if now.since(since) >= self.backoff.1 {
+                    self.short = 0;
+                }
+                self.rounds = self.short;
+                self.short = self.short.saturating_add(1);
                 let at = now + self.pause();
                 self.state = State::Idle { at };
             }
@@ -166,7 +177,7 @@ impl MasterLink {
     /// The connection to a master, accepted or not.
     pub(crate) const fn conn(&self) -> Option<ConnId> {
         match self.state {
-            State::Identifying { conn, .. } | State::Up { conn } => Some(conn),
+            State::Identifying { conn, .. } | State::Up { conn, .. } => Some(conn),
             _ => None,
         }
     }
@@ -174,7 +185,7 @@ impl MasterLink {
     /// The connection to the primary that accepted this node.
     pub(crate) const fn up(&self) -> Option<ConnId> {
         match self.state {
-            State::Up { conn } => Some(conn),
+            State::Up { conn, .. } => Some(conn),
             _ => None,
         }
     }
@@ -273,6 +284,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_let_in_and_sent_away_again_comes_back_ever_later() {
+        let mut link = link();
+        let mut now = Instant(0);
+        let mut visit = |lasts: Duration| {
+            let (token, _) = link.poll(now).unwrap();
+            link.connected(token, ConnId(1), now + Duration::from_secs(9));
+            link.accepted(now);
+            now = now + lasts;
+            link.lost(now);
+            let at = link.timeout().unwrap();
+            let pause = at.since(now);
+            now = at;
+            pause
+        };
+        let first = visit(Duration::ZERO);
+        assert!(first >= Duration::from_millis(5) && first < Duration::from_millis(7));
+        let pauses: Vec<_> = (0..8).map(|_| visit(Duration::from_millis(10))).collect();
+        assert!(pauses.is_sorted() && pauses[7] >= Duration::from_secs(1));
+        // One that lasted is lost: that is another matter.
+        assert!(visit(Duration::from_secs(2)) < Duration::from_millis(7));
+    }
+
+    #[test]
     fn a_primary_that_is_named_is_asked_at_once_and_remembered() {
         let mut link = link();
         let (token, _) = link.poll(Instant(0)).unwrap();
@@ -281,7 +315,7 @@ mod tests {
         let (token, to) = link.poll(Instant(0)).unwrap();
         assert_eq!(to, address(3));
         link.connected(token, ConnId(2), Instant(9));
-        link.accepted();
+        link.accepted(Instant(0));
         assert_eq!(link.up(), Some(ConnId(2)));
         assert_eq!(link.masters().len(), 3);
         link.lost(Instant(0));

@@ -53,7 +53,7 @@ impl StorageCore {
                 }
                 tracing::info!(nid = %your_nid, "connected to the primary master");
                 self.nid = Some(your_nid);
-                self.link.accepted();
+                self.link.accepted(now.mono);
                 out.event(StorageEvent::Identified { nid: your_nid });
             }
             Packet::NotPrimaryMaster { primary, masters } => {
