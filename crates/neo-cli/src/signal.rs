@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks to stop, the second is obeyed at once. The signals that NEO
+//! SIGINT, SIGTERM and SIGHUP: the first asks to stop, the second is obeyed at once. The signals that NEO
 //! has for its logs and its debugger end nothing: they say that they do nothing.
 
 use std::io;
@@ -24,6 +24,7 @@ const LACKING: [&str; 4] = [
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
     last: Option<Instant>,
 }
 
@@ -44,6 +45,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
             last: None,
         })
     }
@@ -54,6 +56,8 @@ impl Signals {
             let signal = tokio::select! {
                 _ = self.interrupt.recv() => ("SIGINT", 130),
                 _ = self.terminate.recv() => ("SIGTERM", 143),
+                // The terminal is gone.
+                _ = self.hang_up.recv() => ("SIGHUP", 129),
             };
             let now = Instant::now();
             let before = self.last.replace(now);

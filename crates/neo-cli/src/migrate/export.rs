@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use neo_api::{Tid, TransactionRecord};
 use neo_backends::filestorage::{Error, NewData, Reader, Status, Writer};
 use neo_client::{Client, TransactionObject, Transactions};
@@ -37,6 +37,7 @@ pub async fn export(
     let mut copied = Copied::default();
     let mut all = client.iterate(from.unwrap_or(Tid::MAX)..=last).await?;
     let mut started = false;
+    let mut exported = writer.last_tid().unwrap_or(Tid::ZERO);
     while let Some(transaction) = all.next().await? {
         if !started {
             // Tids are moments: how far it is shows by them.
@@ -48,9 +49,15 @@ pub async fn export(
             .await
             .with_context(|| format!("transaction {tid} cannot be exported"))?;
         copied.transactions += 1;
+        exported = tid;
         progress.advance(tid.0, &copied);
     }
     writer.finish()?;
+    ensure!(
+        exported == last,
+        "the cluster's last transaction is {last}, but {exported} is the last one that its storage \
+         nodes have: their data is damaged, or of different times"
+    );
     progress.finish(&copied);
     Ok(copied)
 }
@@ -83,7 +90,7 @@ async fn copy(
     writer: &mut Writer,
     copied: &mut Copied,
 ) -> anyhow::Result<()> {
-    let tid = transaction.tid;
+    let (tid, packed) = (transaction.tid, transaction.packed);
     let status = if transaction.packed {
         Status::Packed
     } else {
@@ -107,6 +114,10 @@ async fn copy(
     while let Some(next) = reorder.next_at_end() {
         let object = taken(client, tid, next).await?;
         write(writer, &object, copied)?;
+    }
+    // Of a transaction that was packed, what is gone is gone.
+    if let (Some(oid), false) = (reorder.missing().first(), packed) {
+        bail!("its object {oid} is missing: the data of a storage node is damaged, or too old");
     }
     writer.finish_transaction()?;
     Ok(())

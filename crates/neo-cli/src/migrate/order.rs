@@ -16,6 +16,8 @@ pub(super) struct Reorder<T> {
     held: BTreeMap<Oid, Held<T>>,
     bytes: usize,
     bytes_max: usize,
+    /// What is on the list, and nobody brought.
+    missing: Vec<Oid>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl<T> Reorder<T> {
             held: BTreeMap::new(),
             bytes: 0,
             bytes_max: HELD_BYTES_MAX,
+            missing: Vec::new(),
         }
     }
 
@@ -73,17 +76,23 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// What comes next when no more objects come: what the list has and nobody brought is left
-    /// out, what somebody brought and the list does not have comes last.
+    /// What comes next when no more objects come: what the list has and nobody brought is
+    /// missing, what somebody brought and the list does not have comes last.
     pub(super) fn next_at_end(&mut self) -> Option<Next<T>> {
         while let Some(oid) = self.order.get(self.given).copied() {
             self.given += 1;
             if let Some(held) = self.held.remove(&oid) {
                 return Some(self.give(held));
             }
+            self.missing.push(oid);
         }
         let (_, held) = self.held.pop_first()?;
         Some(self.give(held))
+    }
+
+    /// What is on the list and nobody brought, once everything was given.
+    pub(super) fn missing(&self) -> &[Oid] {
+        &self.missing
     }
 
     fn give(&mut self, held: Held<T>) -> Next<T> {
@@ -124,7 +133,7 @@ mod tests {
         use Next::Object;
         let all = run(&[3, 1, 2], &[1, 2, 3], 1000);
         assert_eq!(all, [Object(3), Object(1), Object(2)]);
-        // 5 was only checked; 4 should not be.
+        // 5 is missing; 4 should not be.
         let all = run(&[5, 2, 1], &[1, 2, 4], 1000);
         assert_eq!(all, [Object(2), Object(1), Object(4)]);
     }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use neo_admin::AdminStatus;
 use tokio::sync::oneshot;
@@ -27,16 +28,20 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode>
         .into_iter()
         .find(|known| kind == known.section())?;
     let args = std::iter::once(kind.program().into()).chain(args);
-    Some(programs::node(kind, args, &Under::new()))
+    Some(programs::node(kind, args, &Under::new(kind)))
 }
+
+/// How much later than the others a storage node stops.
+const AFTER_MASTER: Duration = Duration::from_millis(300);
 
 /// Under `neosimple`.
 struct Under {
+    kind: NodeKind,
     stdin_ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Under {
-    fn new() -> Self {
+    fn new(kind: NodeKind) -> Self {
         let (word, ended) = oneshot::channel();
         // A thread, since a read cannot be given up; it ends with the process.
         std::thread::spawn(move || {
@@ -45,6 +50,7 @@ impl Under {
             let _ = word.send(());
         });
         Self {
+            kind,
             stdin_ended: Mutex::new(Some(ended)),
         }
     }
@@ -69,6 +75,11 @@ impl Around for Under {
             // An error means that the thread is gone, which is as good.
             Some(ended) => drop(ended.await),
             None => std::future::pending().await,
+        }
+        // When neosimple is gone, all hear it at once. A master that stops later than a storage
+        // node would take its copies for out of date.
+        if self.kind == NodeKind::Storage {
+            tokio::time::sleep(AFTER_MASTER).await;
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use neo_admin::Control;
-use neo_api::{Address, ClusterState};
+use neo_api::{Address, CellState, ClusterState};
 use neo_backends::Engine;
 use neo_client::Client;
 use tokio::sync::oneshot;
@@ -41,6 +41,8 @@ const ADMIN: &str = "admin";
 pub(super) enum End {
     /// Somebody wants it.
     Signal,
+    /// Somebody wants it, before an import was done.
+    Interrupted,
     /// The cluster was stopped by an operator.
     Stopped,
 }
@@ -116,6 +118,11 @@ impl Cluster {
         {
             return Ok(end);
         }
+        if !self.plan.created {
+            self.plan.created = true;
+            self.dir.remember(&self.plan)?;
+        }
+        self.warn_of_lost_copies().await;
         self.tell_ready()?;
         loop {
             match self.turn(signals).await? {
@@ -312,18 +319,18 @@ impl Cluster {
                 }
                 turn = self.turn(signals) => match turn {
                     Ok(Turn::Event) => {}
-                    Ok(Turn::Signal) => break Ok(Some(End::Signal)),
+                    Ok(Turn::Signal) => break Ok(Some(End::Interrupted)),
                     Ok(Turn::Ended) => break Ok(Some(End::Stopped)),
                     Err(error) => break Err(error),
                 },
             }
         };
         drop(word);
-        if matches!(end, Ok(Some(End::Signal))) {
+        if matches!(end, Ok(Some(End::Interrupted))) {
             eprintln!("neosimple: the import is interrupted: the same command goes on with it");
         }
         // A client that has lost its cluster may wait for it to come back: it is not waited for.
-        if matches!(end, Ok(None) | Ok(Some(End::Signal))) {
+        if matches!(end, Ok(None) | Ok(Some(End::Interrupted))) {
             let _ = thread.join();
         }
         end
@@ -331,6 +338,30 @@ impl Cluster {
 
     fn master_address(&self) -> anyhow::Result<&Address> {
         self.master.as_ref().context("the master has no address")
+    }
+
+    /// Tells of storage nodes whose copies are not used any more.
+    async fn warn_of_lost_copies(&self) {
+        let Some(admin) = &self.admin else { return };
+        let table = async {
+            let control = Control::connect(admin).await?;
+            control.partition_table().await
+        };
+        // Who cannot be asked has more to say elsewhere.
+        let Ok(Ok(Some(table))) = tokio::time::timeout(STOP_COMMAND, table).await else {
+            return;
+        };
+        let cells = table.iter().flat_map(|(_, row)| row.iter());
+        let stale = cells.filter(|cell| cell.state == CellState::OutOfDate);
+        let stale: BTreeSet<String> = stale.map(|cell| cell.nid.to_string()).collect();
+        if !stale.is_empty() {
+            let stale: Vec<String> = stale.into_iter().collect();
+            eprintln!(
+                "neosimple: warning: the copies of {} are out of date: they were away while the \
+                 others went on, and this version does not bring them up to date",
+                stale.join(", ")
+            );
+        }
     }
 
     /// The one line on stdout.
@@ -366,6 +397,7 @@ impl Cluster {
             self.nodes.stop_all();
         }
         let deadline = Instant::now() + STOP_PATIENCE;
+        let mut told = Instant::now() + STILL;
         let mut failure = None;
         while self.has_nodes() {
             tokio::select! {
@@ -379,6 +411,11 @@ impl Cluster {
                             self.nodes.stop_all();
                         }
                     }
+                }
+                () = tokio::time::sleep_until(told), if told < deadline => {
+                    told += STILL;
+                    let left: Vec<&str> = self.nodes.running().collect();
+                    eprintln!("neosimple: waiting for {}", left.join(", "));
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     let left: Vec<&str> = self.nodes.running().collect();

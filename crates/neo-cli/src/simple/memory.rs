@@ -15,6 +15,8 @@ use crate::config::{ConfigError, FromValue, Ini};
 const DEFAULT_DIR: &str = "neo-data";
 
 const FILE: &str = "cluster.ini";
+/// What it is called until it is whole.
+const NEW_FILE: &str = "cluster.ini.new";
 const LOCK: &str = "neosimple.lock";
 const SECTION: &str = "cluster";
 
@@ -39,6 +41,8 @@ pub struct ClusterPlan {
     pub master_port: Option<u16>,
     /// Port of the admin node, once it is known.
     pub admin_port: Option<u16>,
+    /// Whether it was RUNNING once: its databases are there, then.
+    pub created: bool,
 }
 
 /// A directory that no other `neosimple` uses.
@@ -61,7 +65,12 @@ impl ClusterDir {
         let foreign = std::fs::read_dir(&path)
             .with_context(named)?
             .filter_map(Result::ok)
-            .find(|entry| !entry.file_name().to_string_lossy().starts_with(LOCK));
+            .find(|entry| {
+                let name = entry.file_name();
+                // What a creation leaves that was interrupted, and what a file system has.
+                let own = [LOCK, NEW_FILE, "lost+found"];
+                !own.iter().any(|own| name == *own)
+            });
         if let Some(entry) = foreign
             && !path.join(FILE).exists()
         {
@@ -149,10 +158,45 @@ impl ClusterDir {
     /// When the file cannot be written.
     pub fn remember(&self, plan: &ClusterPlan) -> anyhow::Result<()> {
         let file = self.file();
-        let new = self.path.join("cluster.ini.new");
-        std::fs::write(&new, plan.text())
-            .and_then(|()| std::fs::rename(&new, &file))
-            .with_context(|| format!("cannot write {}", file.display()))
+        let new = self.path.join(NEW_FILE);
+        let write = || {
+            let mut written = File::create(&new)?;
+            written.write_all(plan.text().as_bytes())?;
+            written.sync_all()?;
+            std::fs::rename(&new, &file)?;
+            File::open(&self.path)?.sync_all()
+        };
+        let written = write();
+        if written.is_err() {
+            // It may be what fills the disk.
+            let _ = std::fs::remove_file(&new);
+        }
+        written.with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Whether the databases of a cluster that was RUNNING once are there.
+    ///
+    /// # Errors
+    /// When none is: a new cluster would be made in the place of one that may be elsewhere.
+    pub fn check_databases(&self, plan: &ClusterPlan, adapter: Engine) -> anyhow::Result<()> {
+        if !plan.created || adapter != Engine::Sqlite {
+            return Ok(());
+        }
+        let all = (1..=plan.storages).map(|storage| self.database(storage, adapter));
+        let missing: Vec<PathBuf> = all.filter(|path| !path.exists()).collect();
+        let names: Vec<String> = missing.iter().map(|p| p.display().to_string()).collect();
+        let names = names.join(", ");
+        if missing.len() == plan.storages as usize {
+            bail!(
+                "the databases of the cluster are missing ({names}): bring them back, or remove {} \
+                 to make a new cluster",
+                self.file().display()
+            );
+        }
+        if !missing.is_empty() {
+            eprintln!("neosimple: warning: {names} is missing; its node starts without data");
+        }
+        Ok(())
     }
 }
 
@@ -172,6 +216,7 @@ impl ClusterPlan {
             bind: args.bind.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
             master_port: None,
             admin_port: None,
+            created: false,
         }
     }
 
@@ -205,6 +250,7 @@ impl ClusterPlan {
             bind: string("bind")?,
             master_port: port("master_port")?,
             admin_port: port("admin_port")?,
+            created: text("created").is_some_and(|(_, text)| text == "yes"),
         })
     }
 
@@ -230,6 +276,9 @@ impl ClusterPlan {
             if let Some(port) = port {
                 let _ = writeln!(text, "{key} = {port}");
             }
+        }
+        if self.created {
+            text.push_str("created = yes\n");
         }
         text
     }

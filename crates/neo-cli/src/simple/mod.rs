@@ -35,6 +35,7 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
     let dir = ClusterDir::open(args.dir.as_deref())?;
     let plan = dir.plan(args)?;
     let engine = check(&plan)?;
+    dir.check_databases(&plan, engine)?;
     let mut cluster = Cluster::new(args, dir, plan, engine);
     let served = cluster.serve(args, &mut signals).await;
     match served {
@@ -43,6 +44,11 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
         Ok(End::Signal) => {
             cluster.stop(&mut signals).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        // What was asked for is not done.
+        Ok(End::Interrupted) => {
+            cluster.stop(&mut signals).await?;
+            Ok(ExitCode::FAILURE)
         }
         Err(error) if !cluster.has_nodes() => Err(error),
         Err(error) => {

@@ -43,6 +43,8 @@ struct Running {
     stop: Option<Stop>,
     /// Dropping it kills the process.
     kill: Option<oneshot::Sender<()>>,
+    /// Of the process.
+    pid: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -67,14 +69,17 @@ impl Nodes {
     pub(super) fn start(&mut self, plan: NodePlan) -> anyhow::Result<()> {
         let NodePlan { name, kind, .. } = &plan;
         let (name, kind) = (name.clone(), *kind);
-        let (stop, kill) = if self.processes {
-            let (stop, kill) = self.start_process(plan)?;
-            (stop, Some(kill))
+        let running = if self.processes {
+            self.start_process(plan)?
         } else {
-            (self.start_thread(plan)?, None)
+            Running {
+                kind,
+                stop: Some(self.start_thread(plan)?),
+                kill: None,
+                pid: None,
+            }
         };
-        let stop = Some(stop);
-        self.running.insert(name, Running { kind, stop, kill });
+        self.running.insert(name, running);
         Ok(())
     }
 
@@ -89,10 +94,14 @@ impl Nodes {
         (name, event)
     }
 
-    /// Asks every node to stop; each tells when it has.
+    /// Asks the nodes to stop; each tells when it has. Storage nodes are asked once no master runs:
+    /// one would take those that stop first for lost, and their copies for out of date.
     pub(super) fn stop_all(&mut self) {
+        let led = self.runs(NodeKind::Master);
         for node in self.running.values_mut() {
-            node.stop = None;
+            if !(led && node.kind == NodeKind::Storage) {
+                node.stop = None;
+            }
         }
     }
 
@@ -100,6 +109,13 @@ impl Nodes {
     pub(super) fn kill_all(&mut self) {
         for node in self.running.values_mut() {
             node.kill = None;
+            // This process may end before the task that would do it.
+            if let Some(pid) = node.pid {
+                let pid = pid.to_string();
+                let _ = std::process::Command::new("kill")
+                    .args(["-KILL", &pid])
+                    .status();
+            }
         }
     }
 
@@ -148,7 +164,7 @@ impl Nodes {
         Ok(Stop::Thread { _word: word })
     }
 
-    fn start_process(&self, plan: NodePlan) -> anyhow::Result<(Stop, oneshot::Sender<()>)> {
+    fn start_process(&self, plan: NodePlan) -> anyhow::Result<Running> {
         let NodePlan { name, kind, args } = plan;
         let program = std::env::current_exe().context("cannot find the program to start nodes")?;
         let mut command = Command::new(program);
@@ -165,7 +181,8 @@ impl Nodes {
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start the process of {name}"))?;
-        tracing::info!(pid = child.id(), "{name} started");
+        let pid = child.id();
+        tracing::info!(pid, "{name} started");
         let stdin = child.stdin.take().context("the process has no stdin")?;
         let (kill, killed) = oneshot::channel::<()>();
         let sender = self.sender.clone();
@@ -173,7 +190,12 @@ impl Nodes {
             let ended = follow(&mut child, &name, &sender, killed).await;
             let _ = sender.send((name, NodeEvent::Ended(ended))).await;
         });
-        Ok((Stop::Process { _stdin: stdin }, kill))
+        Ok(Running {
+            kind,
+            stop: Some(Stop::Process { _stdin: stdin }),
+            kill: Some(kill),
+            pid,
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use neo_api::{Oid, Tid, TransactionMeta};
 use neo_backends::filestorage::{NewData, Status, Writer};
 
-use super::harness::{Running, Simple};
+use super::harness::{Running, Simple, children};
 
 /// A FileStorage of 160 MB, with a value of 20 MB in it.
 fn large(path: &Path) {
@@ -50,19 +50,6 @@ fn peak(pid: u32) -> Option<(u64, String)> {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = String::from_utf8_lossy(&words).replace('\0', " ");
     Some((kib / 1024, words))
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let lists = tasks
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let lists: Vec<String> = lists.collect();
-    lists
-        .iter()
-        .flat_map(|list| list.split_whitespace())
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
 }
 
 fn assert_below(pid: u32, most: u64) {

@@ -1,8 +1,9 @@
 //! `neosimple`: what it says, remembers, and refuses.
 
 use std::net::TcpListener;
+use std::time::Instant;
 
-use super::harness::{Running, Simple, children, run_err, run_ok, signal_pid};
+use super::harness::{PATIENCE, Running, Simple, children, run_err, run_ok, signal_pid};
 
 const MODES: [&[&str]; 2] = [&[], &["--processes"]];
 
@@ -335,4 +336,74 @@ fn a_cluster_waits_for_data_that_was_erased() {
         std::fs::rename(&saved, &file).unwrap();
     }
     Simple::start(dir.path(), &[]).process.stop("TERM");
+}
+
+#[test]
+fn databases_that_are_gone_are_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    // What a creation on a full disk left, and what a file system has.
+    std::fs::write(dir.path().join("cluster.ini.new"), "[clus").unwrap();
+    std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+    Simple::start(dir.path(), &[]).process.stop("TERM");
+    for n in 1..=2 {
+        let database = dir.path().join(format!("storage{n}.sqlite"));
+        std::fs::rename(&database, database.with_extension("away")).unwrap();
+    }
+    let path = dir.path().to_str().unwrap();
+    let error = run_err("neosimple", &["--dir", path], 1);
+    assert!(
+        error.contains("the databases of the cluster are missing"),
+        "{error}"
+    );
+    for n in 1..=2 {
+        let database = dir.path().join(format!("storage{n}.sqlite"));
+        std::fs::rename(database.with_extension("away"), &database).unwrap();
+    }
+    Simple::start(dir.path(), &[]).process.stop("TERM");
+}
+
+fn wait_for_end(pids: &[u32]) {
+    let deadline = Instant::now() + PATIENCE;
+    // One that has ended may wait for its new parent to look.
+    let runs = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    while pids.iter().any(runs) {
+        assert!(Instant::now() < deadline, "{pids:?} do not end");
+        std::thread::yield_now();
+    }
+}
+
+/// All nodes hear at the same moment that `neosimple` is gone, or that the terminal is.
+#[test]
+fn no_copy_is_lost_when_neosimple_ends_at_any_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    for signal in ["KILL", "HUP", "TERM"] {
+        for _ in 0..3 {
+            let cluster = Simple::start(dir.path(), &["--processes"]);
+            let pt = cluster.ctl("print pt");
+            assert!(!pt.contains('O'), "{signal}: {pt}");
+            let nodes = children(cluster.process.pid());
+            cluster.process.signal(signal);
+            drop(cluster.process.wait());
+            wait_for_end(&nodes);
+        }
+    }
+    let cluster = Simple::start(dir.path(), &[]);
+    assert!(!cluster.ctl("print pt").contains('O'));
+    cluster.process.stop("TERM");
+}
+
+#[test]
+fn a_lost_copy_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Simple::start(dir.path(), &[]);
+    cluster.ctl("kill S2");
+    cluster.process.stop("TERM");
+    let mut cluster = Simple::start(dir.path(), &[]);
+    cluster
+        .process
+        .wait_for("warning: the copies of S2 are out of date");
+    cluster.process.stop("TERM");
 }

@@ -109,7 +109,12 @@ impl ClientCore {
             .into_iter()
             .filter(|nid| txn.is_target(*nid))
             .collect();
-        let oids = Oids(txn.order.clone());
+        // Not what is only checked: the list tells which revisions the transaction has.
+        let is_stored = |oid: &&Oid| {
+            let object = txn.objects.get(oid);
+            object.is_some_and(|object| object.change != Change::Check)
+        };
+        let oids = Oids(txn.order.iter().filter(is_stored).copied().collect());
         let Some(txn) = self.txns.get_mut(&key) else {
             return;
         };

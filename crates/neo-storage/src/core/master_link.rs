@@ -83,6 +83,12 @@ impl MasterLink {
         }
     }
 
+    /// Whether no primary was found in so many rounds (some seconds, then every half minute) that
+    /// somebody should know.
+    pub(crate) const fn is_long_alone(&self) -> bool {
+        self.rounds >= 10 && (self.rounds - 10).is_multiple_of(30)
+    }
+
     /// Starts the attempt that is due, if one is.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<(ConnectToken, Address)> {
         match self.state {

@@ -551,6 +551,9 @@ impl Core for StorageCore {
             Input::Timer => self.timer(now, out),
             Input::Connected { token, conn } => self.connected(now, out, token, conn),
             Input::ConnectFailed { token, error } => {
+                if self.link.is_long_alone() {
+                    tracing::warn!(error, "no master can be reached; trying on");
+                }
                 tracing::debug!(error, "no master there");
                 self.link.connect_failed(now.mono, token);
                 self.search(now, out);
