@@ -28,7 +28,7 @@ pub struct TransactionRecord {
     pub txn: Option<TxnId>,
     /// What the application said of it.
     pub meta: TransactionMeta,
-    /// Oids that it stored, deleted or checked, in the order in which they came.
+    /// Oids that it stored or deleted, in the order in which they came.
     pub oids: Vec<Oid>,
     /// ZODB's mark of a transaction that a pack has been through.
     pub packed: bool,

@@ -90,8 +90,8 @@ impl Client {
     /// Committed transactions with `start <= tid <= stop`, ascending. Begins with a
     /// [`sync`](Self::sync): what was committed before the call is part of it.
     ///
-    /// A [`TransactionRecord`] names the oids that the transaction stored, deleted or checked;
-    /// [`Transactions::next_object`] gives those that it stored or deleted.
+    /// A [`TransactionRecord`] names the oids that the transaction stored or deleted;
+    /// [`Transactions::next_object`] gives what became of them.
     ///
     /// ```no_run
     /// # use neo_client::{Client, Error, Tid};
@@ -165,8 +165,8 @@ impl Transactions {
         Ok(next)
     }
 
-    /// The next object of the transaction, by ascending oid; `None` after the last. Objects that
-    /// were only checked, or whose revision was packed away, are not told.
+    /// The next object of the transaction, by ascending oid; `None` after the last. Objects
+    /// whose revision was packed away are not told.
     ///
     /// # Errors
     /// As [`next`](Self::next); [`Error::Checksum`].

@@ -4,7 +4,7 @@
 //! # Source
 //! Promise 1 (durable) of ARCHITECTURE.md.
 
-use neo_api::{RevisionId, Tid};
+use neo_api::{Oid, RevisionId, Tid};
 
 use super::{Found, Violation};
 use crate::oracle::{Oracle, Seen, Told};
@@ -39,8 +39,13 @@ fn is_everywhere(found: &mut Found, facts: &Facts, number: u64, seen: &Seen, tid
                 "{node} has another transaction than {number} at {tid}"
             ));
         }
-        let oids = seen.stores.keys().chain(seen.checks.keys());
-        for oid in oids.filter(|oid| !record.oids.contains(oid)) {
+        let unchanged = |oid: &&Oid| !seen.stores.contains_key(oid);
+        for oid in record.oids.iter().filter(unchanged) {
+            found.add(format!(
+                "{node}: transaction {number} lists {oid}, which it did not store"
+            ));
+        }
+        for oid in seen.stores.keys().filter(|oid| !record.oids.contains(oid)) {
             found.add(format!("{node}: transaction {number} does not list {oid}"));
         }
     }
