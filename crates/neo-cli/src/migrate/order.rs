@@ -136,6 +136,13 @@ mod tests {
         // 5 is missing; 4 should not be.
         let all = run(&[5, 2, 1], &[1, 2, 4], 1000);
         assert_eq!(all, [Object(2), Object(1), Object(4)]);
+        let mut reorder = Reorder::new([5, 2].map(Oid).to_vec());
+        reorder.push(Oid(2), 2, 10, |n| n);
+        assert_eq!(reorder.next_at_end(), Some(Object(2)));
+        assert_eq!(
+            (reorder.next_at_end(), reorder.missing()),
+            (None, &[Oid(5)][..])
+        );
     }
 
     #[test]

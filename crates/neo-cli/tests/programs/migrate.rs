@@ -178,6 +178,35 @@ fn every_database_of_zodb_comes_back_as_it_was() {
     }
 }
 
+/// A backup that lacks something must not look like one that does not.
+#[test]
+fn an_export_of_data_that_is_too_old_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = testdata("undo.fs");
+    let part = dir.path().join("part.fs");
+    std::fs::write(&part, &std::fs::read(&source).unwrap()[..6000]).unwrap();
+    let data = dir.path().join("data");
+    let (database, old) = (data.join("storage1.sqlite"), dir.path().join("old"));
+    let cluster = Simple::start(&data, &["--import", text(&part)]);
+    cluster.process.stop("TERM");
+    std::fs::copy(&database, &old).unwrap();
+    let cluster = Simple::start(&data, &["--import", text(&source)]);
+    cluster.process.stop("TERM");
+    std::fs::copy(&old, &database).unwrap();
+
+    let cluster = Simple::start(&data, &[]);
+    cluster.ctl("kill S2");
+    let copy = dir.path().join("copy.fs");
+    let words = ["-c", "main", "-q", &cluster.masters, text(&copy)];
+    let error = run_err("neomigrate", &words, 1);
+    assert!(
+        error.contains("the cluster's last transaction is"),
+        "{error}"
+    );
+    assert!(error.contains("damaged, or of different times"), "{error}");
+    cluster.process.stop("TERM");
+}
+
 /// What every load and each copy of an imported database has is what its manifest says.
 #[test]
 fn every_database_of_zodb_is_read_by_clients_and_is_the_same_in_every_copy() {
