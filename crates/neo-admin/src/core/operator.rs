@@ -57,7 +57,10 @@ impl AdminCore {
             | Packet::TweakPartitionTable { .. }
             | Packet::SetNumReplicas { .. } => return self.relay(conn, id, packet, out),
             other => {
-                let problem = format!("{} is no command of an operator", other.name());
+                let problem = format!(
+                    "{} is no command of an operator: this is an admin node, others go to a master",
+                    other.name()
+                );
                 warn!(words = problem, "protocol error: disconnecting");
                 if !other.is_answer() && id != MsgId(0) {
                     out.send(conn, id, protocol_error(&problem));

@@ -109,7 +109,7 @@ fn at_the_master(at: &Address, process: &mut Process, storage: &Address) {
     refused(
         &lock(),
         ErrorCode::Protocol,
-        "AskLockInformation before identification",
+        "AskLockInformation before identification: this is a master, neoctl is for an admin node",
     );
     let mut other = identification(NodeType::Client);
     other.cluster = "other".to_owned();
@@ -320,7 +320,10 @@ fn at_the_admin(at: &Address, process: &mut Process) {
         identify(identification(NodeType::Client)),
         Packet::AskBeginTransaction { tid: None },
     ] {
-        let words = format!("{} is no command of an operator", packet.name());
+        let words = format!(
+            "{} is no command of an operator: this is an admin node, others go to a master",
+            packet.name()
+        );
         refused(at, process, &packet, ErrorCode::Protocol, &words);
     }
 }

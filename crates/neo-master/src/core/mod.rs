@@ -270,7 +270,10 @@ impl MasterCore {
                 self.identify(now, conn, id, *identification, out);
             }
             (Some(Peer::New { .. }), packet) => {
-                let words = format!("{} before identification", packet.name());
+                let words = format!(
+                    "{} before identification: this is a master, neoctl is for an admin node",
+                    packet.name()
+                );
                 self.violation(now, conn, id, &words, out);
             }
             (Some(Peer::Node(nid)), packet) => {
