@@ -136,7 +136,7 @@ wire_enum! {
 wire_enum! {
     /// State of a cell: one partition on one storage node.
     CellState, "a cell state (OUT_OF_DATE, UP_TO_DATE, FEEDING, CORRUPTED, DISCARDED)" {
-        /// Lacks data: neither read nor written until something brings it up to date.
+        /// Lacks data: written, but not read, until it has caught up.
         OutOfDate = 0 => "OUT_OF_DATE",
         /// Complete.
         UpToDate = 1 => "UP_TO_DATE",
@@ -158,11 +158,10 @@ impl CellState {
 
     /// Whether transactions are written to it.
     ///
-    /// A cell that is out of date is not, as long as nothing brings it up to date: what it would
-    /// get could only make it look more complete than it is.
+    /// One that is out of date is: what it gets while it catches up, it need not fetch.
     #[must_use]
     pub const fn is_writable(self) -> bool {
-        self.is_readable()
+        matches!(self, Self::UpToDate | Self::Feeding | Self::OutOfDate)
     }
 
     /// The letter of `neoctl print pt`.
@@ -200,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_readable_is_writable_and_nothing_else() {
+    fn what_is_readable_is_writable_and_so_is_what_catches_up() {
         for state in CellState::ALL {
-            assert_eq!(state.is_readable(), state.is_writable());
+            let catches_up = *state == CellState::OutOfDate;
+            assert_eq!(state.is_writable(), state.is_readable() || catches_up);
         }
-        assert!(!CellState::OutOfDate.is_writable());
     }
 }

@@ -74,7 +74,7 @@ impl ClientCore {
         for (oid, object) in &mut txn.objects {
             let waited = object.waiting.remove(&nid).is_some();
             object.locked.remove(&nid);
-            object.lockless.remove(&nid);
+            object.unchecked.remove(&nid);
             object.relock_wanted.remove(&nid);
             object.relocking.remove(&nid);
             object.earlier.retain(|_, of| *of != nid);

@@ -47,7 +47,7 @@ pub(super) struct ObjectChange {
     /// Nodes that have not answered, with the requests.
     pub(super) waiting: BTreeMap<NodeId, MsgId>,
     pub(super) locked: BTreeSet<NodeId>,
-    pub(super) lockless: BTreeSet<NodeId>,
+    pub(super) unchecked: BTreeSet<NodeId>,
     /// Nodes that were asked to let an older transaction pass.
     pub(super) relocking: BTreeSet<NodeId>,
     /// Nodes that want a relock as soon as they have answered the store.
@@ -70,7 +70,7 @@ impl ObjectChange {
         self.earlier
             .extend(waiting.into_iter().map(|(nid, id)| (id, nid)));
         self.locked.clear();
-        self.lockless.clear();
+        self.unchecked.clear();
         self.held = self.must_wait();
     }
 
@@ -407,7 +407,7 @@ impl ClientCore {
                 version: 0,
                 waiting: BTreeMap::new(),
                 locked: BTreeSet::new(),
-                lockless: BTreeSet::new(),
+                unchecked: BTreeSet::new(),
                 relocking: BTreeSet::new(),
                 relock_wanted: BTreeSet::new(),
                 conflict: None,
@@ -542,8 +542,8 @@ impl ClientCore {
                         self.relock(key, nid, oid);
                     }
                 }
-                StoreOutcome::Lockless => {
-                    object.lockless.insert(nid);
+                StoreOutcome::Unchecked => {
+                    object.unchecked.insert(nid);
                     object.relock_wanted.remove(&nid);
                 }
                 StoreOutcome::Conflict(serial) => {

@@ -159,7 +159,7 @@ impl ClientCore {
             let nodes = writable
                 .entry(partition)
                 .or_insert_with(|| self.writable(partition));
-            for nid in object.locked.iter().chain(&object.lockless) {
+            for nid in object.locked.iter().chain(&object.unchecked) {
                 if nodes.contains(nid) && txn.is_target(*nid) {
                     *counts.entry(*nid).or_insert(0) += 1;
                 }

@@ -160,8 +160,8 @@ pub enum StoreKind {
 pub enum StoreOutcome {
     /// Done, and the object is locked for the transaction.
     Locked,
-    /// Accepted without a lock: the cell is catching up.
-    Lockless,
+    /// Done and locked, but not compared with the newest serial: the cell is catching up.
+    Unchecked,
     /// The object's newest serial is this one; nothing was stored.
     Conflict(Tid),
 }

@@ -150,7 +150,7 @@ any! { source:
     },
     StoreOutcome => match source.below(3) {
         0 => Self::Locked,
-        1 => Self::Lockless,
+        1 => Self::Unchecked,
         _ => Self::Conflict(source.any()),
     },
     RelockOutcome => match source.below(2) {

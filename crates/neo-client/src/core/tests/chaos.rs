@@ -168,7 +168,7 @@ impl Chaos {
         let at = usize::from(which) % self.in_flight.len();
         let (conn, id, packet) = self.in_flight.remove(at);
         let outcome = match how % 8 {
-            0 => StoreOutcome::Lockless,
+            0 => StoreOutcome::Unchecked,
             1 => StoreOutcome::Conflict(Tid(95)),
             _ => StoreOutcome::Locked,
         };

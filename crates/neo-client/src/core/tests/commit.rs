@@ -196,13 +196,13 @@ fn a_vote_that_was_answered_stands_without_the_connection() {
 
 #[test]
 fn without_a_locked_cell_the_vote_is_refused() {
-    // Lockless on the good one, and the other dies.
+    // Unchecked on the good one, and the other dies.
     let mut w = World::with_txn(2, 1);
     w.store(5, 0, value("a"));
     let (id, _) = w.stored(s(1), 5);
     w.answer_store(s(1), id, StoreOutcome::Locked);
     let (id, _) = w.stored(s(2), 5);
-    w.answer_store(s(2), id, StoreOutcome::Lockless);
+    w.answer_store(s(2), id, StoreOutcome::Unchecked);
     w.done();
     w.vote();
     w.answer_vote(s(2));

@@ -148,16 +148,16 @@ fn a_lockless_replica_does_not_hide_a_conflict() {
     w.store(5, 90, value("mine"));
     let (one, _) = w.stored(s(1), 5);
     let (two, _) = w.stored(s(2), 5);
-    w.answer_store(s(2), two, StoreOutcome::Lockless);
+    w.answer_store(s(2), two, StoreOutcome::Unchecked);
     w.answer_store(s(1), one, StoreOutcome::Conflict(Tid(95)));
     w.done();
     w.vote();
     assert_eq!(conflicts(&mut w), [(5, 1, 90, 95)]);
-    // A lockless answer to the first change, after the merge, is late.
+    // A unchecked answer to the first change, after the merge, is late.
     resolve(&mut w, 5, 1, 95, "merged");
-    w.answer_store(s(2), two, StoreOutcome::Lockless);
+    w.answer_store(s(2), two, StoreOutcome::Unchecked);
     let object = &w.core.txns[&T].objects[&Oid(5)];
-    assert!(object.lockless.is_empty() && object.locked.is_empty());
+    assert!(object.unchecked.is_empty() && object.locked.is_empty());
 }
 
 #[test]
