@@ -6,6 +6,9 @@ use super::files::has_word;
 use super::source::Source;
 use super::{Findings, Tree};
 
+// Which scenario is shown by which test.
+const SCENARIOS: &str = "docs/scenarios.md";
+
 pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings) {
     let documents: BTreeMap<&str, Document> = tree
         .with_extension("md")
@@ -18,19 +21,21 @@ pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings
             }
         }
         for (number, test) in &document.run_by_test {
-            let defined = format!("fn {test}");
-            let known = sources.iter().any(|source| {
-                source
-                    .lines
-                    .iter()
-                    .any(|line| has_word(&line.code, &defined))
-            });
-            if !known {
+            if !is_defined(sources, test) {
                 findings.error(
                     format_args!("{path}:{number}"),
                     format_args!("no test {test:?}"),
                 );
             }
+        }
+    }
+    let scenarios = tree.texts.get(SCENARIOS).map_or("", String::as_str);
+    for (number, test) in tests_of_scenarios(scenarios) {
+        if !is_defined(sources, &test) {
+            findings.error(
+                format_args!("{SCENARIOS}:{number}"),
+                format_args!("no test {test:?}"),
+            );
         }
     }
     let map = tree.texts.get("ARCHITECTURE.md").map_or("", String::as_str);
@@ -42,6 +47,26 @@ pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings
             findings.error("ARCHITECTURE.md", format_args!("its code map lacks {name}"));
         }
     }
+}
+
+fn is_defined(sources: &[Source<'_>], function: &str) -> bool {
+    let defined = format!("fn {function}");
+    let mut lines = sources.iter().flat_map(|source| &source.lines);
+    lines.any(|line| has_word(&line.code, &defined))
+}
+
+// The names in back quotes in the last column of each table.
+fn tests_of_scenarios(text: &str) -> Vec<(usize, String)> {
+    let mut tests = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let row = line.strip_prefix('|').and_then(|row| row.strip_suffix('|'));
+        let Some((_, last)) = row.and_then(|row| row.rsplit_once('|')) else {
+            continue;
+        };
+        let names = last.split('`').skip(1).step_by(2);
+        tests.extend(names.map(|name| (number, name.to_owned())));
+    }
+    tests
 }
 
 /// What a Markdown file has that can go stale; numbers are those of lines.
@@ -167,6 +192,13 @@ mod tests {
         assert_eq!(document.links[..2], links);
         assert_eq!(document.links[2..], [(3, "m.md".to_owned())]);
         assert_eq!(document.run_by_test, [(4, "start".to_owned())]);
+    }
+
+    #[test]
+    fn scenarios_name_their_tests_in_the_last_column() {
+        let text = "# `no`\n| what `not` | shown by |\n| --- | --- |\n| `x` | `a_b`, `c` |\n";
+        let named = ["a_b", "c"].map(|name| (4, name.to_owned()));
+        assert_eq!(tests_of_scenarios(text), named);
     }
 
     #[test]
