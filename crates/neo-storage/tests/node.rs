@@ -247,6 +247,7 @@ async fn client(network: &MemoryNetwork, to: &Address) -> Peer {
         read_only: false,
         topology: vec![],
         masters: vec![],
+        new_nid: false,
     });
     let accepted = client
         .ask(Packet::RequestIdentification { identification })

@@ -99,6 +99,7 @@ impl AdminCore {
             read_only: false,
             topology: Vec::new(),
             masters: Vec::new(),
+            new_nid: false,
         };
         let identification = Box::new(identification);
         out.send(conn, id, Packet::RequestIdentification { identification });

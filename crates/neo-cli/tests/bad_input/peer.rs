@@ -136,6 +136,7 @@ pub(crate) fn identification(node_type: NodeType) -> Identification {
         read_only: false,
         topology: Vec::new(),
         masters: Vec::new(),
+        new_nid: false,
     }
 }
 

@@ -145,6 +145,7 @@ impl ClientCore {
                 read_only: self.settings.read_only,
                 topology: Vec::new(),
                 masters: Vec::new(),
+                new_nid: false,
             }),
         }
     }

@@ -95,6 +95,10 @@ pub struct Identification {
     pub topology: Vec<String>,
     /// Other masters that it knows.
     pub masters: Vec<Address>,
+    /// A storage on a copy of another one's database: it wants an id of its own, and a cell that is
+    /// OUT_OF_DATE wherever `nid` has one.
+    #[serde(default)]
+    pub new_nid: bool,
 }
 
 /// What the primary tells about a node.

@@ -187,7 +187,8 @@ any_struct! {
     ClusterIdentity { id, epochs }
     TransactionMeta { user, description, extension }
     Identification {
-        node_type, nid, address, cluster, identity, session, read_only, topology, masters
+        node_type, nid, address, cluster, identity, session, read_only, topology, masters,
+        new_nid
     }
     NodeInfo { nid, address, state, session, since_micros }
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }

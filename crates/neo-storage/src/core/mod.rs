@@ -221,6 +221,7 @@ impl StorageCore {
             read_only: false,
             topology: self.topology.clone(),
             masters: self.link.masters().to_vec(),
+            new_nid: false,
         });
         out.send(conn, id, Packet::RequestIdentification { identification });
     }

@@ -239,6 +239,7 @@ impl World {
             read_only: false,
             topology: Vec::new(),
             masters: Vec::new(),
+            new_nid: false,
         }
     }
 

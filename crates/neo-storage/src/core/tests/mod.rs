@@ -268,6 +268,7 @@ impl World {
             read_only: false,
             topology: vec![],
             masters: vec![],
+            new_nid: false,
         }
     }
 

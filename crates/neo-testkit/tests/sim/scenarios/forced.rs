@@ -45,6 +45,7 @@ fn ask(world: &mut World, node_type: NodeType, packet: Option<Packet>) -> Packet
         read_only: false,
         topology: Vec::new(),
         masters: Vec::new(),
+        new_nid: false,
     });
     let identify = Packet::RequestIdentification { identification };
     let mut last = None;

@@ -84,6 +84,7 @@ impl Liar {
             read_only: false,
             topology: Vec::new(),
             masters: Vec::new(),
+            new_nid: false,
         });
         self.ask(world, to, Packet::RequestIdentification { identification })
     }
