@@ -6,6 +6,7 @@
 //! | `neomaster`, `neostorage`, `neoadmin` | one node | [`node`] |
 //! | `neoctl` | an operator's commands | [`ctl`] |
 //! | `neomigrate` | copies between a ZODB FileStorage and a cluster | [`migrate`] |
+//! | `neostress` | a cluster that is broken in every way while clients commit to it | [`stress`] |
 //!
 //! They are thin: the nodes are libraries of their own, and so is the client. Here are their command
 //! lines and their configuration file ([`config`]), signals, logs, and what is said to the operator.
@@ -22,3 +23,4 @@ pub mod programs;
 pub mod report;
 pub mod signal;
 pub mod simple;
+pub mod stress;

@@ -22,6 +22,8 @@ use crate::report;
 use crate::signal::Signals;
 use crate::simple;
 use crate::simple::args::SimpleArgs;
+use crate::stress;
+use crate::stress::args::StressArgs;
 
 /// `neoctl`.
 #[must_use]
@@ -128,6 +130,36 @@ async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Resul
         }
     }
     Ok(())
+}
+
+/// `neostress`.
+#[must_use]
+pub fn neostress() -> ExitCode {
+    let args = match StressArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => return report::clap(&error),
+    };
+    logging::start(Level::Warn, args.verbose);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let ended = runtime.context("cannot start").and_then(|runtime| {
+        runtime.block_on(async {
+            let mut signals = Signals::new().context("cannot listen for signals")?;
+            tokio::select! {
+                ended = stress::run(args) => ended,
+                // What was started is killed with what is dropped.
+                (signal, status) = signals.next() => {
+                    eprintln!("neostress: {signal}: ended before its time");
+                    Ok(ExitCode::from(status))
+                }
+            }
+        })
+    });
+    match ended {
+        Ok(status) => status,
+        Err(error) => report::fail("neostress", &error),
+    }
 }
 
 /// What is around a node's process.

@@ -4,12 +4,16 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use neo_api::Address;
+use neo_api::{Address, NodeId, NodeType};
+use neo_backends::Engine;
 
 /// Longest wait for a program to say that it listens, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +73,10 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            // It is waited for what it says at its own level.
+            .env_remove("RUST_LOG")
+            // ^C at the terminal is for whoever started it.
+            .process_group(0)
             .spawn()
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.program.display())))?;
         self.child = Some(child);
@@ -207,24 +215,52 @@ pub struct ClusterOptions {
     pub programs: PathBuf,
     /// Where databases and logs go.
     pub dir: PathBuf,
+    /// Masters.
+    pub masters: u32,
     /// Storage nodes.
     pub storages: u32,
     /// Copies beside the first.
     pub replicas: u32,
     /// Partitions.
     pub partitions: u32,
+    /// What keeps the data of storage nodes.
+    pub adapter: Engine,
 }
 
-/// A master, storage nodes on SQLite, and an admin node, each a process of its own.
+impl ClusterOptions {
+    /// One master, and two storage nodes on SQLite that have 12 partitions both.
+    #[must_use]
+    pub fn new(programs: impl Into<PathBuf>, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            programs: programs.into(),
+            dir: dir.into(),
+            masters: 1,
+            storages: 2,
+            replicas: 1,
+            partitions: 12,
+            adapter: Engine::Sqlite,
+        }
+    }
+
+    /// The database of a storage node, counted from 0, as `neo_backends::open` takes it.
+    #[must_use]
+    pub fn database(&self, storage: usize) -> String {
+        let extension = self.adapter.name().to_lowercase();
+        let file = format!("s{}.{extension}", storage + 1);
+        self.dir.join(file).display().to_string()
+    }
+}
+
+/// Masters, storage nodes and an admin node, each a process of its own.
 #[derive(Debug)]
 pub struct ProcessCluster {
-    /// The master.
-    pub master: Process,
+    /// The masters; which of them is the primary, they decide.
+    pub masters: Vec<Process>,
     /// The admin node.
     pub admin: Process,
-    /// The storage nodes; not in order of node id.
+    /// The storage nodes, in order of node id: S1 first.
     pub storages: Vec<Process>,
-    master_address: Address,
+    master_addresses: Vec<Address>,
     admin_address: Address,
 }
 
@@ -237,60 +273,83 @@ impl ProcessCluster {
     /// # Errors
     /// When a program can't be started or ends at once, with what it said.
     pub fn start(options: &ClusterOptions) -> io::Result<Self> {
+        if options.masters == 0 {
+            return Err(io::Error::other("a cluster has a master at least"));
+        }
         fs::create_dir_all(&options.dir)?;
         let program = |name: &str| options.programs.join(name);
         let log = |name: &str| options.dir.join(format!("{name}.log"));
         let text = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
 
-        let mut arguments = text(&["-c", CLUSTER, "-b", "127.0.0.1:0"]);
-        for (option, value) in [
-            ("-A", options.storages),
-            ("-r", options.replicas),
-            ("-p", options.partitions),
-        ] {
-            arguments.extend([option.to_owned(), value.to_string()]);
-        }
-        let mut master = Process::new(program("neomaster"), arguments, log("master"));
-        master.start()?;
-        let master_address = listening(&mut master)?;
-        // From now on at the port that the others know.
-        master.set_option("-b", &master_address.to_string());
+        let ports = free_ports(options.masters)?;
+        let local = |port: &u16| Address::new("127.0.0.1", *port);
+        let master_addresses: Vec<Address> = ports.iter().map(local).collect();
+        let named: Vec<String> = master_addresses.iter().map(ToString::to_string).collect();
+        let list = named.join(" ");
 
-        let masters = master_address.to_string();
-        let arguments = text(&["-c", CLUSTER, "-m", &masters, "-b", "127.0.0.1:0"]);
+        let mut masters = Vec::new();
+        for (n, bind) in (1..).zip(&named) {
+            let mut arguments = text(&["-c", CLUSTER, "-m", &list, "-b", bind]);
+            for (option, value) in [
+                ("-A", options.storages),
+                ("-r", options.replicas),
+                ("-p", options.partitions),
+            ] {
+                arguments.extend([option.to_owned(), value.to_string()]);
+            }
+            // A cluster has mostly one.
+            let name = if n == 1 {
+                "master".to_owned()
+            } else {
+                format!("master{n}")
+            };
+            let mut master = Process::new(program("neomaster"), arguments, log(&name));
+            master.start()?;
+            masters.push(master);
+        }
+        for master in &mut masters {
+            listening(master)?;
+        }
+
+        let arguments = text(&["-c", CLUSTER, "-m", &list, "-b", "127.0.0.1:0"]);
         let mut admin = Process::new(program("neoadmin"), arguments, log("admin"));
         admin.start()?;
         let admin_address = listening(&mut admin)?;
+        // From now on at the port that the others know.
         admin.set_option("-b", &admin_address.to_string());
 
         let mut storages = Vec::new();
         for n in 1..=options.storages {
-            let database = options
-                .dir
-                .join(format!("s{n}.sqlite"))
-                .display()
-                .to_string();
-            let bind = "127.0.0.1:0";
+            let nid = NodeId::new(NodeType::Storage, n)
+                .ok_or_else(|| io::Error::other(format!("there can be no storage node {n}")))?;
+            let (nid, bind, adapter) = (nid.to_string(), "127.0.0.1:0", options.adapter.name());
+            let database = options.database(storages.len());
             let arguments = text(&[
-                "-c", CLUSTER, "-m", &masters, "-b", bind, "-a", "SQLite", "-d", &database,
+                "-c", CLUSTER, "-m", &list, "-b", bind, "-i", &nid, "-a", adapter, "-d", &database,
             ]);
             let mut storage = Process::new(program("neostorage"), arguments, log(&format!("s{n}")));
             storage.start()?;
             storages.push(storage);
         }
         Ok(Self {
-            master,
+            masters,
             admin,
             storages,
-            master_address,
+            master_addresses,
             admin_address,
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect: the first master.
     #[must_use]
-    pub const fn master_address(&self) -> &Address {
-        &self.master_address
+    pub fn master_address(&self) -> &Address {
+        &self.master_addresses[0]
+    }
+
+    /// Where clients connect: every master.
+    #[must_use]
+    pub fn master_addresses(&self) -> &[Address] {
+        &self.master_addresses
     }
 
     /// Where `neoctl` connects.
@@ -301,8 +360,9 @@ impl ProcessCluster {
 
     /// Every process.
     pub fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
-        [&mut self.master, &mut self.admin]
-            .into_iter()
+        self.masters
+            .iter_mut()
+            .chain([&mut self.admin])
             .chain(&mut self.storages)
     }
 
@@ -332,7 +392,7 @@ impl ProcessCluster {
         Ok(())
     }
 
-    /// Stops every process cleanly: the master first, as an operator would.
+    /// Stops every process cleanly: the masters first, as an operator would.
     ///
     /// # Errors
     /// When one does not end in time.
@@ -340,6 +400,33 @@ impl ProcessCluster {
         self.processes()
             .try_for_each(|process| process.stop().map(drop))
     }
+}
+
+/// Where the search for free ports goes on, in this process.
+static NEXT_PORT: AtomicU32 = AtomicU32::new(0);
+
+/// Ports that nobody listens at, and that the system gives to nobody who asks for any port, as
+/// Linux is set: a master that is killed gets its own again. Processes that look for some at the
+/// same time look at different ones.
+fn free_ports(count: u32) -> io::Result<Vec<u16>> {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    const STEP: u32 = 16;
+    let mine = std::process::id().wrapping_mul(STEP);
+    let mut ports = Vec::new();
+    for _ in 0..COUNT {
+        if ports.len() == count as usize {
+            return Ok(ports);
+        }
+        let n = mine.wrapping_add(NEXT_PORT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + n).map_err(io::Error::other)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    Err(io::Error::other(format!(
+        "there are no {count} free ports for masters"
+    )))
 }
 
 /// The address that a program says it listens at.

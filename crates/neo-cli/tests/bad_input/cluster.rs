@@ -13,13 +13,7 @@ pub(crate) fn start(dir: &Path) -> ProcessCluster {
 }
 
 pub(crate) fn options(dir: &Path) -> ClusterOptions {
-    ClusterOptions {
-        programs: programs().into(),
-        dir: dir.into(),
-        storages: 2,
-        replicas: 1,
-        partitions: 12,
-    }
+    ClusterOptions::new(programs(), dir)
 }
 
 /// The directory of the programs.
@@ -62,7 +56,7 @@ pub(crate) fn nodes(cluster: &mut ProcessCluster) -> Vec<(Kind, Address, &mut Pr
     for storage in &mut cluster.storages {
         nodes.push((Kind::Storage, listens_at(storage)));
     }
-    let processes = [&mut cluster.master, &mut cluster.admin]
+    let processes = [&mut cluster.masters[0], &mut cluster.admin]
         .into_iter()
         .chain(&mut cluster.storages);
     let nodes = nodes.into_iter().zip(processes);

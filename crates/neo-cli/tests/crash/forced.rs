@@ -45,14 +45,16 @@ async fn read(cluster: &ProcessCluster, oid: Oid) -> String {
 /// nothing is left to recovery: a database changes only if somebody writes to it.
 fn restart_with(cluster: &mut ProcessCluster, storage: usize) {
     cluster.stop().expect("a clean stop");
-    cluster.master.start().expect("it starts");
+    cluster.masters[0].start().expect("it starts");
     cluster.admin.start().expect("it starts");
     cluster.storages[storage].start().expect("it starts");
 }
 
 /// The node that the master says it waits for.
 fn waited_for(cluster: &mut ProcessCluster) -> String {
-    let line = cluster.master.wait_for("waiting for S").expect("it waits");
+    let line = cluster.masters[0]
+        .wait_for("waiting for S")
+        .expect("it waits");
     assert!(
         line.contains("(readable cells of the newest partition table"),
         "{line}"
@@ -114,8 +116,7 @@ async fn a_start_by_force_without_a_copy_that_went_no_further() {
     commit(&cluster, oid, "second").await;
 
     cluster.storages[1].start().expect("it starts");
-    cluster
-        .master
+    cluster.masters[0]
         .wait_for("stays PENDING: it was away")
         .expect("it is let in");
     commit(&cluster, oid, "third").await;

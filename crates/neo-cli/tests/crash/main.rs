@@ -24,14 +24,7 @@ fn start(dir: &Path) -> ProcessCluster {
     let programs = Path::new(env!("CARGO_BIN_EXE_neomaster"))
         .parent()
         .expect("a directory");
-    ProcessCluster::start(&ClusterOptions {
-        programs: programs.into(),
-        dir: dir.into(),
-        storages: 2,
-        replicas: 1,
-        partitions: 12,
-    })
-    .expect("the cluster starts")
+    ProcessCluster::start(&ClusterOptions::new(programs, dir)).expect("the cluster starts")
 }
 
 async fn connect(cluster: &ProcessCluster) -> Client {
@@ -106,10 +99,9 @@ async fn clients_do_not_notice_that_a_storage_is_killed() {
         cluster.kill_all().expect("killed");
         bank.leave(workers);
         assert_eq!(bank.take_wrong_sums(), Vec::<String>::new());
-        cluster.master.start().expect("it starts");
+        cluster.masters[0].start().expect("it starts");
         cluster.storages[lost].start().expect("it starts");
-        cluster
-            .master
+        cluster.masters[0]
             .wait_for("waiting for S")
             .expect("the master waits for the survivor");
         cluster.start_all().expect("they start");

@@ -1,0 +1,7 @@
+//! Breaks a cluster of real processes while clients commit to it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    neo_cli::programs::neostress()
+}

@@ -1,0 +1,18 @@
+//! `neostress`: real processes, broken in every way that a process can do to another, while clients
+//! commit; then everything is checked.
+
+pub mod args;
+mod copies;
+mod faults;
+mod history;
+mod ledger;
+mod nodes;
+mod proxy;
+mod purpose;
+mod report;
+mod run;
+mod value;
+mod view;
+mod worker;
+
+pub use run::run;
