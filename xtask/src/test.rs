@@ -157,6 +157,7 @@ fn package(workspace: &Workspace) -> Result<()> {
         "--exclude=xtask",
         "--exclude=examples",
         "--exclude=neobench",
+        "--exclude=neo-model",
         "--no-verify",
         "--allow-dirty",
         "--locked",

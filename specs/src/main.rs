@@ -1,0 +1,67 @@
+//! The protocol of neo as a model, and a checker that visits all of its states.
+
+mod checks;
+mod client;
+mod enabled;
+mod explore;
+mod fingerprint;
+mod master;
+mod message;
+mod network;
+mod options;
+mod report;
+mod set;
+mod state;
+mod step;
+mod storage;
+mod suite;
+mod table;
+mod take;
+mod walk;
+
+use std::process::ExitCode;
+
+use options::{Options, Rule};
+
+const HELP: &str = "\
+neo-model OPTION...      Explores one configuration; prints the trace of the first violation.
+neo-model short | long   The configurations of the README that the tests run, or all of them,
+                         as the README's tables.
+
+masters=1 clients=1      1 or 2 each
+same-object=1            two clients store the same object, or each its own
+crashes=1 breaks=0       how many nodes may crash, how many connections may break
+crash=storages,masters,clients   which nodes may
+catching-up=1            S1 is OUT_OF_DATE at the start
+deferred-unlock=1        an unlock that is not synced yet is lost in a crash
+latecomers=1             a client also writes to a storage that became ready after begin
+prefix=two-primaries     starts after a sequence of three breaks
+check-stuck=0            states in which nothing more can happen are fine
+without=RULE,...         drops rules of the protocol
+states=60000000 seconds=600   where to stop
+walks=N                  so many random walks, instead of all states
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["short"] => report::tables(false),
+        ["long"] => report::tables(true),
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}rules:");
+            for (name, _) in Rule::ALL {
+                print!(" {name}");
+            }
+            println!();
+            ExitCode::SUCCESS
+        }
+        _ => match Options::parse(&words) {
+            Ok(options) => report::explore_one(&options),
+            Err(error) => {
+                eprintln!("neo-model: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
