@@ -9,35 +9,41 @@ use super::{ClientCore, Req};
 use crate::error::Error;
 
 impl ClientCore {
-    /// An older transaction waits for a lock of this one.
+    /// An older transaction waits for a lock of this one: it is let pass at once, whatever this
+    /// transaction has asked about the object and waits for. That may be the very lock that the
+    /// older one waits for, too: two that have checked the object and want to store it.
     pub(super) fn deadlock(&mut self, conn: ConnId, nid: NodeId, name: TxnId, oid: Oid) {
         let found = self.txns.iter_mut().find(|(_, txn)| txn.name == Some(name));
         let Some((key, txn)) = found else {
             return;
         };
         let key = *key;
-        // A transaction that votes will end without waiting for anybody.
-        if !txn.is_open() || txn.nodes.get(&nid) != Some(&Some(conn)) {
+        // A transaction that votes will end without waiting for anybody; where it has failed, it
+        // was aborted.
+        if !txn.is_open()
+            || txn.nodes.get(&nid) != Some(&Some(conn))
+            || txn.failed.contains_key(&nid)
+        {
             return;
         }
         let Some(object) = txn.objects.get_mut(&oid) else {
             return;
         };
-        if object.waiting.contains_key(&nid) {
+        // The lock came back, somebody else waits for it, and the answer is still on its way.
+        if object.relocking.contains(&nid) {
             object.relock_wanted.insert(nid);
-        } else if object.locked.contains(&nid) && !object.relocking.contains(&nid) {
+        } else {
             self.relock(key, nid, oid);
         }
     }
 
-    pub(super) fn relock(&mut self, key: TxnKey, nid: NodeId, oid: Oid) {
+    fn relock(&mut self, key: TxnKey, nid: NodeId, oid: Oid) {
         let Some(txn) = self.txns.get_mut(&key) else {
             return;
         };
         let (Some(name), Some(object)) = (txn.name, txn.objects.get_mut(&oid)) else {
             return;
         };
-        object.locked.remove(&nid);
         object.relocking.insert(nid);
         let req = Req::Relock {
             txn: key,
@@ -64,16 +70,21 @@ impl ClientCore {
         txn.outstanding.remove(&id);
         txn.delayed_by = None;
         let failed = txn.failed.contains_key(&nid);
+        let is_open = txn.is_open();
         let Some(object) = txn.objects.get_mut(&oid) else {
             return;
         };
         object.relocking.remove(&nid);
-        if object.version == version && !failed {
-            match outcome {
-                RelockOutcome::Relocked => {
-                    object.locked.insert(nid);
-                }
-                RelockOutcome::Conflict(serial) => {
+        let wanted = object.relock_wanted.remove(&nid);
+        match outcome {
+            // What the lock was worth before, it is worth again: a cell that catches up has
+            // compared nothing.
+            RelockOutcome::Relocked if wanted && is_open && !failed => self.relock(key, nid, oid),
+            RelockOutcome::Relocked => {}
+            RelockOutcome::Conflict(serial) => {
+                if object.version == version && !failed {
+                    object.locked.remove(&nid);
+                    object.unchecked.remove(&nid);
                     object.conflict = object.conflict.max(Some(serial));
                     txn.conflicting.insert(oid);
                 }

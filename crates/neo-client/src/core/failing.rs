@@ -1,25 +1,26 @@
 //! Nodes that fail in the middle of a transaction: it goes on without them, if it can.
 
-use neo_api::NodeId;
-use neo_proto::{ConnId, ErrorCode, MsgId};
+use neo_api::{CellState, NodeId, Oid, Partition};
+use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
 
 use super::effect::{Reply, TxnKey};
 use super::transaction::Phase;
-use super::{ClientCore, Failure, Todo};
+use super::{ClientCore, Failure, Req, Sent, Todo};
 
 impl ClientCore {
     /// A node could not be asked, or refused.
-    pub(super) fn node_failed(
-        &mut self,
-        key: TxnKey,
-        id: MsgId,
-        nid: Option<NodeId>,
-        failure: Failure,
-    ) {
-        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), nid) else {
+    pub(super) fn node_failed(&mut self, key: TxnKey, id: MsgId, sent: Sent, failure: Failure) {
+        let (Some(txn), Some(nid)) = (self.txns.get_mut(&key), sent.nid) else {
             return;
         };
         txn.outstanding.remove(&id);
+        // Only where this client expects the cell to be complete: a node that does not serve those
+        // that catch up is done without.
+        if failure.code == Some(ErrorCode::NonReadableCell) && !self.catches_up(key, nid, sent.req)
+        {
+            self.no_cell(key, id, nid, sent.req);
+            return;
+        }
         // What is wrong with the request is wrong on every node.
         if let Some(
             ErrorCode::TooLarge
@@ -33,6 +34,51 @@ impl ClientCore {
             return;
         }
         self.drop_node(key, nid, failure);
+    }
+
+    fn catches_up(&self, key: TxnKey, nid: NodeId, req: Req) -> bool {
+        let partition = match req {
+            Req::Store { oid, .. } | Req::Relock { oid, .. } => self.partition_of_oid(oid),
+            _ => {
+                let name = self.txns.get(&key).and_then(|txn| txn.name);
+                name.map_or(Partition(0), |name| self.partition_of_tid(name.ttid))
+            }
+        };
+        let cells = self.table.iter().flat_map(|table| table.cells(partition));
+        let mut own = cells.filter(|cell| cell.nid == nid);
+        own.any(|cell| cell.state == CellState::OutOfDate)
+    }
+
+    /// The node does not have the partition, whatever the table says here: a change of it is on its
+    /// way to one of the two. Nothing is wrong with the node; it goes on with what else it has.
+    fn no_cell(&mut self, key: TxnKey, id: MsgId, nid: NodeId, req: Req) {
+        match req {
+            Req::Store { oid, version, .. } => {
+                if let Some(object) = self.object(key, oid) {
+                    object.earlier.remove(&id);
+                    if object.version == version {
+                        object.forget_node(nid);
+                    }
+                }
+                self.object_settled(key, oid);
+            }
+            Req::Relock { oid, .. } => {
+                if let Some(object) = self.object(key, oid) {
+                    object.forget_node(nid);
+                }
+                self.object_settled(key, oid);
+            }
+            Req::Vote { metadata: true, .. } => self.vote_without_metadata(key, nid),
+            _ => {}
+        }
+        self.touch_if_waiting(key);
+        self.todo.push_back(Todo::Txn(key));
+    }
+
+    /// Fewer nodes are waited for.
+    fn object_settled(&mut self, key: TxnKey, oid: Oid) {
+        self.send_held(key, oid);
+        self.store_settled(key, oid);
     }
 
     /// A connection is gone, and with it what was stored over it and is not voted.
@@ -72,12 +118,7 @@ impl ClientCore {
         let mut replies = Vec::new();
         let mut free = Vec::new();
         for (oid, object) in &mut txn.objects {
-            let waited = object.waiting.remove(&nid).is_some();
-            object.locked.remove(&nid);
-            object.unchecked.remove(&nid);
-            object.relock_wanted.remove(&nid);
-            object.relocking.remove(&nid);
-            object.earlier.retain(|_, of| *of != nid);
+            let waited = object.forget_node(nid);
             if object.held {
                 free.push(*oid);
             }
@@ -86,6 +127,8 @@ impl ClientCore {
             }
         }
         self.cancel_requests(&ids);
+        // Its locks there would be waited for by others, perhaps by one that is waited for here.
+        self.abort_at(key, nid);
         for reply in replies {
             self.reply(reply, Ok(Reply::Done));
         }
@@ -94,5 +137,20 @@ impl ClientCore {
         }
         self.touch_if_waiting(key);
         self.todo.push_back(Todo::Txn(key));
+    }
+
+    /// Tells a node to forget the transaction, over the connection that it was written over.
+    pub(super) fn abort_at(&mut self, key: TxnKey, nid: NodeId) {
+        let Some(txn) = self.txns.get(&key) else {
+            return;
+        };
+        let (Some(name), Some(Some(conn))) = (txn.name, txn.nodes.get(&nid).copied()) else {
+            return;
+        };
+        if self.storage_conn(nid) == Some(conn) {
+            let nodes = Vec::new();
+            self.out
+                .notify(conn, Packet::AbortTransaction { txn: name, nodes });
+        }
     }
 }

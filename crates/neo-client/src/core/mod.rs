@@ -449,7 +449,7 @@ impl ClientCore {
         match sent.req {
             Req::Read(read) => self.read_failed(read, sent.nid, &failure),
             Req::Store { txn, .. } | Req::Relock { txn, .. } | Req::Vote { txn, .. } => {
-                self.node_failed(txn, id, sent.nid, failure);
+                self.node_failed(txn, id, sent, failure);
             }
             Req::FinalTid(txn) => self.final_tid_failed(txn),
             Req::ImportBatch { import, .. } => {

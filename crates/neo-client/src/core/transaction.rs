@@ -46,11 +46,13 @@ pub(super) struct ObjectChange {
     pub(super) version: u32,
     /// Nodes that have not answered, with the requests.
     pub(super) waiting: BTreeMap<NodeId, MsgId>,
+    /// Nodes that have compared the serial, and locked the object.
     pub(super) locked: BTreeSet<NodeId>,
+    /// Nodes that have locked the object, and are catching up: they can't compare.
     pub(super) unchecked: BTreeSet<NodeId>,
     /// Nodes that were asked to let an older transaction pass.
     pub(super) relocking: BTreeSet<NodeId>,
-    /// Nodes that want a relock as soon as they have answered the store.
+    /// Those of them that want it once more.
     pub(super) relock_wanted: BTreeSet<NodeId>,
     /// The newest serial that a node told, greater than `serial`.
     pub(super) conflict: Option<Tid>,
@@ -63,6 +65,16 @@ pub(super) struct ObjectChange {
 }
 
 impl ObjectChange {
+    /// What a node had of the object does not count any more; tells whether it was waited for.
+    pub(super) fn forget_node(&mut self, nid: NodeId) -> bool {
+        self.locked.remove(&nid);
+        self.unchecked.remove(&nid);
+        self.relocking.remove(&nid);
+        self.relock_wanted.remove(&nid);
+        self.earlier.retain(|_, of| *of != nid);
+        self.waiting.remove(&nid).is_some()
+    }
+
     /// Another change takes the place of this one.
     fn supersede(&mut self) {
         self.version += 1;
@@ -538,16 +550,11 @@ impl ClientCore {
             match outcome {
                 StoreOutcome::Locked => {
                     object.locked.insert(nid);
-                    if object.relock_wanted.remove(&nid) {
-                        self.relock(key, nid, oid);
-                    }
                 }
                 StoreOutcome::Unchecked => {
                     object.unchecked.insert(nid);
-                    object.relock_wanted.remove(&nid);
                 }
                 StoreOutcome::Conflict(serial) => {
-                    object.relock_wanted.remove(&nid);
                     object.conflict = object.conflict.max(Some(serial));
                     txn.conflicting.insert(oid);
                 }

@@ -124,6 +124,14 @@ impl ClientCore {
         };
         txn.phase = Phase::Voting(reply);
         let nodes: BTreeSet<NodeId> = metadata.iter().chain(counts.keys()).copied().collect();
+        // Their partitions went elsewhere meanwhile: they have no part in it.
+        let contacted = txn.nodes.keys().copied();
+        let idle: Vec<NodeId> = contacted
+            .filter(|nid| !nodes.contains(nid) && !txn.failed.contains_key(nid))
+            .collect();
+        for nid in idle {
+            self.abort_at(key, nid);
+        }
         for nid in nodes {
             let objects = counts.get(&nid).copied().unwrap_or(0);
             let with_metadata = metadata.contains(&nid);
@@ -145,6 +153,28 @@ impl ClientCore {
         }
         self.touch(key);
         self.todo.push_back(Todo::Txn(key));
+    }
+
+    /// A node that has no cell of the metadata any more votes for its objects, if it has any.
+    pub(super) fn vote_without_metadata(&mut self, key: TxnKey, nid: NodeId) {
+        let objects = self.objects_by_node(key).remove(&nid);
+        let Some(txn) = self.txns.get_mut(&key) else {
+            return;
+        };
+        txn.metadata.remove(&nid);
+        let (Some(name), Phase::Voting(_)) = (txn.name, &txn.phase) else {
+            return;
+        };
+        let Some(objects) = objects else {
+            self.abort_at(key, nid);
+            return;
+        };
+        let packet = Packet::AskVoteTransaction { txn: name, objects };
+        let req = Req::Vote {
+            txn: key,
+            metadata: false,
+        };
+        self.ask_storage_in_txn(key, nid, req, packet, Bytes::new());
     }
 
     /// How many objects each node holds, of partitions that it still has.
@@ -169,12 +199,20 @@ impl ClientCore {
     }
 
     /// An object that no node has locked: another transaction could change it, too.
+    ///
+    /// A node that does not have the partition any more has let go of the lock. One that could not
+    /// compare serials, because it was catching up, and is readable now, has compared them since:
+    /// what did not stand is gone there, and would be missed by its vote.
     fn not_locked(&self, key: TxnKey) -> Option<Error> {
         let txn = self.txns.get(&key)?;
-        let (oid, _) = txn
-            .objects
-            .iter()
-            .find(|(_, object)| object.locked.is_empty())?;
+        let (oid, _) = txn.objects.iter().find(|(oid, object)| {
+            let cells = self.table.iter();
+            let mut cells = cells.flat_map(|table| table.writable(self.partition_of_oid(**oid)));
+            !cells.any(|cell| {
+                let compared = cell.state.is_readable() && object.unchecked.contains(&cell.nid);
+                compared || object.locked.contains(&cell.nid)
+            })
+        })?;
         let partition = self.partition_of_oid(*oid);
         Some(self.why_failed(key, partition).unwrap_or_else(|| {
             Error::IncompleteTransaction(format!(

@@ -121,6 +121,25 @@ impl World {
         world
     }
 
+    /// The same, with a table that is changed before: partition, number of the node, state.
+    pub(super) fn with_cells(storages: u32, np: u32, cells: &[(u32, u32, CellState)]) -> Self {
+        let mut world = Self::cold(storages, np);
+        for (partition, n, state) in cells {
+            let row = &mut world.table.rows[*partition as usize];
+            match state {
+                CellState::Discarded => row.retain(|cell| cell.nid != s(*n)),
+                state => {
+                    let cells = row.iter_mut().filter(|cell| cell.nid == s(*n));
+                    cells.for_each(|cell| cell.state = *state);
+                }
+            }
+        }
+        world.input(Input::Timer);
+        world.accept_master();
+        world.events.clear();
+        world
+    }
+
     /// With a transaction that has begun: `T`, named `txn(200)`.
     pub(super) fn with_txn(storages: u32, np: u32) -> Self {
         let mut world = Self::new(storages, np);
@@ -298,6 +317,31 @@ impl World {
         self.notify(m(1), Packet::NotifyNodeInformation { full: false, nodes });
     }
 
+    /// The table changes, and the client is told.
+    pub(super) fn change_cells(&mut self, cells: &[(u32, u32, CellState)]) {
+        let base = self.table.version;
+        let ptid = Ptid(base.ptid.0 + 1);
+        let version = TableVersion { ptid, ..base };
+        let change = |(partition, n, state): &(u32, u32, CellState)| CellChange {
+            partition: Partition(*partition),
+            cell: Cell {
+                nid: s(*n),
+                state: *state,
+                assigned: version,
+            },
+        };
+        let changes: Vec<CellChange> = cells.iter().map(change).collect();
+        let replicas = 1;
+        self.table.apply(version, replicas, &changes).unwrap();
+        let packet = Packet::NotifyPartitionChanges {
+            base,
+            version,
+            replicas,
+            changes,
+        };
+        self.notify(m(1), packet);
+    }
+
     // --- messages ---
 
     /// The next message to a node.
@@ -472,4 +516,48 @@ impl World {
     pub(super) fn partition_of(&self, oid: u64) -> Partition {
         self.table.partitioning().of_oid(Oid(oid))
     }
+}
+
+/// The nodes of a cluster of two.
+pub(super) const NODES: [NodeId; 2] = [nid(1), nid(2)];
+
+const fn nid(n: u32) -> NodeId {
+    match NodeId::new(NodeType::Storage, n) {
+        Some(nid) => nid,
+        None => panic!("it has a number"),
+    }
+}
+
+// --- conflicts and deadlocks ---
+
+pub(super) fn conflicts(w: &mut World) -> Vec<(u64, u32, u64, u64)> {
+    match w.reply() {
+        (R, Ok(Reply::Conflicts(list))) => {
+            let of = |c: Conflict| (c.oid.0, c.version, c.base.0, c.serial.0);
+            list.into_iter().map(of).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn resolve(w: &mut World, oid: u64, version: u32, serial: u64, text: &str) {
+    w.command(Command::Resolve {
+        txn: T,
+        oid: Oid(oid),
+        version,
+        serial: Tid(serial),
+        record: record(text),
+    });
+}
+
+pub(super) fn relock(w: &mut World, nid: NodeId, oid: u64) -> MsgId {
+    match w.to(nid) {
+        (id, Packet::AskRelockObject { oid: of, .. }) if of == Oid(oid) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn deadlock(w: &mut World, nid: NodeId, oid: u64) {
+    let oid = Oid(oid);
+    w.notify(nid, Packet::NotifyDeadlock { txn: txn(200), oid });
 }

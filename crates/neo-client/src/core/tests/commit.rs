@@ -195,22 +195,6 @@ fn a_vote_that_was_answered_stands_without_the_connection() {
 }
 
 #[test]
-fn without_a_locked_cell_the_vote_is_refused() {
-    // Unchecked on the good one, and the other dies.
-    let mut w = World::with_txn(2, 1);
-    w.store(5, 0, value("a"));
-    let (id, _) = w.stored(s(1), 5);
-    w.answer_store(s(1), id, StoreOutcome::Locked);
-    let (id, _) = w.stored(s(2), 5);
-    w.answer_store(s(2), id, StoreOutcome::Unchecked);
-    w.done();
-    w.vote();
-    w.answer_vote(s(2));
-    w.lose(s(1));
-    assert!(matches!(w.failure(), Error::IncompleteTransaction(_)));
-}
-
-#[test]
 fn full_disks_are_named() {
     let mut w = World::with_txn(2, 1);
     w.store(5, 0, value("a"));
@@ -332,11 +316,7 @@ fn nodes_that_started_later_are_not_written_to() {
 
 #[test]
 fn corrupted_cells_are_not_written_to() {
-    let mut w = World::cold(2, 1);
-    w.table.rows[0][1].state = CellState::Corrupted;
-    w.input(Input::Timer);
-    w.accept_master();
-    w.events.clear();
+    let mut w = World::with_cells(2, 1, &[(0, 2, CellState::Corrupted)]);
     w.begin(T, 200);
     w.store_locked(&[s(1)], 5, 0, "a");
 }

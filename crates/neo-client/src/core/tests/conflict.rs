@@ -4,47 +4,6 @@ use neo_proto::RelockOutcome;
 
 use super::*;
 
-const NODES: [NodeId; 2] = [nid(1), nid(2)];
-
-const fn nid(n: u32) -> NodeId {
-    match NodeId::new(NodeType::Storage, n) {
-        Some(nid) => nid,
-        None => panic!("it has a number"),
-    }
-}
-
-fn conflicts(w: &mut World) -> Vec<(u64, u32, u64, u64)> {
-    match w.reply() {
-        (R, Ok(Reply::Conflicts(list))) => {
-            let of = |c: Conflict| (c.oid.0, c.version, c.base.0, c.serial.0);
-            list.into_iter().map(of).collect()
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn resolve(w: &mut World, oid: u64, version: u32, serial: u64, text: &str) {
-    w.command(Command::Resolve {
-        txn: T,
-        oid: Oid(oid),
-        version,
-        serial: Tid(serial),
-        record: record(text),
-    });
-}
-
-fn relock(w: &mut World, nid: NodeId, oid: u64) -> MsgId {
-    match w.to(nid) {
-        (id, Packet::AskRelockObject { oid: of, .. }) if of == Oid(oid) => id,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn deadlock(w: &mut World, nid: NodeId, oid: u64) {
-    let oid = Oid(oid);
-    w.notify(nid, Packet::NotifyDeadlock { txn: txn(200), oid });
-}
-
 #[test]
 fn a_conflict_is_merged_and_stored_again_everywhere() {
     let mut w = World::with_txn(2, 1);
@@ -143,24 +102,6 @@ fn a_replica_that_missed_the_other_commit_is_overwritten_by_the_merge() {
 }
 
 #[test]
-fn a_lockless_replica_does_not_hide_a_conflict() {
-    let mut w = World::with_txn(2, 1);
-    w.store(5, 90, value("mine"));
-    let (one, _) = w.stored(s(1), 5);
-    let (two, _) = w.stored(s(2), 5);
-    w.answer_store(s(2), two, StoreOutcome::Unchecked);
-    w.answer_store(s(1), one, StoreOutcome::Conflict(Tid(95)));
-    w.done();
-    w.vote();
-    assert_eq!(conflicts(&mut w), [(5, 1, 90, 95)]);
-    // A unchecked answer to the first change, after the merge, is late.
-    resolve(&mut w, 5, 1, 95, "merged");
-    w.answer_store(s(2), two, StoreOutcome::Unchecked);
-    let object = &w.core.txns[&T].objects[&Oid(5)];
-    assert!(object.unchecked.is_empty() && object.locked.is_empty());
-}
-
-#[test]
 fn a_failed_check_is_a_read_conflict() {
     let mut w = World::with_txn(2, 1);
     w.store(5, 90, Change::Check);
@@ -202,8 +143,6 @@ fn an_older_transaction_is_let_pass() {
     w.store_locked(&NODES, 5, 90, "mine");
     deadlock(&mut w, s(1), 5);
     let id = relock(&mut w, s(1), 5);
-    // Told twice, asked once.
-    deadlock(&mut w, s(1), 5);
     w.quiet();
     w.vote();
     assert!(w.events.is_empty());
@@ -260,15 +199,64 @@ fn a_relock_whose_node_is_lost_does_not_hold_the_merge() {
 }
 
 #[test]
-fn a_deadlock_told_while_the_store_is_on_its_way_waits_for_its_answer() {
+fn a_deadlock_told_while_the_store_is_on_its_way_is_answered_at_once() {
+    // Two that have checked the object store it: each waits for the other's check to go.
     let mut w = World::with_txn(1, 1);
-    w.store_locked(&[s(1)], 5, 90, "one");
+    w.store(5, 90, Change::Check);
+    let (id, _) = w.to(s(1));
+    let outcome = StoreOutcome::Locked;
+    w.says(s(1), id, Packet::AnswerCheckCurrentSerial { outcome });
+    w.done();
     w.store(5, 90, value("two"));
-    let (id, _) = w.stored(s(1), 5);
+    let (store, _) = w.stored(s(1), 5);
+    deadlock(&mut w, s(1), 5);
+    let relock = relock(&mut w, s(1), 5);
+    // The older one has committed: the store has its lock, and the relock finds what is new.
+    w.answer_store(s(1), store, StoreOutcome::Locked);
+    w.done();
+    w.vote();
+    w.quiet();
+    let outcome = RelockOutcome::Conflict(Tid(97));
+    w.says(s(1), relock, Packet::AnswerRelockObject { outcome });
+    assert_eq!(conflicts(&mut w), [(5, 2, 90, 97)]);
+}
+
+#[test]
+fn a_deadlock_told_while_a_change_is_held_is_answered_at_once() {
+    // The new change waits for a relock on S1; the lock of the old one on S2 must not be kept.
+    let mut w = World::with_txn(2, 1);
+    w.store_locked(&NODES, 5, 90, "one");
+    deadlock(&mut w, s(1), 5);
+    let one = relock(&mut w, s(1), 5);
+    w.store(5, 90, value("two"));
+    w.quiet();
+    deadlock(&mut w, s(2), 5);
+    let two = relock(&mut w, s(2), 5);
+    let outcome = RelockOutcome::Relocked;
+    w.says(s(2), two, Packet::AnswerRelockObject { outcome });
+    w.quiet();
+    w.says(s(1), one, Packet::AnswerRelockObject { outcome });
+    for nid in NODES {
+        w.stored(nid, 5);
+    }
+}
+
+#[test]
+fn a_deadlock_told_before_the_answer_of_a_relock_is_another_one() {
+    let mut w = World::with_txn(1, 1);
+    w.store_locked(&[s(1)], 5, 90, "mine");
+    deadlock(&mut w, s(1), 5);
+    let first = relock(&mut w, s(1), 5);
+    // It had the lock again, and looked at the serial, when the next one came.
     deadlock(&mut w, s(1), 5);
     w.quiet();
-    w.answer_store(s(1), id, StoreOutcome::Locked);
-    relock(&mut w, s(1), 5);
+    let outcome = RelockOutcome::Relocked;
+    w.says(s(1), first, Packet::AnswerRelockObject { outcome });
+    let second = relock(&mut w, s(1), 5);
+    w.vote();
+    w.says(s(1), second, Packet::AnswerRelockObject { outcome });
+    w.answer_vote(s(1));
+    assert_eq!(w.reply(), (R, Ok(Reply::Voted(vec![]))));
 }
 
 #[test]

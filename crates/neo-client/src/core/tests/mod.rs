@@ -1,9 +1,11 @@
 //! The core against a master and storages played by hand, packet by packet.
 
+mod cells;
 mod chaos;
 mod cluster;
 mod commit;
 mod conflict;
+mod hedge;
 mod import;
 mod link;
 mod load;
@@ -14,8 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use neo_api::{
-    Address, At, Cell, CellState, Instant, NodeId, NodeState, NodeType, Now, Oid, Partition,
-    PartitionTable, Partitioning, Ptid, Record, Reign, SessionId, TableVersion, Tid,
+    Address, At, Cell, CellChange, CellState, Instant, NodeId, NodeState, NodeType, Now, Oid,
+    Partition, PartitionTable, Partitioning, Ptid, Record, Reign, SessionId, TableVersion, Tid,
     TransactionMeta, TxnId, UnixMicros,
 };
 use neo_proto::{

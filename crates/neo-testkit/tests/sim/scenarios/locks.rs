@@ -156,6 +156,46 @@ fn opposite_orders_do_not_deadlock() {
     }
 }
 
+/// Two transactions have checked the same object, and both store it: each waits for the other's
+/// check to go. The younger one gives way, and is told of the conflict.
+#[test]
+fn of_two_that_checked_an_object_and_store_it_one_does() {
+    for settings in [single(2), replicated(2)] {
+        for pause in [0, 100, 200, 300, 400, 600, 800] {
+            let mut world = World::booted(settings.clone());
+            let oid = counters(&mut world, c(1), 1)[0];
+            let scripts: Vec<_> = [(c(1), 0, pause), (c(2), 50, 0)]
+                .into_iter()
+                .map(|(name, late, pause)| {
+                    world.run_script(name, async move |client: SimClient| {
+                        client.sleep(Duration::from_micros(late)).await;
+                        let txn = client.begin().await?;
+                        let (serial, _) = client.load(oid).await?.expect("a counter");
+                        txn.check(oid, serial).await?;
+                        client.sleep(Duration::from_micros(pause)).await;
+                        txn.store(oid, serial, "1").await?;
+                        txn.commit().await
+                    })
+                })
+                .collect();
+            let began = world.now();
+            let (mut done, mut conflicts) = (0, 0);
+            for script in &scripts {
+                match wait(&mut world, "the increments", script) {
+                    Ok(_) => done += 1,
+                    Err(error) if error.is_conflict() => conflicts += 1,
+                    Err(error) => panic!("{pause}: {error}"),
+                }
+            }
+            assert!(world.now() - began < Duration::from_secs(1), "{pause}");
+            assert_eq!((done, conflicts), (1, 1), "{pause}");
+            settle(&mut world);
+            check(&world);
+            assert_eq!(count(&mut world, c(1), oid), 1, "{pause}");
+        }
+    }
+}
+
 /// What was stored is aborted, before and after the vote, and overtakes a store on its way: the
 /// objects are free.
 #[test]

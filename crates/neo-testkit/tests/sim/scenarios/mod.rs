@@ -1,6 +1,7 @@
 //! Scripted scenarios, one file a subject: races and losses that NEO met, and some that it did not.
 
 mod clocks;
+mod contention;
 mod failures;
 mod forced;
 mod imports;
