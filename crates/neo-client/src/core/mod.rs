@@ -38,7 +38,7 @@ use crate::error::Error;
 use call::{Call, CallId, CallKind};
 use import::Import;
 use master::MasterLink;
-use read::{Read, ReadId};
+use read::{AtKey, Budget, Patience, Read, ReadId};
 use routing::Rng;
 use storage::StorageLink;
 use timer::{TimerId, Timers};
@@ -130,7 +130,7 @@ enum Timer {
     MasterRetry,
     StorageRetry(NodeId),
     Call(CallId),
-    ReadDeadline(ReadId),
+    Read(ReadId),
     ReadRetry(ReadId),
     Txn(TxnKey),
     OutcomeRetry(TxnKey),
@@ -173,7 +173,10 @@ pub struct ClientCore {
     last_tid: Tid,
     reads: BTreeMap<ReadId, Read>,
     /// Loads in flight by object, to merge them and to note invalidations.
-    loads: BTreeMap<(Oid, read::AtKey), ReadId>,
+    loads: BTreeMap<(Oid, AtKey), ReadId>,
+    /// How long to wait for loads, and for pages.
+    patience: [Patience; 2],
+    hedges: Budget,
     txns: BTreeMap<TxnKey, Txn>,
     imports: BTreeMap<ImportKey, Import>,
 }
@@ -207,6 +210,8 @@ impl ClientCore {
             last_tid: Tid::ZERO,
             reads: BTreeMap::new(),
             loads: BTreeMap::new(),
+            patience: [Patience::new(), Patience::new()],
+            hedges: Budget::new(),
             txns: BTreeMap::new(),
             imports: BTreeMap::new(),
             settings,
@@ -476,7 +481,7 @@ impl ClientCore {
             Timer::MasterRetry => self.master_connect(),
             Timer::StorageRetry(nid) => self.storage_retry(nid),
             Timer::Call(call) => self.call_timed_out(call),
-            Timer::ReadDeadline(read) => self.read_timed_out(read),
+            Timer::Read(read) => self.read_timer(read),
             Timer::ReadRetry(read) => self.todo.push_back(Todo::Read(read)),
             Timer::Txn(txn) => self.txn_timer(txn),
             Timer::OutcomeRetry(txn) => self.todo.push_back(Todo::Outcome(txn)),

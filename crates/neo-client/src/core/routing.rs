@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use neo_api::{Instant, NodeId};
+use neo_api::{Instant, NodeId, Partition};
+
+use super::ClientCore;
 
 /// How long a node that could not be reached comes last.
 pub(super) const FAILURE_REMEMBERED: Duration = Duration::from_secs(60);
@@ -36,10 +38,12 @@ pub(super) struct Candidate {
     pub(super) connected: bool,
     /// When it was last found unreachable.
     pub(super) failed_at: Option<Instant>,
+    /// It let a read wait, a while ago.
+    pub(super) is_slow: bool,
 }
 
-/// The best of the candidates that were not tried: no recent failure, then connected, then by
-/// chance, so that readers spread over replicas.
+/// The best of the candidates that were not tried: no recent failure, then not slow, then connected,
+/// then by chance, so that readers spread over replicas.
 pub(super) fn choose(
     candidates: impl Iterator<Item = Candidate>,
     tried: &BTreeSet<NodeId>,
@@ -52,9 +56,34 @@ pub(super) fn choose(
             let failing = candidate
                 .failed_at
                 .is_some_and(|at| now.since(at) < FAILURE_REMEMBERED);
-            (failing, !candidate.connected, rng.next())
+            (failing, candidate.is_slow, !candidate.connected, rng.next())
         })
         .map(|candidate| candidate.nid)
+}
+
+impl ClientCore {
+    /// The best readable cell of a partition.
+    pub(super) fn choose_cell(
+        &mut self,
+        partition: Partition,
+        tried: &BTreeSet<NodeId>,
+    ) -> Option<NodeId> {
+        let now = self.now.mono;
+        let table = self.table.as_ref()?;
+        let readable = table.readable(partition);
+        let running = readable.filter(|cell| self.is_running(cell.nid));
+        let candidates = running.map(|cell| {
+            let link = self.storages.get(&cell.nid);
+            Candidate {
+                nid: cell.nid,
+                connected: link.is_some_and(|link| link.conn().is_some()),
+                failed_at: link.and_then(|link| link.failed_at),
+                is_slow: link.is_some_and(|link| link.slow.is_some_and(|slow| slow.is_now(now))),
+            }
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        choose(candidates.into_iter(), tried, now, &mut self.rng)
+    }
 }
 
 #[cfg(test)]
@@ -68,15 +97,19 @@ mod tests {
             nid: NodeId::new(NodeType::Storage, n).unwrap(),
             connected,
             failed_at: failed_at.map(Instant),
+            is_slow: false,
         }
     }
 
     #[test]
-    fn failing_nodes_come_last_and_connected_ones_first() {
+    fn failing_nodes_come_last_slow_ones_before_and_connected_ones_first() {
+        let mut slow = candidate(4, true, None);
+        slow.is_slow = true;
         let all = [
             candidate(1, true, Some(5)),
             candidate(2, false, None),
             candidate(3, true, None),
+            slow,
         ];
         let mut tried = BTreeSet::new();
         let mut rng = Rng::new(7);
@@ -85,7 +118,7 @@ mod tests {
             order.push(nid.number());
             tried.insert(nid);
         }
-        assert_eq!(order, [3, 2, 1]);
+        assert_eq!(order, [3, 2, 4, 1]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use neo_api::{Instant, NodeId, NodeState, NodeType, SessionId};
 use neo_proto::{ConnId, ConnectToken, Effect, ErrorCode, Message, MsgId, NodeInfo, Packet};
 
+use super::read::Slow;
 use super::timer::{TimerId, Timers};
 use super::{ClientCore, Failure, Req, Sent, Timer, Todo, backoff};
 
@@ -30,6 +31,8 @@ pub(super) struct StorageLink {
     /// Of the node, when the connection was made.
     session: Option<SessionId>,
     pub(super) failed_at: Option<Instant>,
+    /// That it lets reads wait.
+    pub(super) slow: Option<Slow>,
     queue: VecDeque<Message>,
 }
 
@@ -40,6 +43,7 @@ impl StorageLink {
             attempts: 0,
             session: None,
             failed_at: None,
+            slow: None,
             queue: VecDeque::new(),
         }
     }
@@ -214,6 +218,7 @@ impl ClientCore {
         link.state = State::Up(conn);
         link.attempts = 0;
         link.failed_at = None;
+        link.slow = None;
         for message in std::mem::take(&mut link.queue) {
             if let Some(sent) = self.requests.get_mut(&message.id) {
                 sent.conn = Some(conn);

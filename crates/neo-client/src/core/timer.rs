@@ -8,6 +8,12 @@ use neo_api::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimerId(Instant, u64);
 
+impl TimerId {
+    pub(super) const fn at(self) -> Instant {
+        self.0
+    }
+}
+
 /// What to do at which moment.
 #[derive(Debug)]
 pub(super) struct Timers<T> {

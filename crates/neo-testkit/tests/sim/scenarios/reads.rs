@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use neo_api::{Oid, Tid};
 use neo_client::Error;
-use neo_testkit::sim::{SimClient, World, WorldSettings, c, s};
+use neo_testkit::sim::{Fault, Pattern, SimClient, When, World, WorldSettings, c, s};
 
-use super::{change, check, delay_unlock, objects, run, settle, single, split};
+use super::{change, check, delay_unlock, objects, replicated, run, settle, single, split};
 
 const LATE: Duration = Duration::from_millis(50);
 
@@ -103,6 +103,33 @@ fn an_iteration_never_skips_a_transaction_that_is_just_locked() {
         settle(&mut world);
         check(&world);
     }
+}
+
+/// One of two replicas answers nothing for seconds: who reads hardly notices, reads what is there,
+/// and comes to the other one first.
+#[test]
+fn a_storage_node_that_is_silent_does_not_hold_up_readers() {
+    let mut world = World::booted(replicated(1));
+    let (oids, first) = objects(&mut world, c(1), 40);
+    let silence = Pattern::arrival(s(1), c(1), "AnswerObject");
+    world.plan_at(silence, When::Before, Fault::Delay(Duration::from_secs(8)));
+    let began = world.now();
+    let read = run(&mut world, c(1), async move |client: SimClient| {
+        client.sync().await?;
+        let mut serials = Vec::new();
+        for oid in oids {
+            serials.push(client.load(oid).await?.expect("it is there").0);
+        }
+        let listed = client.transactions(first).await?;
+        Ok::<_, Error>((serials, listed.len()))
+    });
+    let (serials, listed) = read.unwrap();
+    assert!(serials.into_iter().all(|serial| serial == first));
+    assert_eq!(listed, 1);
+    // One load waited for the delay.
+    assert!(world.now() - began < Duration::from_millis(200));
+    settle(&mut world);
+    check(&world);
 }
 
 /// The tests above see what they are for: without the read lock they fail.

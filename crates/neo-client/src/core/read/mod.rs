@@ -1,105 +1,44 @@
-//! Loads and pages: from any readable cell, from another when one fails.
+//! Loads and pages: from any readable cell, from another when one fails or is slow.
+
+mod hedge;
+mod late;
+mod query;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use neo_api::{At, CellState, Loaded, NodeId, Oid, Partition, Record, Revision, RevisionId, Tid};
-use neo_proto::{ConnId, ErrorCode, ObjectAnswer, Packet, WireRevision, split_payload};
+use neo_api::{At, Instant, Loaded, NodeId, Oid, Partition, Revision, Tid};
+use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
 
 use super::call::CallKind;
 use super::effect::{Event, Page, Reply, ReplyId, Validity};
-use super::routing::{Candidate, choose};
 use super::timer::TimerId;
 use super::{ClientCore, Failure, Req, Timer, Todo, backoff};
 use crate::error::Error;
+use query::{Query, loaded, revision_page};
+
+pub(super) use hedge::{Budget, Patience, Slow};
+pub(super) use query::AtKey;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ReadId(u64);
 
-/// [`At`], in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum AtKey {
-    Before(Tid),
-    Exact(Tid),
-}
-
-impl AtKey {
-    const MIN: Self = Self::Before(Tid::ZERO);
-    const MAX: Self = Self::Exact(Tid(u64::MAX));
-
-    const fn tid(self) -> Tid {
-        match self {
-            Self::Before(tid) | Self::Exact(tid) => tid,
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Query {
-    Load { oid: Oid, at: AtKey },
-    Page(Page),
-}
-
-impl Query {
-    /// The greatest tid that it may tell of.
-    fn newest(&self) -> Tid {
-        match self {
-            Self::Load {
-                at: AtKey::Before(tid),
-                ..
-            } => Tid(tid.0.saturating_sub(1)),
-            Self::Load {
-                at: AtKey::Exact(tid),
-                ..
-            } => *tid,
-            Self::Page(Page::Transactions { max, .. } | Page::Revisions { max, .. }) => *max,
-            Self::Page(Page::TransactionInformation { tid }) => *tid,
-        }
-    }
-
-    fn packet(&self) -> Packet {
-        match self {
-            Self::Load { oid, at } => Packet::AskObject {
-                oid: *oid,
-                at: match at {
-                    AtKey::Before(tid) => At::Before(*tid),
-                    AtKey::Exact(tid) => At::Exact(*tid),
-                },
-            },
-            Self::Page(Page::Transactions {
-                partition,
-                min,
-                max,
-                entries,
-            }) => Packet::AskTransactions {
-                partition: *partition,
-                min: *min,
-                max: *max,
-                entries: *entries,
-            },
-            Self::Page(Page::Revisions {
-                partition,
-                min,
-                max,
-                bytes,
-            }) => Packet::AskRevisions {
-                partition: *partition,
-                min: *min,
-                max: *max,
-                bytes: *bytes,
-            },
-            Self::Page(Page::TransactionInformation { tid }) => {
-                Packet::AskTransactionInformation { tid: *tid }
-            }
-        }
-    }
+/// A cell that was asked.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    nid: NodeId,
+    request: MsgId,
+    at: Instant,
+    /// It did not answer within the delay.
+    is_late: bool,
 }
 
 #[derive(Debug)]
 enum State {
     /// For the primary: to be ready, or to tell the last tid.
     Waiting,
-    Asked(NodeId),
+    /// For a cell, and for one more when the first is slow.
+    Asked(Asked, Option<Asked>),
     Pause,
 }
 
@@ -108,17 +47,42 @@ pub(super) struct Read {
     query: Query,
     pub(super) waiters: Vec<ReplyId>,
     state: State,
-    deadline: TimerId,
+    deadline: Instant,
+    /// When to see whether the cell that was asked is slow.
+    look_at: Option<Instant>,
+    /// Rings at one of these, or earlier.
+    timer: Option<TimerId>,
+    /// A second cell was asked: there is no third.
+    is_hedged: bool,
     tried: BTreeSet<NodeId>,
     rounds: u32,
     /// A cell of this round has damaged data.
     damaged: bool,
     /// The last cell's trouble.
     trouble: String,
-    /// The first transaction that changed the object since it was first asked for.
+    /// The first transaction that changed the object since it was asked for.
     invalidated: Option<Tid>,
     /// Transactions after this one were missed since.
     gap: Option<Tid>,
+}
+
+impl Read {
+    /// When the first of the cells that are asked was asked.
+    fn asked_at(&self) -> Instant {
+        match &self.state {
+            State::Asked(first, _) => first.at,
+            State::Waiting | State::Pause => self.deadline,
+        }
+    }
+
+    /// The cells that are asked.
+    fn asked(&mut self) -> impl Iterator<Item = &mut Asked> {
+        let (first, second) = match &mut self.state {
+            State::Asked(first, second) => (Some(first), second.as_mut()),
+            State::Waiting | State::Pause => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 impl ClientCore {
@@ -145,12 +109,14 @@ impl ClientCore {
 
     fn read(&mut self, reply: ReplyId, query: Query) -> ReadId {
         let id = ReadId(self.id());
-        let deadline = self.set_timer(self.settings.operation_timeout, Timer::ReadDeadline(id));
         let read = Read {
             query,
             waiters: vec![reply],
             state: State::Waiting,
-            deadline,
+            deadline: self.now.mono + self.settings.operation_timeout,
+            look_at: None,
+            timer: None,
+            is_hedged: false,
             tried: BTreeSet::new(),
             rounds: 0,
             damaged: false,
@@ -159,6 +125,7 @@ impl ClientCore {
             gap: None,
         };
         self.reads.insert(id, read);
+        self.hedges.earn();
         self.todo.push_back(Todo::Read(id));
         id
     }
@@ -168,32 +135,38 @@ impl ClientCore {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        if let State::Asked(_) = read.state {
+        if let State::Asked(..) = read.state {
             return;
         }
         read.state = State::Waiting;
+        read.look_at = None;
+        let newest = read.query.newest();
         if !self.master.is_ready() {
-            return;
-        }
-        if read.query.newest() > self.last_tid {
+            // It is told of when it is.
+        } else if newest > self.last_tid {
             self.drop_calls_of_read(id);
             self.call(CallKind::SyncForRead(id));
-            return;
+        } else {
+            self.ask_next_cell(id);
         }
-        self.ask_next_cell(id);
+        self.arm_read(id);
+    }
+
+    fn partition_of_query(&self, query: &Query) -> Partition {
+        match query {
+            Query::Load { oid, .. } => self.partition_of_oid(*oid),
+            Query::Page(
+                Page::Transactions { partition, .. } | Page::Revisions { partition, .. },
+            ) => *partition,
+            Query::Page(Page::TransactionInformation { tid }) => self.partition_of_tid(*tid),
+        }
     }
 
     fn ask_next_cell(&mut self, id: ReadId) {
         let Some(read) = self.reads.get(&id) else {
             return;
         };
-        let partition = match &read.query {
-            Query::Load { oid, .. } => self.partition_of_oid(*oid),
-            Query::Page(
-                Page::Transactions { partition, .. } | Page::Revisions { partition, .. },
-            ) => *partition,
-            Query::Page(Page::TransactionInformation { tid }) => self.partition_of_tid(*tid),
-        };
+        let partition = self.partition_of_query(&read.query);
         let tried = read.tried.clone();
         let chosen = self.choose_cell(partition, &tried);
         let Some(read) = self.reads.get_mut(&id) else {
@@ -201,13 +174,16 @@ impl ClientCore {
         };
         match chosen {
             Some(nid) => {
-                read.state = State::Asked(nid);
                 // Everything up to the last tid is on the storages: the answer tells of it. Only
                 // what is heard from now on may be missing from it.
                 read.invalidated = None;
                 read.gap = None;
-                let packet = read.query.packet();
-                self.ask_storage(nid, Req::Read(id), packet, Bytes::new());
+                read.look_at = Some(self.now.mono + self.patience[read.query.kind()].delay());
+                if let Some(asked) = self.ask_cell(id, nid)
+                    && let Some(read) = self.reads.get_mut(&id)
+                {
+                    read.state = State::Asked(asked, None);
+                }
             }
             None if read.damaged => {
                 let (oid, tid) = match read.query {
@@ -227,26 +203,15 @@ impl ClientCore {
         }
     }
 
-    /// The best readable cell of a partition.
-    pub(super) fn choose_cell(
-        &mut self,
-        partition: Partition,
-        tried: &BTreeSet<NodeId>,
-    ) -> Option<NodeId> {
-        let table = self.table.as_ref()?;
-        let cells = table.cells(partition).iter();
-        let readable = cells.filter(|cell| {
-            matches!(cell.state, CellState::UpToDate | CellState::Feeding)
-                && self.is_running(cell.nid)
-        });
-        let candidates: Vec<Candidate> = readable
-            .map(|cell| Candidate {
-                nid: cell.nid,
-                connected: self.storage_conn(cell.nid).is_some(),
-                failed_at: self.storages.get(&cell.nid).and_then(|link| link.failed_at),
-            })
-            .collect();
-        choose(candidates.into_iter(), tried, self.now.mono, &mut self.rng)
+    fn ask_cell(&mut self, id: ReadId, nid: NodeId) -> Option<Asked> {
+        let packet = self.reads.get(&id)?.query.packet();
+        let request = self.ask_storage(nid, Req::Read(id), packet, Bytes::new());
+        Some(Asked {
+            nid,
+            request,
+            at: self.now.mono,
+            is_late: false,
+        })
     }
 
     pub(super) fn read_synced(&mut self, id: ReadId) {
@@ -309,17 +274,23 @@ impl ClientCore {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        let (State::Asked(asked), Some(nid)) = (&read.state, nid) else {
+        let (State::Asked(first, second), Some(nid)) = (&read.state, nid) else {
             return;
         };
-        if *asked != nid {
-            return;
-        }
+        let left = match second {
+            Some(second) if second.nid == nid => Some(*first),
+            second if first.nid == nid => *second,
+            _ => return,
+        };
         read.trouble = format!("{nid}: {}", failure.message);
         read.damaged |= failure.code == Some(ErrorCode::Checksum);
         read.tried.insert(nid);
-        read.state = State::Waiting;
-        self.todo.push_back(Todo::Read(id));
+        if let Some(left) = left {
+            read.state = State::Asked(left, None);
+        } else {
+            read.state = State::Waiting;
+            self.todo.push_back(Todo::Read(id));
+        }
     }
 
     pub(super) fn read_answered(
@@ -370,6 +341,9 @@ impl ClientCore {
                 return;
             }
         };
+        if answer.is_ok() {
+            self.note_speed(id, nid);
+        }
         match answer {
             Ok((Some((oid, found)), _)) => self.loaded(id, oid, found),
             Ok((None, reply)) => self.read_ends(id, Ok(reply)),
@@ -435,34 +409,23 @@ impl ClientCore {
 
     fn remove_read(&mut self, id: ReadId) -> Option<Read> {
         let read = self.reads.remove(&id)?;
-        self.timers.cancel(read.deadline);
+        if let Some(timer) = read.timer {
+            self.timers.cancel(timer);
+        }
+        if let State::Asked(first, second) = &read.state {
+            // Of two that were asked, the one that has not answered.
+            for asked in [Some(first), second.as_ref()].into_iter().flatten() {
+                if self.requests.contains_key(&asked.request) {
+                    self.cancel_requests(&[asked.request]);
+                }
+            }
+        }
         if let Query::Load { oid, at } = read.query
             && self.loads.get(&(oid, at)) == Some(&id)
         {
             self.loads.remove(&(oid, at));
         }
         Some(read)
-    }
-
-    pub(super) fn read_timed_out(&mut self, id: ReadId) {
-        let Some(read) = self.reads.get(&id) else {
-            return;
-        };
-        let what = match &read.query {
-            Query::Load { oid, .. } => format!("object {oid}"),
-            Query::Page(_) => "a page of history".to_owned(),
-        };
-        let from = match read.state {
-            State::Asked(nid) => format!(" from {nid}"),
-            State::Waiting => " (waiting for the primary master)".to_owned(),
-            State::Pause if read.trouble.is_empty() => {
-                " (no readable replica is running)".to_owned()
-            }
-            State::Pause => format!(" (no replica answers; the last said: {})", read.trouble),
-        };
-        let error = self.timeout_error(&format!("{what}{from}"));
-        self.drop_calls_of_read(id);
-        self.read_ends_badly(id, &error);
     }
 
     // --- what happens meanwhile ---
@@ -494,89 +457,9 @@ impl ClientCore {
     pub(super) fn reads_wait(&mut self) {
         for read in self.reads.values_mut() {
             read.state = State::Waiting;
+            read.look_at = None;
             read.tried.clear();
             read.damaged = false;
         }
     }
-}
-
-/// Checks what a storage answered.
-fn loaded(at: AtKey, answer: ObjectAnswer, payload: Bytes) -> Result<Loaded, String> {
-    let fits = |serial: Tid, next: Option<Tid>| {
-        let asked = match at {
-            AtKey::Before(tid) => serial < tid && next.is_none_or(|next| next >= tid),
-            AtKey::Exact(tid) => serial == tid,
-        };
-        if asked && next.is_none_or(|next| next > serial) {
-            Ok(())
-        } else {
-            Err(format!(
-                "a revision of {serial} to {next:?} does not answer {at:?}"
-            ))
-        }
-    };
-    Ok(match answer {
-        ObjectAnswer::Found {
-            serial,
-            next_serial,
-            compression,
-            checksum,
-            data_serial,
-        } => {
-            fits(serial, next_serial)?;
-            let record = Record {
-                compression,
-                checksum,
-                data: payload,
-            };
-            if !record.is_intact() {
-                return Err(format!("the value of {serial} does not match its checksum"));
-            }
-            Loaded::Found(Revision {
-                serial,
-                next_serial,
-                record,
-                data_serial,
-            })
-        }
-        ObjectAnswer::Deleted {
-            serial,
-            next_serial,
-        } => {
-            fits(serial, next_serial)?;
-            Loaded::Deleted {
-                serial,
-                next_serial,
-            }
-        }
-        ObjectAnswer::NotYet => Loaded::NotYet,
-        ObjectAnswer::Unknown => Loaded::Unknown,
-    })
-}
-
-/// Checks a page of revisions and splits its payload.
-fn revision_page(
-    min: RevisionId,
-    max: Tid,
-    revisions: Vec<WireRevision>,
-    complete: bool,
-    payload: &Bytes,
-) -> Result<Reply, String> {
-    let ordered = revisions.windows(2).all(|pair| pair[0].id < pair[1].id);
-    let in_range = revisions.iter().all(|r| r.id >= min && r.id.tid <= max);
-    if !ordered || !in_range || (revisions.is_empty() && !complete) {
-        return Err("the revisions are not those asked for".to_owned());
-    }
-    let values = split_payload(&revisions, payload)?;
-    for (revision, value) in revisions.iter().zip(&values) {
-        if let (Some(wire), Some(data)) = (&revision.value, value)
-            && neo_api::Checksum::of(data) != wire.checksum
-        {
-            return Err(format!("{:?} does not match its checksum", revision.id));
-        }
-    }
-    Ok(Reply::Revisions {
-        revisions: revisions.into_iter().zip(values).collect(),
-        complete,
-    })
 }
