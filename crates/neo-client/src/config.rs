@@ -96,7 +96,13 @@ impl ClientBuilder {
         self
     }
 
-    /// How long an operation waits without any progress before it fails: 60 s by default.
+    /// How long an operation waits without any progress before it fails: 60 s by default. So long,
+    /// too, it waits while the cluster has no primary master, or is not ready; the error repeats
+    /// what each master says then ("the cluster is RECOVERING, waiting for S2"). To wait shorter,
+    /// see [`Client::wait_ready`].
+    ///
+    /// What a node is silent about for 10 s is given up sooner (see [`session`](Self::session)):
+    /// its connection is closed, reads go elsewhere, and transactions go on without it if they can.
     pub const fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self

@@ -50,6 +50,9 @@
 //!   unless it says so ([`Transaction::check_current`]).
 //! - A commit that was acknowledged is durable. When the answer is lost, the client finds out; only
 //!   when nobody can tell in time is it [`Error::Unknown`].
+//! - A read that its replica does not answer soon is asked of another one too: how soon is learnt
+//!   from the last answers, between 10 ms and 1 s, and at most one read of twenty is asked twice,
+//!   beyond the first hundred. Slow nodes come after others for a while.
 //! - Every call ends: with an answer, or with an error that says what it waited for. Time is
 //!   counted without progress, not in all ([`ClientBuilder::operation_timeout`]).
 //! - Futures may be dropped; each method says what happens then.

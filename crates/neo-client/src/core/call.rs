@@ -275,12 +275,13 @@ impl ClientCore {
 
     /// What to say when an operation met its deadline.
     pub(super) fn timeout_error(&self, waited_for: &str) -> Error {
+        let trouble = self.master.trouble();
         if self.master.is_ready() {
             Error::Timeout(waited_for.to_owned())
-        } else if self.master.trouble.is_empty() {
+        } else if trouble.is_empty() {
             Error::Timeout(format!("{waited_for}; no master has answered"))
         } else {
-            Error::NotReady(format!("waited for {waited_for}; {}", self.master.trouble))
+            Error::NotReady(format!("waited for {waited_for}; {trouble}"))
         }
     }
 

@@ -1,5 +1,8 @@
 //! The link to the primary master: finding it, identification, nodes, the table, invalidations.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use neo_api::{
     Address, CellChange, ClusterState, NodeId, NodeState, NodeType, PartitionTable, Reign,
     SessionId, TableVersion, Tid,
@@ -10,8 +13,13 @@ use neo_proto::{
 
 use super::call::CallId;
 use super::effect::Event;
+use super::timer::TimerId;
 use super::{ClientCore, Req, Timer, Todo, backoff};
 use crate::error::Error;
+
+/// How long a master that accepted the connection may take until the client can work: what it
+/// tells is at hand.
+const STARTING_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum State {
@@ -30,14 +38,16 @@ pub(super) struct MasterLink {
     at: usize,
     attempts: u32,
     state: State,
+    /// Rings when it has been starting for too long.
+    starting: Option<TimerId>,
     /// Whether `first_sync` came.
     synced: bool,
     nid: Option<NodeId>,
     session: Option<(Reign, SessionId)>,
     identity: Option<ClusterIdentity>,
     cleared: bool,
-    /// What the last attempt met.
-    pub(super) trouble: String,
+    /// What the last attempt met, by position in `masters`.
+    troubles: BTreeMap<usize, String>,
 }
 
 impl MasterLink {
@@ -47,12 +57,13 @@ impl MasterLink {
             at: 0,
             attempts: 0,
             state: State::Idle,
+            starting: None,
             synced: false,
             nid: None,
             session: None,
             identity: None,
             cleared: false,
-            trouble: String::new(),
+            troubles: BTreeMap::new(),
         }
     }
 
@@ -82,6 +93,12 @@ impl MasterLink {
     pub(super) const fn identity(&self) -> Option<&ClusterIdentity> {
         self.identity.as_ref()
     }
+
+    /// Why there is no primary: what each master said, or why it could not be asked.
+    pub(super) fn trouble(&self) -> String {
+        let troubles: Vec<&str> = self.troubles.values().map(String::as_str).collect();
+        troubles.join("; ")
+    }
 }
 
 impl ClientCore {
@@ -101,7 +118,8 @@ impl ClientCore {
     /// Another attempt: at once while there are masters that were not asked in this round.
     fn master_retry(&mut self, trouble: String) {
         tracing::debug!(%trouble, "no primary master yet");
-        self.master.trouble = trouble;
+        self.master.troubles.insert(self.master.at, trouble);
+        self.master_started();
         self.master.state = State::Idle;
         self.master.at += 1;
         self.master.attempts += 1;
@@ -116,8 +134,25 @@ impl ClientCore {
         }
         self.master.state = State::Starting(conn);
         self.master.synced = false;
+        self.master.starting = Some(self.set_timer(STARTING_MAX, Timer::MasterStart));
         let identification = self.identification(None);
         self.ask_master(conn, Req::MasterIdentification, identification);
+    }
+
+    fn master_started(&mut self) {
+        if let Some(timer) = self.master.starting.take() {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// A master that lives, and does not tell what it should, is not waited for.
+    pub(super) fn master_start_ended(&mut self) {
+        self.master.starting = None;
+        if let State::Starting(conn) = self.master.state {
+            let reason = format!("it did not tell about the cluster within {STARTING_MAX:?}");
+            self.out.close(conn, reason.clone());
+            self.master_lost(&reason);
+        }
     }
 
     pub(super) fn connect_failed(&mut self, token: ConnectToken, error: &str) {
@@ -231,7 +266,8 @@ impl ClientCore {
         tracing::info!(%nid, last_tid = %self.last_tid, "the client is ready");
         self.master.state = State::Ready(conn);
         self.master.attempts = 0;
-        self.master.trouble.clear();
+        self.master.troubles.clear();
+        self.master_started();
         self.out.event(Event::Ready { nid, partitioning });
         let calls: Vec<CallId> = self.calls.keys().copied().collect();
         for call in calls {

@@ -128,6 +128,7 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Timer {
     MasterRetry,
+    MasterStart,
     StorageRetry(NodeId),
     Call(CallId),
     Read(ReadId),
@@ -479,6 +480,7 @@ impl ClientCore {
     fn timer(&mut self, timer: Timer) {
         match timer {
             Timer::MasterRetry => self.master_connect(),
+            Timer::MasterStart => self.master_start_ended(),
             Timer::StorageRetry(nid) => self.storage_retry(nid),
             Timer::Call(call) => self.call_timed_out(call),
             Timer::Read(read) => self.read_timer(read),

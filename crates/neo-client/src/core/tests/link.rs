@@ -74,18 +74,40 @@ fn who_waits_is_told_what_the_masters_say() {
     );
     while w.events.is_empty() {
         w.next_timer();
-        if w.now.mono >= Instant(0) + timeout {
-            break;
-        }
-        if let Some(at) = w.connecting.iter().position(|(_, to)| *to == address(m(2))) {
-            // The other master is silent.
-            w.connecting.remove(at);
+        // The other master can't be reached; then both are asked again.
+        if let Some((token, to)) = w.connecting.pop_front() {
+            if to == address(m(1)) {
+                w.connecting.push_front((token, to));
+                break;
+            }
+            let error = "refused".to_owned();
+            w.input(Input::ConnectFailed { token, error });
         }
     }
+    w.wait(timeout);
     let Error::NotReady(words) = w.failure() else {
         panic!("no error");
     };
-    assert!(words.contains("waiting for S2"), "{words}");
+    for part in [
+        "the cluster to be ready",
+        "M1:1 says: the cluster is RECOVERING, waiting for S2",
+        "M2:1 can't be reached: refused",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+}
+
+#[test]
+fn a_master_that_lives_and_tells_nothing_is_not_waited_for() {
+    let mut w = World::cold(1, 1);
+    w.input(Input::Timer);
+    let conn = w.connected(m(1));
+    w.to(m(1));
+    w.wait(Duration::from_secs(10));
+    assert_eq!(w.closed, [conn]);
+    w.next_timer();
+    // The next one is asked.
+    assert_eq!(w.connecting.front().unwrap().1, address(m(2)));
 }
 
 #[test]
