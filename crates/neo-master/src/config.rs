@@ -46,6 +46,9 @@ pub struct MasterSettings {
     /// A storage node that does not say what it remembers is disconnected after so long. Default:
     /// 60,000 ms.
     pub recovery_timeout_ms: u64,
+    /// A storage node that was told to start and is not ready after so long is disconnected;
+    /// transactions do not begin before. Default: 10,000 ms.
+    pub starting_timeout_ms: u64,
     /// Most unfinished transactions that verification takes; more is nonsense. Default: 1,000,000.
     pub verification_transactions_max: usize,
     /// A wall clock that jumps ahead by more is not followed. Default: 3,600 s.
@@ -79,6 +82,11 @@ pub struct Mutations {
     pub believe_finish: bool,
     /// Oids are handed out before their reservation is durable.
     pub no_oid_mark: bool,
+    /// A cell becomes readable before the nodes with the old readable cells have noted it.
+    pub promote_at_once: bool,
+    /// A cell that catches up is complete when it has what was committed: nothing is told of
+    /// transactions that were pending.
+    pub no_pending: bool,
 }
 
 impl Default for MasterSettings {
@@ -101,6 +109,7 @@ impl Default for MasterSettings {
             nodes_max: 20_000,
             identification_timeout_ms: 10_000,
             recovery_timeout_ms: 60_000,
+            starting_timeout_ms: 10_000,
             verification_transactions_max: 1_000_000,
             clock_jump_max_s: 3600,
             imposed_tid_ahead_max_s: 86_400,
@@ -187,6 +196,10 @@ impl MasterSettings {
 
     pub(crate) const fn recovery_timeout(&self) -> Duration {
         Duration::from_millis(self.recovery_timeout_ms)
+    }
+
+    pub(crate) const fn starting_timeout(&self) -> Duration {
+        Duration::from_millis(self.starting_timeout_ms)
     }
 
     pub(crate) const fn stop_patience(&self) -> Duration {

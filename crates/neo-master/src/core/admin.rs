@@ -17,6 +17,12 @@ impl MasterCore {
         packet: Packet,
         out: &mut Out,
     ) {
+        if changes_table(&packet) && self.is_table_changing() {
+            if let Err(words) = self.postpone(conn, id, packet) {
+                answer(conn, id, Err(words), out);
+            }
+            return;
+        }
         match packet {
             Packet::SetClusterState { state } => self.set_cluster_state(now, conn, id, state, out),
             Packet::SetNodeState { nid, state } => {
@@ -33,12 +39,15 @@ impl MasterCore {
                 let code = ErrorCode::NotReady;
                 out.send(conn, id, Packet::Error { code, message });
             }
-            Packet::AddPendingNodes { .. } => {
-                let words = "adding storage nodes is not available in this version: those that \
-                             are there when a cluster starts for the first time make it up";
-                answer(conn, id, Err(words.to_owned()), out);
+            Packet::AddPendingNodes { nodes } => {
+                let done = self.add_nodes(now, &nodes, out);
+                answer(conn, id, done, out);
             }
-            Packet::TweakPartitionTable { .. } | Packet::SetNumReplicas { .. } => {
+            Packet::SetNumReplicas { replicas } => {
+                let done = self.set_replicas(replicas, out);
+                answer(conn, id, done, out);
+            }
+            Packet::TweakPartitionTable { .. } => {
                 let words = "changing the partition table is not available in this version: \
                              partitions and replicas are those of its first start";
                 answer(conn, id, Err(words.to_owned()), out);
@@ -162,6 +171,15 @@ impl MasterCore {
         self.change_table(&changes.unwrap_or_default(), out);
         self.nodes.remove(nid);
         Ok(format!("{nid} is dropped: its cells are gone"))
+    }
+}
+
+/// Whether a command waits while the partition table changes.
+const fn changes_table(packet: &Packet) -> bool {
+    match packet {
+        Packet::SetNodeState { state, .. } => matches!(state, NodeState::Unknown),
+        Packet::SetNumReplicas { .. } | Packet::TweakPartitionTable { .. } => true,
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use neo_proto::{ErrorCode, FinalTid, Oids, Packet};
 use super::effect::Out;
 use super::oids::Waiting;
 use super::requests::Ask;
-use super::transaction_manager::{Asker, Finish, Finishing, Stage};
+use super::transaction_manager::{Asker, Committed, Finish, Finishing, Stage};
 use super::votes::Lack;
 use super::{MasterCore, Phase};
 
@@ -58,7 +58,7 @@ impl MasterCore {
                 "{client_max} transactions of this client are pending (transactions_per_client_max)"
             );
             (ErrorCode::TooLarge, words)
-        } else if running.starting.is_empty() {
+        } else if running.begins_at_once() {
             self.begin_now(now, asker, tid, out);
             return;
         } else {
@@ -68,10 +68,10 @@ impl MasterCore {
         self.refuse(asker, code, words, out);
     }
 
-    /// Every storage node is ready: what waited for it begins.
+    /// Every storage node that is waited for is ready: what waited for them begins.
     pub(super) fn begin_waiting(&mut self, now: Now, out: &mut Out) {
         while let Some(running) = self.running()
-            && running.starting.is_empty()
+            && running.begins_at_once()
             && let Some((asker, tid)) = running.begins.pop_front()
         {
             self.begin_now(now, asker, tid, out);
@@ -263,11 +263,11 @@ impl MasterCore {
     /// Commits what is locked everywhere, in order of tid.
     pub(super) fn commit_ready(&mut self, now: Now, out: &mut Out) {
         let mut ended = false;
-        while let Some((txn, client, finishing)) = self
+        while let Some(committed) = self
             .running()
             .and_then(|running| running.txns.next_committed())
         {
-            self.commit(txn, client, finishing, out);
+            self.commit(committed, out);
             ended = true;
         }
         if ended {
@@ -275,7 +275,13 @@ impl MasterCore {
         }
     }
 
-    fn commit(&mut self, txn: TxnId, client: Option<NodeId>, finishing: Finishing, out: &mut Out) {
+    fn commit(&mut self, committed: Committed, out: &mut Out) {
+        let Committed {
+            txn,
+            client,
+            watchers,
+            finishing,
+        } = committed;
         let Finishing {
             tid,
             asker,
@@ -298,6 +304,7 @@ impl MasterCore {
                 out.notify(conn, Packet::NotifyUnlockInformation { txn });
             }
         }
+        self.tell_ended(txn, Some(tid), &watchers, out);
         self.tids.committed(tid);
     }
 
@@ -349,22 +356,25 @@ impl MasterCore {
             }
         }
         running.delayed.retain(|vote| vote.txn != txn);
-        let contacted = contacted.map(|nodes| {
-            let voted = transaction.votes.keys();
-            nodes.iter().chain(voted).copied().collect::<BTreeSet<_>>()
-        });
-        for nid in running.participants(transaction.readiness) {
-            if contacted
-                .as_ref()
-                .is_some_and(|nodes| !nodes.contains(&nid))
-            {
-                continue;
+        let participants = || running.participants(transaction.readiness);
+        let mut nodes: BTreeSet<NodeId> = match contacted {
+            Some(nodes) => {
+                let contacted: BTreeSet<NodeId> = nodes.iter().copied().collect();
+                participants()
+                    .filter(|nid| contacted.contains(nid))
+                    .collect()
             }
+            None => participants().collect(),
+        };
+        let voted = transaction.votes.keys();
+        nodes.extend(voted.filter(|nid| running.operating.contains_key(nid)));
+        for nid in nodes {
             if let Some(conn) = self.nodes.conn(nid) {
                 let nodes = Vec::new();
                 out.notify(conn, Packet::AbortTransaction { txn, nodes });
             }
         }
+        self.tell_ended(txn, None, &transaction.watchers, out);
     }
 
     pub(super) fn abort_by_client(

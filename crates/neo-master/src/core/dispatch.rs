@@ -28,15 +28,13 @@ impl MasterCore {
             Packet::NotifyPartitionTableStored { version } => match &self.phase {
                 Phase::Recovering(_) => self.creation_stored(now, nid, version, out),
                 Phase::Verifying(_) => self.verification_stored(now, nid, version, out),
-                // Every later answer of the node says it too; promotions will wait for it.
-                _ => {}
+                _ => self.promotion_stored(now, nid, version, out),
             },
-            // Of a period of service that is over, or of cells that are not filled yet.
-            Packet::NotifyReplicationDone { .. } => {}
-            Packet::AskUnfinishedTransactions { .. } => {
-                let message = "replication is not available in this version".to_owned();
-                let code = ErrorCode::Replication;
-                out.send(conn, id, Packet::Error { code, message });
+            Packet::NotifyReplicationDone { cell, tid } => {
+                self.replication_done(now, nid, cell, tid, out);
+            }
+            Packet::AskUnfinishedTransactions { cells } => {
+                self.unfinished_transactions(now, nid, conn, id, cells, out);
             }
             other => {
                 let words = format!("unexpected {} from a storage node", other.name());
@@ -113,6 +111,9 @@ impl MasterCore {
                 },
             ) => {
                 self.oid_mark_refused(now, nid, &message, out);
+            }
+            (Ask::Join, packet) if !matches!(packet, Packet::Error { .. }) => {
+                self.join_answered(now, nid, &packet, out);
             }
             (ask, Packet::Error { code, message }) => {
                 let words = format!("it can't do what it must ({ask:?}): {code}: {message}");

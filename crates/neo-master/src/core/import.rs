@@ -72,6 +72,8 @@ impl MasterCore {
             "transactions are pending: an import must be alone"
         } else if !running.starting.is_empty() {
             "storage nodes are starting"
+        } else if !running.catching_up.is_empty() {
+            "cells are being brought up to date: wait until there are none (neoctl print pt)"
         } else {
             running.import = Some(Import {
                 id,
@@ -325,6 +327,8 @@ impl MasterCore {
             let tid = import.checkpoint;
             self.reply(asker, Packet::AnswerImportEnded { tid }, out);
         }
+        self.register_held(now, out);
+        self.admit_waiting(now, out);
         self.transaction_ended(now, out);
     }
 

@@ -7,6 +7,8 @@
 //! ```
 
 mod admin;
+mod catching_up;
+mod changes;
 mod commit;
 mod creation;
 mod dispatch;
@@ -14,11 +16,13 @@ mod effect;
 mod failed_vote;
 mod identification;
 mod import;
+mod joining;
 mod leadership;
 mod node_manager;
 mod oid_mark;
 mod oids;
 mod partition_table;
+mod promotion;
 mod random;
 mod recovery;
 mod requests;
@@ -26,6 +30,7 @@ mod running;
 mod start;
 mod stopping;
 mod survey;
+mod table_commands;
 mod tids;
 mod transaction_manager;
 mod verification;

@@ -85,6 +85,12 @@ impl NodeManager {
             .map(|(nid, conn)| (*nid, *conn))
     }
 
+    /// Connected storage nodes that follow the partition table.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = (NodeId, ConnId)> {
+        let online = self.online(NodeType::Storage);
+        online.filter(|(nid, _)| self.nodes.get(nid).is_some_and(|node| node.has_table))
+    }
+
     /// Adds or replaces a node.
     pub(crate) fn insert(&mut self, nid: NodeId, node: Node) {
         self.unlink(nid);

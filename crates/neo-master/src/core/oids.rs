@@ -64,6 +64,12 @@ impl Oids {
         self.mark.max(self.next)
     }
 
+    /// The mark that every node has noted, or is noting.
+    pub(crate) fn announced(&self) -> Oid {
+        let raising = self.raising.as_ref().map_or(0, |(mark, _)| *mark);
+        Oid(self.mark.max(raising))
+    }
+
     /// The last oid that is in use, as far as is known; `None` when there is none.
     pub(crate) const fn last(&self) -> Option<Oid> {
         match self.next {

@@ -12,7 +12,36 @@ use neo_api::{
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     table: PartitionTable,
-    by_node: BTreeMap<NodeId, BTreeSet<Partition>>,
+    by_node: BTreeMap<NodeId, Holding>,
+}
+
+/// The cells of a node.
+#[derive(Debug, Clone, Default)]
+struct Holding {
+    partitions: BTreeSet<Partition>,
+    /// How many of them are in each state; none is 0.
+    states: BTreeMap<CellState, usize>,
+}
+
+impl Holding {
+    fn count(&self, state: CellState) -> usize {
+        self.states.get(&state).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, partition: Partition, state: CellState) {
+        self.partitions.insert(partition);
+        *self.states.entry(state).or_default() += 1;
+    }
+
+    fn take(&mut self, partition: Partition, state: CellState) {
+        self.partitions.remove(&partition);
+        if let Some(count) = self.states.get_mut(&state) {
+            *count -= 1;
+            if *count == 0 {
+                self.states.remove(&state);
+            }
+        }
+    }
 }
 
 impl Table {
@@ -50,10 +79,11 @@ impl Table {
     }
 
     fn index(table: PartitionTable) -> Self {
-        let mut by_node: BTreeMap<NodeId, BTreeSet<Partition>> = BTreeMap::new();
+        let mut by_node: BTreeMap<NodeId, Holding> = BTreeMap::new();
         for (partition, row) in table.iter() {
             for cell in row {
-                by_node.entry(cell.nid).or_default().insert(partition);
+                let holding = by_node.entry(cell.nid).or_default();
+                holding.add(partition, cell.state);
             }
         }
         Self { table, by_node }
@@ -79,7 +109,15 @@ impl Table {
 
     /// Whether a node has a readable cell.
     pub(crate) fn is_readable_on(&self, nid: NodeId) -> bool {
-        self.cells_of(nid).any(|(_, _, state)| state.is_readable())
+        let holding = self.by_node.get(&nid);
+        holding.is_some_and(|holding| holding.states.keys().any(|state| state.is_readable()))
+    }
+
+    /// Whether a node has feeding cells, and no others.
+    fn is_only_feeding(&self, nid: NodeId) -> bool {
+        let all_feed =
+            |holding: &Holding| holding.partitions.len() == holding.count(CellState::Feeding);
+        self.by_node.get(&nid).is_some_and(all_feed)
     }
 
     /// Whether every cell of a node was assigned to it in this reign.
@@ -93,7 +131,8 @@ impl Table {
 
     /// Cells of a node, with their rows.
     fn cells_of(&self, nid: NodeId) -> impl Iterator<Item = (Partition, &[Cell], CellState)> {
-        let partitions = self.by_node.get(&nid).into_iter().flatten();
+        let holding = self.by_node.get(&nid).into_iter();
+        let partitions = holding.flat_map(|holding| &holding.partitions);
         partitions.filter_map(move |&partition| {
             let row = self.table.cells(partition);
             let cell = row.iter().find(|cell| cell.nid == nid)?;
@@ -137,47 +176,71 @@ impl Table {
         changes
     }
 
-    /// What removes a node from the table. Where it leaves a feeding cell behind, that one stays
-    /// for good.
+    /// What removes a node from the table. Where it leaves a feeding cell behind that it was to
+    /// replace, that one stays for good.
     pub(crate) fn discard(&self, nid: NodeId) -> Vec<CellChange> {
         let mut changes = Vec::new();
         for (partition, row, state) in self.cells_of(nid) {
-            for cell in row {
-                if cell.nid == nid {
-                    let state = CellState::Discarded;
-                    let cell = Cell { state, ..*cell };
-                    changes.push(CellChange { partition, cell });
-                } else if cell.state == CellState::Feeding && state != CellState::Feeding {
-                    let state = CellState::UpToDate;
-                    let cell = Cell { state, ..*cell };
-                    changes.push(CellChange { partition, cell });
-                }
+            let mut change = |cell: &Cell, state| {
+                let cell = Cell { state, ..*cell };
+                changes.push(CellChange { partition, cell });
+            };
+            let own = row.iter().find(|cell| cell.nid == nid);
+            own.into_iter()
+                .for_each(|cell| change(cell, CellState::Discarded));
+            let feeds = |cell: &&Cell| cell.state == CellState::Feeding;
+            if state != CellState::Feeding
+                && let Some(cell) = row.iter().find(feeds)
+            {
+                change(cell, CellState::UpToDate);
             }
         }
         changes
     }
 
+    /// Feeding cells of these partitions that can go: as many readable cells remain as are wanted.
+    /// First those of nodes that have nothing else, so that these become free.
+    pub(crate) fn surplus(&self, partitions: impl Iterator<Item = Partition>) -> Vec<CellChange> {
+        let mut changes = Vec::new();
+        for partition in partitions {
+            let row = self.table.cells(partition);
+            let readable = row.iter().filter(|cell| cell.state.is_readable()).count();
+            let spare = readable.saturating_sub(self.table.replicas as usize + 1);
+            let feeding = row
+                .iter()
+                .filter(|cell| cell.state == CellState::Feeding && spare > 0);
+            let mut feeding: Vec<&Cell> = feeding.collect();
+            feeding.sort_by_key(|cell| !self.is_only_feeding(cell.nid));
+            changes.extend(feeding.into_iter().take(spare).map(|cell| {
+                let state = CellState::Discarded;
+                let cell = Cell { state, ..*cell };
+                CellChange { partition, cell }
+            }));
+        }
+        changes
+    }
+
     /// Applies changes that this primary made.
-    pub(crate) fn apply(&mut self, version: TableVersion, changes: &[CellChange]) {
+    pub(crate) fn apply(&mut self, version: TableVersion, replicas: u32, changes: &[CellChange]) {
         assert!(
             version > self.table.version,
             "versions of the partition table increase"
         );
-        let replicas = self.table.replicas;
-        self.table
-            .apply(version, replicas, changes)
-            .expect("changes are made of cells of the table");
         for CellChange { partition, cell } in changes {
-            let partitions = self.by_node.entry(cell.nid).or_default();
-            if cell.state == CellState::Discarded {
-                partitions.remove(partition);
-            } else {
-                partitions.insert(*partition);
+            let holding = self.by_node.entry(cell.nid).or_default();
+            if let Some(before) = self.table.cell(*partition, cell.nid) {
+                holding.take(*partition, before.state);
             }
-            if partitions.is_empty() {
+            if cell.state != CellState::Discarded {
+                holding.add(*partition, cell.state);
+            }
+            if holding.partitions.is_empty() {
                 self.by_node.remove(&cell.nid);
             }
         }
+        self.table
+            .apply(version, replicas, changes)
+            .expect("changes are made of cells of the table");
     }
 }
 
@@ -231,7 +294,7 @@ mod tests {
         let three = *nids([3]).first().unwrap();
         assert_eq!(table.bereft(&one, |nid| nid != three), Some(Partition(1)));
         let changes = table.outdate(&one);
-        table.apply(version(2), &changes);
+        table.apply(version(2), 1, &changes);
         assert_eq!(letters(&table), ["1O2U", "1O3U", "2U3U"]);
         assert_eq!(table.outdate(&one), []);
         assert!(!table.is_readable_on(*one.first().unwrap()));
@@ -246,13 +309,14 @@ mod tests {
         let partition = Partition(0);
         table.apply(
             version(2),
+            1,
             &[CellChange {
                 partition,
                 cell: feeding,
             }],
         );
         let changes = table.discard(two);
-        table.apply(version(3), &changes);
+        table.apply(version(3), 1, &changes);
         assert_eq!(letters(&table), ["1U"]);
         assert!(!table.has_node(two));
     }
@@ -283,7 +347,7 @@ mod tests {
                 prop_assert_eq!(table.bereft(&lost, |_| true).is_none(), whole);
                 if whole {
                     let changes = table.outdate(&lost);
-                    table.apply(version(ptid), &changes);
+                    table.apply(version(ptid), replicas, &changes);
                 }
                 prop_assert!(table.get().is_operational(|_| true));
                 let readable: BTreeSet<NodeId> =

@@ -12,6 +12,8 @@ use super::effect::Out;
 pub(crate) enum Ask {
     /// What it remembers.
     Recovery,
+    /// A step of its way into a cluster that runs.
+    Join,
     /// Its partition table.
     PartitionTable,
     /// How far it went: greatest ids, for the survey.

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use neo_api::{
-    CellChange, ClusterState, Instant, NodeId, NodeState, NodeType, Now, Ptid, TableVersion, Tid,
-};
-use neo_proto::{ClusterIdentity, ConnId, MsgId, Packet, WireLastIds};
+use neo_api::{ClusterState, Instant, NodeId, NodeState, NodeType, Now, Tid};
+use neo_proto::{ConnId, MsgId, Packet, WireLastIds};
 
+use super::catching_up::CatchingUp;
 use super::effect::Out;
-use super::identification::Kinship;
 use super::import::Import;
+use super::joining::{Joining, Starting};
 use super::oids::Oids;
-use super::survey::base_after;
+use super::promotion::Promotion;
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
 use super::{MasterCore, Phase};
 use crate::config::MasterSettings;
@@ -23,12 +22,19 @@ pub(crate) struct Running {
     pub(crate) operation: u64,
     /// Nodes that take part; the number is the moment at which each became ready.
     pub(crate) operating: BTreeMap<NodeId, Option<u64>>,
-    /// Those that are not ready yet: transactions begin when there are none.
-    pub(crate) starting: BTreeSet<NodeId>,
+    /// Those that are not ready yet.
+    pub(crate) starting: BTreeMap<NodeId, Starting>,
+    /// Nodes that did not get ready in time when they were waited for.
+    pub(crate) laggards: BTreeSet<NodeId>,
     /// Counts nodes that became ready.
     pub(crate) readiness: u64,
-    /// Nodes that missed the opening of an epoch, and how many epochs they know.
-    joining: BTreeMap<NodeId, usize>,
+    /// Nodes that came while the cluster ran, and have no part yet.
+    pub(crate) joining: BTreeMap<NodeId, Joining>,
+    pub(crate) catching_up: CatchingUp,
+    /// The change of the partition table that is under way.
+    pub(crate) promotion: Option<Promotion>,
+    /// Commands that change the table, and wait for it.
+    pub(crate) commands: VecDeque<(ConnId, MsgId, Packet)>,
     pub(crate) txns: TransactionManager,
     /// Requests to begin that wait for nodes to be ready.
     pub(crate) begins: VecDeque<(Asker, Option<Tid>)>,
@@ -44,13 +50,22 @@ pub(crate) struct Running {
 impl Running {
     /// Whether clients are served, and transactions begin at once.
     pub(crate) fn serves(&self) -> bool {
-        self.starting.is_empty() && self.stopping.is_none()
+        self.begins_at_once() && self.stopping.is_none()
+    }
+
+    /// Whether transactions begin at once: no node is waited for that starts.
+    pub(crate) fn begins_at_once(&self) -> bool {
+        !self
+            .starting
+            .values()
+            .any(|starting| starting.is_waited_for)
     }
 
     pub(crate) fn deadline(&self, settings: &MasterSettings) -> Option<Instant> {
         let oldest = self.txns.oldest();
         let age = oldest.map(|(since, _)| since + settings.transaction_age_max());
-        [age, self.stopping].into_iter().flatten().min()
+        let joining = MasterCore::joining_deadline(self);
+        [age, self.stopping, joining].into_iter().flatten().min()
     }
 
     /// Nodes that take part in a transaction that began at this moment.
@@ -90,12 +105,20 @@ impl MasterCore {
         self.oid_floor = self.oid_floor.max(verified.oid_floor);
         self.last_operation += 1;
         let operation = self.last_operation;
+        let starting = Starting {
+            deadline: now.mono + self.settings.starting_timeout(),
+            is_waited_for: true,
+        };
         self.phase = Phase::Running(Box::new(Running {
             operation,
             operating: verified.chosen.iter().map(|nid| (*nid, None)).collect(),
-            starting: verified.chosen.clone(),
+            starting: verified.chosen.iter().map(|nid| (*nid, starting)).collect(),
+            laggards: BTreeSet::new(),
             readiness: 0,
             joining: BTreeMap::new(),
+            catching_up: CatchingUp::default(),
+            promotion: None,
+            commands: VecDeque::new(),
             txns: TransactionManager::default(),
             begins: VecDeque::new(),
             delayed: VecDeque::new(),
@@ -112,91 +135,6 @@ impl MasterCore {
         self.announce_state(now, out);
         for (nid, identity) in verified.late {
             self.join_running(now, nid, identity.as_ref(), out);
-        }
-    }
-
-    /// A storage node came to a cluster that runs. Until it can be filled it has no part, but it
-    /// follows the partition table; what it has itself must not have gone its own way.
-    pub(super) fn join_running(
-        &mut self,
-        _now: Now,
-        nid: NodeId,
-        identity: Option<&ClusterIdentity>,
-        out: &mut Out,
-    ) {
-        match identity.map(|theirs| (self.kinship(theirs), theirs.epochs.len())) {
-            Some((Kinship::Ancestor, epochs)) => {
-                if let Some(running) = self.running() {
-                    running.joining.insert(nid, epochs);
-                }
-                self.start_survey(nid, out);
-            }
-            Some((Kinship::Stranger | Kinship::Descendant, _)) => {
-                let words = "it belongs to a side of the cluster that went its own way";
-                self.refuse_storage(_now, nid, words, out);
-            }
-            Some((Kinship::Same, _)) | None => self.give_table(nid, out),
-        }
-    }
-
-    pub(super) fn join_surveyed(&mut self, now: Now, nid: NodeId, reached: Tid, out: &mut Out) {
-        let Some(epochs) = self.running().and_then(|r| r.joining.remove(&nid)) else {
-            return;
-        };
-        let base = base_after(self.identity.as_ref(), epochs);
-        if reached > base {
-            self.refuse_own_way(now, nid, reached, base, out);
-        } else {
-            self.give_table(nid, out);
-        }
-    }
-
-    fn give_table(&mut self, nid: NodeId, out: &mut Out) {
-        if let Some(conn) = self.nodes.conn(nid) {
-            if let Some(node) = self.nodes.get_mut(nid) {
-                node.has_table = true;
-            }
-            self.send_table(conn, out);
-            if self.table.as_ref().is_some_and(|table| table.has_node(nid)) {
-                tracing::warn!(
-                    %nid,
-                    "stays PENDING: it was away, and this version does not bring it up to date"
-                );
-            } else {
-                tracing::info!(%nid, "stays PENDING: it has no cells");
-            }
-        }
-    }
-
-    /// Changes the partition table, and tells everybody: storage nodes first, since they make it
-    /// durable before they answer anything that comes later.
-    pub(super) fn change_table(&mut self, changes: &[CellChange], out: &mut Out) {
-        let Some(table) = &mut self.table else {
-            return;
-        };
-        if changes.is_empty() {
-            return;
-        }
-        let base = table.version();
-        let version = TableVersion {
-            reign: self.reign,
-            ptid: Ptid(base.ptid.0 + 1),
-        };
-        table.apply(version, changes);
-        tracing::info!(%version, cells = changes.len(), "the partition table changed");
-        let packet = Packet::NotifyPartitionChanges {
-            base,
-            version,
-            replicas: table.get().replicas,
-            changes: changes.to_vec(),
-        };
-        for node_type in [NodeType::Storage, NodeType::Client, NodeType::Admin] {
-            for (nid, conn) in self.nodes.online(node_type) {
-                let follows = self.nodes.get(nid).is_some_and(|node| node.has_table);
-                if node_type != NodeType::Storage || follows {
-                    out.notify(conn, packet.clone());
-                }
-            }
         }
     }
 
@@ -229,17 +167,22 @@ impl MasterCore {
         let mut freed = Vec::new();
         for nid in &lost {
             running.starting.remove(nid);
+            running.catching_up.node_lost(*nid);
             running.txns.storage_lost(*nid);
             freed.extend(running.oids.noted(*nid));
         }
         let changes = table.outdate(&lost);
-        self.change_table(&changes, out);
+        let is_void = running.promotion.as_ref();
+        if !changes.is_empty() || is_void.is_some_and(|promotion| promotion.needs_any(&lost)) {
+            self.change_table(&changes, out);
+        }
         self.oids_freed(now, freed, out);
         self.import_storages_lost(now, &lost, out);
         self.commit_ready(now, out);
         self.retry_unvoted(now, out);
         self.begin_waiting(now, out);
         self.retry_delayed_votes(out);
+        self.table_settled(now, out);
         self.stopping_step(now, out);
     }
 
@@ -254,20 +197,6 @@ impl MasterCore {
             self.nodes.set_down(*nid);
         }
         self.storages_lost(now, nids, out);
-    }
-
-    pub(super) fn storage_ready(&mut self, now: Now, nid: NodeId, operation: u64, out: &mut Out) {
-        let Some(running) = self.running() else {
-            return;
-        };
-        if operation != running.operation || !running.starting.remove(&nid) {
-            return;
-        }
-        running.readiness += 1;
-        let readiness = running.readiness;
-        running.operating.insert(nid, Some(readiness));
-        tracing::info!(%nid, "a storage node is ready");
-        self.begin_waiting(now, out);
     }
 
     /// The greatest ids of the cluster, as far as they are known.
@@ -313,6 +242,7 @@ impl MasterCore {
         if ended {
             self.transaction_ended(now, out);
         }
+        self.joining_timer(now, out);
         self.stopping_timer(now, out);
     }
 

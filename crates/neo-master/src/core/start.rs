@@ -81,7 +81,8 @@ impl MasterCore {
             reign: self.reign,
             ptid: ptid_max.max(base.ptid).next(),
         };
-        table.apply(version, &changes);
+        let replicas = table.get().replicas;
+        table.apply(version, replicas, &changes);
         self.table = Some(table);
         self.open_epoch(base, base_tid);
         let missing: Vec<NodeId> = missing.iter().copied().collect();

@@ -26,7 +26,19 @@ pub(crate) struct Transaction {
     pub(crate) failed: BTreeSet<NodeId>,
     /// What nodes told of their votes.
     pub(crate) votes: BTreeMap<NodeId, Vote>,
+    /// Storage nodes that catch up, and are told when it ends.
+    pub(crate) watchers: BTreeSet<ConnId>,
     pub(crate) stage: Stage,
+}
+
+/// A transaction that is committed now.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) txn: TxnId,
+    /// Whose it is, if the client is still there.
+    pub(crate) client: Option<NodeId>,
+    pub(crate) watchers: BTreeSet<ConnId>,
+    pub(crate) finishing: Finishing,
 }
 
 /// A vote of a storage node.
@@ -133,6 +145,16 @@ impl TransactionManager {
         self.all.get(&txn)
     }
 
+    /// Every pending transaction; the end of each will be told on this connection.
+    pub(crate) fn watch(&mut self, conn: ConnId) -> Vec<TxnId> {
+        let all = self.all.iter_mut();
+        all.map(|(txn, transaction)| {
+            transaction.watchers.insert(conn);
+            *txn
+        })
+        .collect()
+    }
+
     /// How many a client has pending.
     pub(crate) fn of_client(&self, client: NodeId) -> usize {
         self.by_client.get(&client).map_or(0, BTreeSet::len)
@@ -152,6 +174,7 @@ impl TransactionManager {
             imposed,
             failed: BTreeSet::new(),
             votes: BTreeMap::new(),
+            watchers: BTreeSet::new(),
             stage: Stage::Begun {
                 since,
                 parked: None,
@@ -310,8 +333,12 @@ impl TransactionManager {
         })
     }
 
-    /// A storage node is lost: no transaction waits for it.
+    /// A storage node is lost: no transaction waits for it, and its votes are gone, since it drops
+    /// what is not committed when it comes back.
     pub(crate) fn storage_lost(&mut self, nid: NodeId) {
+        for transaction in self.all.values_mut() {
+            transaction.votes.remove(&nid);
+        }
         for txn in self.by_storage.remove(&nid).unwrap_or_default() {
             if let Some(finishing) = self.finishing_mut(txn) {
                 finishing.waiting.remove(&nid);
@@ -322,7 +349,7 @@ impl TransactionManager {
 
     /// The next transaction in order of tid, once it is locked everywhere: it is committed, and
     /// not pending any more.
-    pub(crate) fn next_committed(&mut self) -> Option<(TxnId, Option<NodeId>, Finishing)> {
+    pub(crate) fn next_committed(&mut self) -> Option<Committed> {
         let txn = *self.queue.front()?;
         if !self.finishing(txn)?.waiting.is_empty() {
             return None;
@@ -330,7 +357,12 @@ impl TransactionManager {
         self.queue.pop_front();
         let transaction = self.remove(txn)?;
         match transaction.stage {
-            Stage::Finishing(finishing) => Some((txn, transaction.client, finishing)),
+            Stage::Finishing(finishing) => Some(Committed {
+                txn,
+                client: transaction.client,
+                watchers: transaction.watchers,
+                finishing,
+            }),
             Stage::Begun { .. } => None,
         }
     }
@@ -449,9 +481,9 @@ mod tests {
         txns.locked(txn(2), s(1));
         assert!(txns.next_committed().is_none());
         txns.storage_lost(s(2));
-        let (first, _, finishing) = txns.next_committed().unwrap();
-        assert_eq!((first, finishing.nodes), (txn(2), storages(&[1])));
-        assert_eq!(txns.next_committed().unwrap().0, txn(1));
+        let first = txns.next_committed().unwrap();
+        assert_eq!((first.txn, first.finishing.nodes), (txn(2), storages(&[1])));
+        assert_eq!(txns.next_committed().unwrap().txn, txn(1));
         assert!(txns.is_empty());
         assert_eq!((txns.finishing_oids(), txns.of_client(client(1))), (0, 0));
     }

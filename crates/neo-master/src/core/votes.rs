@@ -5,6 +5,10 @@
 //! can't be given up any more, so a node that turned out to have no vote would have to go, although
 //! nothing is wrong with it; before, the client can.
 //!
+//! A cell is *bound* to a transaction if its node takes part and it is readable, or has been
+//! registered as catching up since before the transaction began: it must have all of it. A cell that
+//! began to catch up later fetches the transaction when it has ended, so nothing is asked of it.
+//!
 //! A node tells of a vote when it answers the client, so the word of an honest client's vote has
 //! been sent, on the connection that is asked here, before the request to finish can come.
 
@@ -54,12 +58,19 @@ impl MasterCore {
             return Err(Lack::Cells);
         }
         let home = table.get().partitioning().of_tid(txn.ttid);
-        let (mut nodes, mut unvoted) = (BTreeSet::new(), BTreeSet::new());
+        let counts = |nid| running.operating.contains_key(&nid) && !failed.contains(&nid);
+        // Who has voted has rows of it, whatever has become of its cells.
+        let voted = transaction.votes.keys().copied();
+        let mut nodes: BTreeSet<NodeId> = voted.filter(|nid| counts(*nid)).collect();
+        let mut unvoted = BTreeSet::new();
         for partition in &finish.partitions {
-            let cells = table.get().writable(*partition).filter(|cell| {
-                running.takes_part(cell.nid, transaction.readiness) && !failed.contains(&cell.nid)
-            });
-            let cells: Vec<&Cell> = cells.collect();
+            let is_bound = |cell: &&Cell| {
+                counts(cell.nid)
+                    && running.takes_part(cell.nid, transaction.readiness)
+                    && (cell.state.is_readable()
+                        || running.catching_up.is_bound(*partition, cell, txn.ttid))
+            };
+            let cells: Vec<&Cell> = table.get().writable(*partition).filter(is_bound).collect();
             if !cells.iter().any(|cell| cell.state.is_readable()) {
                 return Err(Lack::Cells);
             }
@@ -70,9 +81,8 @@ impl MasterCore {
             let least = most.max(u32::from(*partition != home));
             for cell in cells {
                 nodes.insert(cell.nid);
-                let has_all = !cell.state.is_readable() || objects(cell) >= least;
                 let has_voted = |vote: &Vote| vote.metadata || *partition != home;
-                if !has_all || !vote(cell).is_some_and(has_voted) {
+                if objects(cell) < least || !vote(cell).is_some_and(has_voted) {
                     unvoted.insert(cell.nid);
                 }
             }

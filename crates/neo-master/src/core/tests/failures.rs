@@ -314,37 +314,7 @@ fn a_transaction_whose_failed_node_is_needed_by_now_is_aborted() {
 }
 
 #[test]
-fn a_node_that_comes_back_waits_out_of_date() {
-    let mut world = World::running(2, 1, 1);
-    let client = world.client();
-    world.lose(2);
-    world.received(client);
-    world.join(2);
-    let storage = &world.storages[&2];
-    assert_eq!(storage.table.as_ref(), Some(world.table()));
-    assert!(!storage.operating);
-    let told = world.received(client);
-    let state = |packet: &Packet| match packet {
-        Packet::NotifyNodeInformation { nodes, .. } => nodes[0].state,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(
-        told.iter().map(state).collect::<Vec<_>>(),
-        [neo_api::NodeState::Pending]
-    );
-    // It takes part in nothing, and follows the table.
-    world.storages.get_mut(&2).unwrap().log.clear();
-    let txn = world.begin(client);
-    world.vote(txn, &[1]);
-    let id = world.finish(client, txn, &[1]);
-    assert!(world.answer(client, id).is_some());
-    assert_eq!(world.storages[&2].log, [] as [&str; 0]);
-    world.lose(2);
-    assert_eq!(world.state(), ClusterState::Running);
-}
-
-#[test]
-fn pending_nodes_follow_every_change_of_the_table() {
+fn nodes_that_are_out_of_date_follow_every_change_of_the_table() {
     let mut world = World::running(3, 2, 1);
     world.lose(3);
     world.join(3);

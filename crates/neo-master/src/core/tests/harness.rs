@@ -13,7 +13,7 @@ use neo_proto::{
     decode, encode,
 };
 
-pub(super) use super::played::Storage;
+pub(super) use super::played::{CatchingUp, Storage};
 use crate::MasterSettings;
 use crate::{Command, MasterCore, Status};
 
@@ -178,6 +178,10 @@ impl World {
                 let inbox = self.inbox.get_mut(&conn)?;
                 let held = |m: &Message| storage.holds.contains(m.packet.name());
                 let at = inbox.iter().position(|message| !held(message))?;
+                // What comes after a table is not dealt with before it is stored.
+                let is_table = |m: &Message| Storage::TABLES.contains(&m.packet.name());
+                let first = inbox.iter().position(|m| held(m) && is_table(m));
+                let at = first.is_none_or(|first| at < first).then_some(at)?;
                 Some((storage.n, conn, inbox.remove(at)?))
             });
             let Some((n, conn, message)) = next else {
@@ -347,6 +351,42 @@ impl World {
     /// Names of everything that was sent to a peer.
     pub(super) fn names(&mut self, conn: ConnId) -> Vec<&'static str> {
         self.received(conn).iter().map(Packet::name).collect()
+    }
+
+    // --- catching up ---
+
+    /// A storage node asks something; the answer, if it has come.
+    pub(super) fn storage_asks(&mut self, n: u32, packet: Packet) -> Option<Packet> {
+        let conn = self.storages[&n].conn.expect("it is connected");
+        self.request(conn, packet);
+        self.storages.get_mut(&n).and_then(|s| s.answer.take())
+    }
+
+    /// A storage node asks for what it must know to fill its cells; the answer.
+    pub(super) fn register(&mut self, n: u32) -> Option<Packet> {
+        let cells = self.storages[&n].out_of_date();
+        let packet = Packet::AskUnfinishedTransactions {
+            cells: cells.clone(),
+        };
+        let answer = self.storage_asks(n, packet);
+        if let Some(Packet::AnswerUnfinishedTransactions { pending, .. }) = &answer {
+            let pending = pending.iter().copied().collect();
+            let storage = self.storages.get_mut(&n).expect("it is played");
+            storage.catching_up = Some(CatchingUp { cells, pending });
+        }
+        answer
+    }
+
+    /// A storage node says that its cells are complete.
+    pub(super) fn complete(&mut self, n: u32) {
+        let storage = self.storages.get_mut(&n).expect("it is played");
+        let conn = storage.conn.expect("it is connected");
+        let tid = storage.last_tid().unwrap_or(Tid::ZERO);
+        let catching_up = storage.catching_up.take();
+        for cell in catching_up.expect("it has begun").cells {
+            self.send(conn, MsgId(0), Packet::NotifyReplicationDone { cell, tid });
+        }
+        self.settle();
     }
 
     // --- transactions ---

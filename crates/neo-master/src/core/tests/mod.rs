@@ -3,16 +3,20 @@
 mod harness;
 mod played;
 
+mod catching_up;
 mod commit;
 mod creation;
 mod ends;
 mod failures;
 mod identification;
 mod import;
+mod joining;
 mod limits;
 mod oids;
 mod operator;
+mod promotion;
 mod property;
 mod recovery;
+mod table_commands;
 mod verification;
 mod votes;

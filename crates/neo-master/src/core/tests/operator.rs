@@ -167,7 +167,7 @@ fn what_is_denied_says_why() {
         (set_state(ClusterState::BackingUp), "can't be set BACKINGUP"),
         (
             Packet::AddPendingNodes { nodes: Vec::new() },
-            "not available in this version",
+            "no storage node is PENDING",
         ),
         (
             Packet::SetNumReplicas { replicas: 1 },
@@ -257,7 +257,9 @@ fn a_dropped_node_is_forgotten() {
         );
         world.lose(2);
         if connected {
-            // It is back, out of date, and serves nobody.
+            // It is back, and does not get ready: it is not waited for, and may go.
+            let storage = world.storages.get_mut(&2).unwrap();
+            storage.holds.insert("AskStartReign");
             world.join(2);
         }
         world.received(client);

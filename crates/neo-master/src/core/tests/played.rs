@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{Address, NodeId, NodeType, Oid, PartitionTable, Reign, Tid, TxnId};
-use neo_proto::{ConnId, FinalTid, MsgId, Packet, Recovery, WireLastIds};
+use neo_proto::{AssignedPartition, ConnId, FinalTid, MsgId, Packet, Recovery, WireLastIds};
 
 /// What a played storage node has on its disk, and how it behaves.
 #[derive(Debug, Clone)]
@@ -20,6 +20,17 @@ pub(super) struct Storage {
     pub(super) log: Vec<&'static str>,
     pub(super) conn: Option<ConnId>,
     pub(super) operating: bool,
+    /// The answer to what it asked last.
+    pub(super) answer: Option<Packet>,
+    /// Cells that it fills.
+    pub(super) catching_up: Option<CatchingUp>,
+}
+
+/// What a played storage node waits for before its cells are complete.
+#[derive(Debug, Clone)]
+pub(super) struct CatchingUp {
+    pub(super) cells: Vec<AssignedPartition>,
+    pub(super) pending: BTreeSet<TxnId>,
 }
 
 impl Storage {
@@ -43,7 +54,26 @@ impl Storage {
             log: Vec::new(),
             conn: None,
             operating: false,
+            answer: None,
+            catching_up: None,
         }
+    }
+
+    /// Messages with a partition table.
+    pub(super) const TABLES: [&'static str; 2] = ["SendPartitionTable", "NotifyPartitionChanges"];
+
+    /// Its cells that are out of date.
+    pub(super) fn out_of_date(&self) -> Vec<AssignedPartition> {
+        let rows = self.table.iter().flat_map(PartitionTable::iter);
+        let cells = rows.flat_map(|(partition, row)| row.iter().map(move |cell| (partition, cell)));
+        let own = cells.filter(|(_, cell)| {
+            cell.nid == self.nid() && cell.state == neo_api::CellState::OutOfDate
+        });
+        own.map(|(partition, cell)| AssignedPartition {
+            partition,
+            assigned: cell.assigned,
+        })
+        .collect()
     }
 
     pub(super) fn nid(&self) -> NodeId {
@@ -58,6 +88,7 @@ impl Storage {
     pub(super) fn restart(&mut self) {
         self.conn = None;
         self.operating = false;
+        self.catching_up = None;
     }
 
     /// As a node that was started again.
@@ -104,7 +135,7 @@ impl Storage {
                 return vec![stored(version)];
             }
             Packet::AskStartReign { reign } => {
-                assert!(reign > self.recovery.reign, "reigns increase");
+                assert!(reign >= self.recovery.reign, "reigns increase");
                 self.recovery.reign = reign;
                 Packet::AnswerReignStarted { reign }
             }
@@ -169,10 +200,20 @@ impl Storage {
                 self.committed.insert(txn, tid);
                 return Vec::new();
             }
+            Packet::NotifyTransactionFinished { txn, .. } => {
+                if let Some(catching_up) = &mut self.catching_up {
+                    catching_up.pending.remove(&txn);
+                }
+                return Vec::new();
+            }
             Packet::AbortTransaction { txn, .. } => {
                 if self.unfinished.get(&txn) == Some(&None) {
                     self.unfinished.remove(&txn);
                 }
+                return Vec::new();
+            }
+            answer @ (Packet::AnswerUnfinishedTransactions { .. } | Packet::Error { .. }) => {
+                self.answer = Some(answer);
                 return Vec::new();
             }
             _ => return Vec::new(),

@@ -15,7 +15,9 @@ use crate::{MasterSettings, Mutations};
 const STORAGES: u32 = 3;
 
 /// Messages that a storage node may be slow to deal with.
-const SLOW: [&str; 13] = [
+const SLOW: [&str; 15] = [
+    "SendPartitionTable",
+    "NotifyPartitionChanges",
     "AskRecovery",
     "AskPartitionTable",
     "AskStartReign",
@@ -87,7 +89,7 @@ impl Play {
     fn step(&mut self, (action, a, b): (u8, u8, u8)) {
         let n = u32::from(a) % STORAGES + 1;
         let connected = self.world.storages[&n].conn.is_some();
-        match action % 20 {
+        match action % 24 {
             0 | 1 if !connected => {
                 self.world.join(n);
             }
@@ -128,10 +130,43 @@ impl Play {
             }
             18 => self.rare(a, b),
             19 => self.import(a, b),
+            20 | 21 if connected => {
+                self.world.register(n);
+            }
+            22 | 23 if connected => self.complete(n),
             _ => {}
         }
         self.look();
         self.check();
+    }
+
+    /// A storage node has fetched what its cells lack, if it can.
+    fn complete(&mut self, n: u32) {
+        let storages = &self.world.storages;
+        let Some(catching_up) = &storages[&n].catching_up else {
+            return;
+        };
+        if !catching_up.pending.is_empty() {
+            return;
+        }
+        let table = storages[&n].table.as_ref().unwrap();
+        let p = table.partitioning();
+        let mut committed = storages[&n].committed.clone();
+        for cell in &catching_up.cells {
+            // A source answers when nothing is locked there that is not moved.
+            let source = table.readable(cell.partition).find_map(|readable| {
+                let source = &storages[&readable.nid.number()];
+                let moved = source.unfinished.values().all(Option::is_none);
+                (source.operating && moved).then_some(source)
+            });
+            let Some(source) = source else { return };
+            let of_cell = |txn: &TxnId| p.of_tid(txn.ttid) == cell.partition;
+            committed.retain(|txn, _| !of_cell(txn));
+            let all = source.committed.iter().filter(|(txn, _)| of_cell(txn));
+            committed.extend(all.map(|(txn, tid)| (*txn, *tid)));
+        }
+        self.world.storages.get_mut(&n).unwrap().committed = committed;
+        self.world.complete(n);
     }
 
     fn begin(&mut self, a: u8) {
@@ -413,6 +448,22 @@ impl Play {
             "{}",
             self.world.status.waiting
         );
+        // What is pending ends with its clients; then every cell can be filled.
+        for conn in std::mem::take(&mut self.known.clients) {
+            if !self.world.closed.contains_key(&conn) {
+                self.world.hang_up(conn);
+            }
+        }
+        for n in 1..=STORAGES {
+            self.world.register(n);
+            self.complete(n);
+        }
+        let states = self.world.table().rows.iter().flatten().map(|c| c.state);
+        assert!(
+            { states }.all(neo_api::CellState::is_readable),
+            "{:?}",
+            self.world.rows()
+        );
         let table = self.world.table();
         for (txn, tid) in &self.known.committed {
             for cell in table.readable_of_tid(txn.ttid) {
@@ -512,6 +563,16 @@ fn a_finish_without_votes_is_seen() {
         ..Mutations::default()
     });
     assert!(found.contains("what is locked was voted"), "{found:?}");
+}
+
+#[test]
+fn pending_transactions_that_are_not_told_are_seen() {
+    let no_pending = true;
+    let found = broken(&Mutations {
+        no_pending,
+        ..Mutations::default()
+    });
+    assert!(found.contains(" on S"), "{found:?}");
 }
 
 #[test]
