@@ -60,6 +60,8 @@ pub struct StorageCore {
     nid: Option<NodeId>,
     identity: Option<ClusterIdentity>,
     reign: Reign,
+    /// Whether the node has been told to obey this reign before.
+    served_before: bool,
     oid_mark: Oid,
     import_tid: Option<Tid>,
     object_bytes_max: usize,
@@ -90,6 +92,8 @@ enum Phase {
 #[derive(Debug)]
 struct Service {
     transactions: Transactions,
+    /// The operation that the primary waits for, until it is told that this node is ready.
+    unready: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -122,6 +126,7 @@ impl StorageCore {
             nid: None,
             identity: None,
             reign: Reign(0),
+            served_before: false,
             oid_mark: Oid::ZERO,
             import_tid: None,
             object_bytes_max: neo_api::OBJECT_BYTES_MAX,
@@ -492,6 +497,7 @@ impl StorageCore {
                     .unlocked(&self.cells, &service.transactions, &mut io);
             }
             self.tell_votes(out);
+            self.tell_ready(out);
             self.next_task(now, out);
             if self.table.is_some() && !self.settings.mutations.table_not_durable {
                 break;

@@ -374,6 +374,7 @@ impl StorageCore {
                     let known = self.reign;
                     return Err(format!("reign {reign} can't start: {known} has been here"));
                 }
+                self.served_before = reign == self.reign;
                 let batch = WriteBatch::from(vec![set(REIGN, Some(reign.0.to_string()))]);
                 let then = AfterPersist::Reign(asker, reign);
                 io.persist_surely(batch, Durability::Synced, then);
@@ -421,14 +422,26 @@ impl StorageCore {
             jobs: &mut self.jobs,
         };
         transactions.learn_serials(&self.cells, &mut io);
-        transactions.collect_garbage(&mut io);
-        self.service = Some(Service { transactions });
+        transactions.collect_garbage(self.served_before, &mut io);
+        self.service = Some(Service {
+            transactions,
+            unready: Some(operation),
+        });
         tracing::info!(reign = %self.reign, "serving");
         out.event(StorageEvent::Operating);
-        if let Some(conn) = self.link.up() {
+        self.tell_ready(out);
+        Ok(())
+    }
+
+    /// Tells the primary that this node takes part: at once, or when transactions that may be named
+    /// as new ones are gone.
+    pub(super) fn tell_ready(&mut self, out: &mut Effects<Self>) {
+        if let (Some(service), Some(conn)) = (&mut self.service, self.link.up())
+            && (!self.served_before || service.transactions.is_clean())
+            && let Some(operation) = service.unready.take()
+        {
             out.notify(conn, Packet::NotifyReady { operation });
         }
-        Ok(())
     }
 
     pub(super) fn import_mark_stored(

@@ -170,10 +170,6 @@ fn what_is_denied_says_why() {
             "no storage node is PENDING",
         ),
         (
-            Packet::SetNumReplicas { replicas: 1 },
-            "not available in this version",
-        ),
-        (
             Packet::TweakPartitionTable {
                 dry_run: true,
                 ignore: Vec::new(),

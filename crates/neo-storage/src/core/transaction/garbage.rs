@@ -14,8 +14,8 @@ const PAGE: usize = 1_000;
 /// What is to be removed. One page is written at a time; nobody waits for it.
 #[derive(Debug)]
 pub(super) struct Garbage {
-    /// Transactions of earlier reigns are garbage, all of them.
-    reign: Reign,
+    /// Transactions of reigns below it are garbage, all of them.
+    below: Reign,
     data: Vec<DataId>,
     rows: VecDeque<TxnId>,
     /// What an earlier period of service left; done when `None`.
@@ -33,7 +33,7 @@ enum Left {
 impl Garbage {
     pub(super) const fn new(reign: Reign) -> Self {
         Self {
-            reign,
+            below: reign,
             data: Vec::new(),
             rows: VecDeque::new(),
             left: None,
@@ -49,8 +49,9 @@ impl Garbage {
         self.rows.push_back(txn);
     }
 
-    /// Starts to look for what earlier periods of service left.
-    pub(super) fn collect(&mut self, io: &mut Io<'_>) {
+    /// Starts to look for what periods of service in reigns below this one left.
+    pub(super) fn collect(&mut self, below: Reign, io: &mut Io<'_>) {
+        self.below = below;
         self.left = Some(Left::Data(None));
         self.pump(io);
     }
@@ -92,21 +93,33 @@ impl Garbage {
         io.read(query, AfterRead::Clean);
     }
 
+    /// Whether nothing is left to remove.
+    pub(super) fn is_done(&self) -> bool {
+        self.left.is_none() && self.data.is_empty() && self.rows.is_empty() && !self.busy
+    }
+
     pub(super) fn persisted(&mut self, io: &mut Io<'_>) {
         self.busy = false;
         self.pump(io);
     }
 
-    /// A page of what was left.
-    pub(super) fn found(&mut self, io: &mut Io<'_>, page: QueryResult) {
+    /// A page of what was left, perhaps with some of a transaction that is open now.
+    pub(super) fn found(
+        &mut self,
+        io: &mut Io<'_>,
+        page: QueryResult,
+        is_open: impl Fn(TxnId) -> bool,
+    ) {
         self.busy = false;
         match page {
             QueryResult::LooseData(page) => {
                 let last = page.last().copied();
-                // Names are in order: those of this reign, which are in use, come last.
-                let old = page.into_iter().filter(|(txn, _)| txn.reign < self.reign);
+                // Names are in order: those of later reigns, which are in use, come last.
+                let old = page
+                    .into_iter()
+                    .filter(|(txn, _)| txn.reign < self.below && !is_open(*txn));
                 let old: Vec<_> = old.map(|(_, id)| id).collect();
-                self.left = Some(match last.filter(|(txn, _)| txn.reign < self.reign) {
+                self.left = Some(match last.filter(|(txn, _)| txn.reign < self.below) {
                     Some(last) => Left::Data(Some(last)),
                     None => Left::Rows(None),
                 });
@@ -115,10 +128,10 @@ impl Garbage {
             QueryResult::Unfinished(page) => {
                 let last = page.last().map(|unfinished| unfinished.txn);
                 let old = page.into_iter().map(|unfinished| unfinished.txn);
-                let old = old.filter(|txn| txn.reign < self.reign);
+                let old = old.filter(|txn| txn.reign < self.below && !is_open(*txn));
                 self.rows.extend(old);
                 self.left = last
-                    .filter(|txn| txn.reign < self.reign)
+                    .filter(|txn| txn.reign < self.below)
                     .map(|last| Left::Rows(Some(last)));
             }
             _ => self.left = None,
@@ -131,8 +144,21 @@ impl super::Transactions {
     /// Drops what earlier periods of service left unfinished. All that could be committed was, in
     /// verification; the names of new transactions are of a later reign, so that nothing of theirs
     /// can be taken for it.
-    pub(crate) fn collect_garbage(&mut self, io: &mut Io<'_>) {
-        self.garbage.collect(io);
+    ///
+    /// A node that has served in this reign before may have left some with such names: they must be
+    /// gone before it takes part in new ones.
+    pub(crate) fn collect_garbage(&mut self, served_before: bool, io: &mut Io<'_>) {
+        let below = if served_before {
+            self.reign.next()
+        } else {
+            self.reign
+        };
+        self.garbage.collect(below, io);
+    }
+
+    /// Whether nothing is left of earlier periods of service.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.garbage.is_done()
     }
 
     pub(crate) fn garbage_persisted(&mut self, io: &mut Io<'_>) {
@@ -140,6 +166,7 @@ impl super::Transactions {
     }
 
     pub(crate) fn garbage_found(&mut self, io: &mut Io<'_>, page: QueryResult) {
-        self.garbage.found(io, page);
+        let txns = &self.txns;
+        self.garbage.found(io, page, |txn| txns.contains_key(&txn));
     }
 }
