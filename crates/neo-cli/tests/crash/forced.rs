@@ -117,11 +117,11 @@ async fn a_start_by_force_without_a_copy_that_went_no_further() {
 
     cluster.storages[1].start().expect("it starts");
     cluster.masters[0]
-        .wait_for("stays PENDING: it was away")
+        .wait_for("takes part again, out of date")
         .expect("it is let in");
     commit(&cluster, oid, "third").await;
     let pt = neoctl(&cluster, &["print", "pt"]);
-    assert!(pt.contains(&format!("{missing} P OOOOOOOOOOOO")), "{pt}");
+    assert!(pt.contains(&format!("{missing} R OOOOOOOOOOOO")), "{pt}");
 
     // It knows now that it is behind: not even by force.
     restart_with(&mut cluster, 1);

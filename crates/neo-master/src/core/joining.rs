@@ -181,6 +181,7 @@ impl MasterCore {
             self.send_table(conn, out);
         }
         if self.table.as_ref().is_some_and(|table| table.has_node(nid)) {
+            tracing::info!(%nid, "takes part again, out of date");
             self.admit_to_running(now, nid, out);
         } else {
             tracing::info!(%nid, "stays PENDING until it is added: it has no cells");

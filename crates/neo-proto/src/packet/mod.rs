@@ -387,7 +387,7 @@ packets! {
     /// Applied; durable at the next checkpoint.
     0x8055 AnswerImport { }
 
-    // --- replication: not in this version ---
+    // --- replication ---
 
     /// S to M: catching up starts for these cells. From now on the node gets new transactions in
     /// full, and hears when the listed ones end.
