@@ -184,7 +184,7 @@ fn a_copy_that_is_known_to_be_behind_is_never_started_with() {
         } else {
             start(&mut world, &[s(1)]);
             settle(&mut world);
-            assert!(!world.is_serving(s(1)));
+            assert!(!world.is_readable(s(1)));
             crash_all(&mut world);
             start(&mut world, &[m(1), s(1)]);
         }
@@ -250,7 +250,7 @@ fn a_start_without_a_copy_that_went_no_further() {
     }
     settle(&mut world);
     assert_eq!(cells_of(&world, s(2)), [CellState::OutOfDate; 4]);
-    assert!(world.is_up(s(2)) && !world.is_serving(s(2)));
+    assert!(world.is_up(s(2)) && !world.is_readable(s(2)));
     assert_eq!(
         disk(&world, s(2)).cells,
         before.cells,
