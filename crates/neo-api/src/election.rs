@@ -6,33 +6,43 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::env::Instant;
+use crate::id::Reign;
 use crate::state::ClusterState;
 
 /// What an election is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ElectionInput {
-    /// The master starts: its own address, and the other masters that it knows. Comes first, and
-    /// once.
+    /// The master starts: its own address, and the other masters that it was told of. Comes first,
+    /// and once.
     Started {
         /// Where this master listens.
         own: Address,
-        /// The others, without itself.
+        /// The others, without itself. A name in this list may turn out to be another name of a
+        /// master, or of this one: then it is `PeerLost`, and the master comes under the address
+        /// that it gives itself.
         peers: Vec<Address>,
     },
-    /// A connection to another master is up. Not in this version.
+    /// A connection to another master is up: asked for or not, known before or not.
     PeerUp(Address),
-    /// A connection to another master, or an attempt, failed. Not in this version.
+    /// A connection to another master is lost, or an attempt to make one failed.
     PeerLost(Address),
-    /// Another master's election sent this. Not in this version.
+    /// Another master's election sent this.
     Message {
-        /// From whom.
+        /// From whom; its connection is up.
         from: Address,
-        /// What its [`ElectionEffect::Send`] had.
+        /// What its [`ElectionEffect::Send`] had: anything may be in it.
         message: Bytes,
     },
     /// The cluster's state changed, by this master, which leads.
-    Cluster(ClusterState),
+    Cluster {
+        /// What it is now.
+        state: ClusterState,
+        /// How many epochs its chain has; 0 while there is no cluster, or none is found yet.
+        epoch: u64,
+        /// Beyond RECOVERING, the reign of this master; else the greatest that it has heard of.
+        reign: Reign,
+    },
     /// A service outside the cluster (a lease, an orchestrator) says something.
     External(Bytes),
     /// The moment of [`Election::poll_timeout`] has come.
@@ -49,14 +59,14 @@ pub enum ElectionEffect {
     Follow(Address),
     /// Lead no more, and follow nobody until told.
     StepDown,
-    /// Keep a connection to that master. Not carried out in this version.
+    /// Keep a connection to that master: attempts go on, with pauses of up to a second, whenever
+    /// there is none.
     Connect(Address),
-    /// Send a message to the election of another, connected master. Not carried out in this
-    /// version.
+    /// Send a message to the election of another master; lost when no connection to it is up.
     Send {
         /// To whom.
         to: Address,
-        /// At most 64 KiB.
+        /// At most 64 KiB; more is not sent.
         message: Bytes,
     },
 }
@@ -64,12 +74,9 @@ pub enum ElectionEffect {
 /// Decides which master is the primary.
 ///
 /// It is synchronous and does no I/O, so that it runs in the simulator. A master is given one by
-/// `neo_master::Master::with_election`.
-///
-/// **In this version** masters do not talk to each other: `Connect` and `Send` are not carried out
-/// (the log warns), and `PeerUp`, `PeerLost` and `Message` never come. An election decides from
-/// `Started`, `Timer`, `Cluster` and `External`, which is what
-/// `neo_master::RunningMaster::tell_election` was given: a lease kept by a service, say.
+/// `neo_master::Master::with_election`; the default, in `neo_master`, elects the primary among the
+/// masters themselves. Masters that are connected have one connection, whoever made it, and
+/// messages on it arrive in order.
 ///
 /// No quorum is asked of it: an election may give two primaries at once, for a while. Data stays
 /// safe because a primary starts a cluster only with every readable cell of the newest partition
@@ -79,7 +86,8 @@ pub enum ElectionEffect {
 /// # To ensure correctness
 /// - It **must not** read a clock or a generator of its own: time comes in with each input,
 ///   randomness when it is made.
-/// - It **must** take `PeerLost` and `Message` of masters that it never heard of.
+/// - It **must** take `PeerUp`, `PeerLost` and `Message` of masters that it never heard of, and
+///   messages that make no sense.
 pub trait Election: Debug + Send + 'static {
     /// Takes an input; effects are carried out in the order pushed.
     ///

@@ -11,10 +11,14 @@ use serde::{Deserialize, Serialize};
 pub struct MasterSettings {
     /// Name of the cluster: nodes of another one are refused.
     pub cluster: String,
-    /// This master's node id. Default: the first one, M1.
+    /// The node id that this master asks for. Default: the first free one.
     pub nid: Option<NodeId>,
-    /// Other masters. Default: none.
+    /// Other masters; this one may be among them. More are learnt from those that it connects to, or
+    /// that connect to it. Default: none.
     pub masters: Vec<Address>,
+    /// A master that finds no primary waits so long for masters that do not answer, before it takes
+    /// the lead. Default: 200 ms.
+    pub election_patience_ms: u64,
     /// Copies of each partition beside the first, in a cluster that is created here. Default: 0.
     pub replicas: u32,
     /// Partitions of a cluster that is created here: 1 to 65535, fixed for ever. Default: 100.
@@ -95,6 +99,7 @@ impl Default for MasterSettings {
             cluster: String::new(),
             nid: None,
             masters: Vec::new(),
+            election_patience_ms: 200,
             replicas: 0,
             partitions: 100,
             autostart: None,
@@ -184,6 +189,10 @@ impl MasterSettings {
             Some(nid) if nid.node_type() != NodeType::Master => Err(SettingsError::Nid(nid)),
             _ => Ok(()),
         }
+    }
+
+    pub(crate) const fn election_patience(&self) -> Duration {
+        Duration::from_millis(self.election_patience_ms)
     }
 
     pub(crate) const fn transaction_age_max(&self) -> Duration {

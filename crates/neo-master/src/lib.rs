@@ -33,10 +33,12 @@
 
 mod config;
 mod core;
+mod election;
 mod server;
 
 #[doc(hidden)]
 pub use config::Mutations;
 pub use config::{MasterSettings, SettingsError};
 pub use core::{Command, Event, MasterCore, Never, Status};
+pub use election::PeerElection;
 pub use server::{Master, MasterBuilder, RunningMaster, StartError};

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use bytes::Bytes;
-use neo_api::{Address, Election, SingleMaster};
+use neo_api::{Address, Election};
 use neo_proto::net::{
     self, BindError, DoneSender, DriverOptions, Node, NodeBuilder, NodeFailure, RunningNode, Shell,
 };
@@ -12,6 +12,7 @@ use tracing::{Span, error_span};
 
 use crate::config::{MasterSettings, SettingsError};
 use crate::core::{Command, Event, MasterCore, Never, Status};
+use crate::election::PeerElection;
 
 /// A master node.
 #[derive(Debug)]
@@ -24,11 +25,12 @@ pub struct Master {
 pub type MasterBuilder = NodeBuilder<Master>;
 
 impl Master {
-    /// The only master of a cluster. It listens at a free port of 127.0.0.1 and talks TCP, unless
-    /// told otherwise.
+    /// A master that elects the primary with the others, by [`PeerElection`]. It listens at a free
+    /// port of 127.0.0.1 and talks TCP, unless told otherwise.
     #[must_use]
     pub fn builder(settings: MasterSettings) -> MasterBuilder {
-        Self::with_election(settings, Box::new(SingleMaster))
+        let election = PeerElection::new(settings.election_patience());
+        Self::with_election(settings, Box::new(election))
     }
 
     /// One of a cluster's masters: `election` decides which of them is the primary.

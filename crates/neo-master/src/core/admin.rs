@@ -103,6 +103,7 @@ impl MasterCore {
         }
         match (nid.node_type(), state) {
             (NodeType::Storage, NodeState::Down) => self.kill(now, nid, out),
+            (NodeType::Master, NodeState::Down) => self.kill_master(now, nid, out),
             (NodeType::Storage, NodeState::Unknown) => self.drop_node(now, nid, out),
             (NodeType::Client, NodeState::Down | NodeState::Unknown) => {
                 if let Some(conn) = self.nodes.conn(nid) {
@@ -149,6 +150,20 @@ impl MasterCore {
         if let Some(conn) = self.nodes.conn(nid) {
             self.disconnect(now, conn, "the operator stopped it", out);
         }
+        Ok(format!("{nid} is DOWN"))
+    }
+
+    fn kill_master(&mut self, now: Now, nid: NodeId, out: &mut Out) -> Result<String, String> {
+        if nid == self.nid {
+            return Err(format!(
+                "the primary master can't be stopped so: {nid} leads; another one takes over when \
+                 its process is stopped"
+            ));
+        }
+        let conn = self.nodes.conn(nid);
+        let conn = conn.ok_or_else(|| format!("{nid} is not connected"))?;
+        self.nodes.tell_itself(nid, NodeState::Down, out);
+        self.disconnect(now, conn, "the operator stopped it", out);
         Ok(format!("{nid} is DOWN"))
     }
 

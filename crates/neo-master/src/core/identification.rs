@@ -12,8 +12,10 @@ use super::{MasterCore, Phase};
 pub(crate) enum Peer {
     /// It has not identified yet, and must until then.
     New { deadline: Instant },
-    /// A node.
+    /// A node of the cluster that this master leads.
     Node(NodeId),
+    /// Another master, on its way to be connected, or connected.
+    Master,
 }
 
 /// Longest chain of epochs that is taken from a peer.
@@ -50,9 +52,12 @@ impl MasterCore {
         peer: Identification,
         out: &mut Out,
     ) {
+        if peer.node_type == NodeType::Master {
+            return self.master_comes(now, conn, id, &peer, out);
+        }
         if let Phase::Idle { primary } = &self.phase {
             let primary = primary.clone();
-            let masters = self.settings.masters.clone();
+            let masters = self.known_masters();
             out.send(conn, id, Packet::NotPrimaryMaster { primary, masters });
             self.disconnect(now, conn, "this master is not the primary", out);
             return;
@@ -78,14 +83,7 @@ impl MasterCore {
     fn admit(&mut self, peer: &Identification) -> Result<NodeId, Refusal> {
         let Identification { node_type, nid, .. } = peer;
         if peer.cluster != self.settings.cluster {
-            return Err((
-                ErrorCode::OtherCluster,
-                format!(
-                    "this is a node of cluster {:?}, you asked for {:?}",
-                    self.settings.cluster,
-                    shown(&peer.cluster)
-                ),
-            ));
+            return Err((ErrorCode::OtherCluster, self.other_cluster_words(peer)));
         }
         if nid.is_some_and(|nid| nid.node_type() != *node_type) {
             let words = format!("a {node_type} can't have the id {}", nid_words(*nid));
@@ -106,13 +104,7 @@ impl MasterCore {
             NodeType::Admin if matches!(self.phase, Phase::Ending(_)) => {
                 return Err((ErrorCode::NotReady, "the cluster is stopping".to_owned()));
             }
-            NodeType::Admin => {}
-            NodeType::Master => {
-                return Err((
-                    ErrorCode::Denied,
-                    "this version has one master in a cluster: stop the other one".to_owned(),
-                ));
-            }
+            NodeType::Admin | NodeType::Master => {}
         }
         debug_assert!(state.is_some(), "a master that does not lead admits nobody");
         if self.nodes.len() >= self.settings.nodes_max && !nid.is_some_and(|n| self.is_known(n)) {
@@ -128,6 +120,14 @@ impl MasterCore {
             NodeType::Storage => self.admit_storage(peer),
             _ => self.admit_temporary(peer),
         }
+    }
+
+    pub(super) fn other_cluster_words(&self, peer: &Identification) -> String {
+        format!(
+            "this is a node of cluster {:?}, you asked for {:?}",
+            self.settings.cluster,
+            shown(&peer.cluster)
+        )
     }
 
     fn is_known(&self, nid: NodeId) -> bool {
@@ -248,6 +248,23 @@ impl MasterCore {
         let words = self.own_ways.remove(&peer.nid?)?;
         let theirs = peer.identity.as_ref()?;
         (self.kinship(theirs) == Kinship::Ancestor).then_some(words)
+    }
+
+    pub(super) fn strange_master_words(&self, theirs: &ClusterIdentity) -> String {
+        let name = &self.settings.cluster;
+        if self.identity.as_ref().is_some_and(|ours| ours.id == theirs.id) {
+            format!(
+                "cluster {name:?} was started by force on two sides, and each has a primary master: \
+                 decide which side to keep, stop the other one, empty the databases of its storage \
+                 nodes, and start them with the masters of the side to keep"
+            )
+        } else {
+            format!(
+                "two clusters of the name {name:?} were created, and each has a primary master: \
+                 stop the one that is not wanted, empty the databases of its storage nodes, and \
+                 start them with the masters of the other"
+            )
+        }
     }
 
     fn stranger_words(&self, theirs: &ClusterIdentity) -> String {

@@ -5,6 +5,7 @@ use neo_api::{Address, ClusterState, ElectionEffect, ElectionInput, NodeState, N
 use neo_proto::{ConnId, Packet};
 
 use super::effect::Out;
+use super::identification::Peer;
 use super::node_manager::Node;
 use super::{MasterCore, Phase};
 
@@ -31,10 +32,19 @@ impl MasterCore {
     }
 
     pub(super) fn tell_election_of_state(&mut self, now: Now, state: ClusterState, out: &mut Out) {
-        self.elect(now, ElectionInput::Cluster(state), out);
+        let input = ElectionInput::Cluster {
+            state,
+            epoch: self.epochs() as u64,
+            reign: self.reign,
+        };
+        self.elect(now, input, out);
     }
 
-    fn elect(&mut self, now: Now, input: ElectionInput, out: &mut Out) {
+    pub(super) const fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle { .. })
+    }
+
+    pub(super) fn elect(&mut self, now: Now, input: ElectionInput, out: &mut Out) {
         let mut effects = Vec::new();
         self.election.handle(now.mono, input, &mut effects);
         for effect in effects {
@@ -42,34 +52,64 @@ impl MasterCore {
                 ElectionEffect::Lead => self.lead(now, out),
                 ElectionEffect::Follow(primary) => self.step_down(Some(primary), out),
                 ElectionEffect::StepDown => self.step_down(None, out),
-                // Masters do not talk to each other: elections that need it are not served.
-                other => {
-                    tracing::warn!(?other, "not carried out: masters do not talk to each other")
-                }
+                ElectionEffect::Connect(address) => self.masters_connect(now, address),
+                ElectionEffect::Send { to, message } => self.say(&to, message, out),
+                other => tracing::error!(?other, "an effect of the election is not known here"),
             }
         }
     }
 
     fn lead(&mut self, now: Now, out: &mut Out) {
-        if !matches!(self.phase, Phase::Idle { .. }) {
+        if !self.is_idle() {
             return;
         }
-        tracing::info!(nid = %self.nid, own = %self.own, "primary master");
+        if let Some(nid) = self.master_nid(&self.own, Some(self.nid)) {
+            self.nid = nid;
+        }
+        tracing::info!(nid = %self.nid, own = %self.own, "this is the primary master");
+        self.nodes.masters_down();
         let mut node = Node::down(Some(self.own.clone()));
         node.state = NodeState::Running;
         self.nodes.insert(self.nid, node);
         self.enter_recovering(now, out);
+        let connected = self.links.connected();
+        let connected: Vec<_> = connected.map(|(to, conn)| (to.clone(), conn)).collect();
+        for (master, conn) in connected {
+            self.adopt_master(now, &master, conn, out);
+        }
     }
 
+    /// Leads no more. A secondary holds nothing: what the cluster is, its storage nodes know.
     fn step_down(&mut self, primary: Option<Address>, out: &mut Out) {
-        if let Phase::Idle { primary: known } = &mut self.phase {
-            *known = primary;
-            return;
+        match &self.phase {
+            Phase::Idle { primary: known } if *known == primary => return,
+            Phase::Idle { .. } => {}
+            // Nobody else is to lead a cluster that ends.
+            Phase::Ending(_) | Phase::Stopped => return,
+            Phase::Recovering(_) | Phase::Verifying(_) | Phase::Running(_) => {
+                self.note_oids();
+                self.close_all("this master is not the primary any more", out);
+                self.nodes.only_masters();
+                self.own_ways.clear();
+                self.identity = None;
+                self.table = None;
+                self.table_epochs = 0;
+            }
         }
-        tracing::info!(?primary, "not the primary master any more");
-        self.close_all("this master is not the primary any more", out);
-        self.nodes.remove(self.nid);
+        match &primary {
+            Some(primary) => tracing::info!(%primary, "a secondary master: another one leads"),
+            None => tracing::info!("no primary master is known: looking for one"),
+        }
         self.phase = Phase::Idle { primary };
+        self.heed_primary(out);
+    }
+
+    /// Oids that were handed out are not handed out again by this process, whatever storage nodes
+    /// remember.
+    fn note_oids(&mut self) {
+        if let Phase::Running(running) = &self.phase {
+            self.oid_floor = self.oid_floor.max(running.oids.floor());
+        }
     }
 
     /// Starts over: looks for the newest partition table.
@@ -88,9 +128,7 @@ impl MasterCore {
     pub(super) fn fall_back(&mut self, now: Now, words: &str, out: &mut Out) {
         tracing::warn!(words, "back to RECOVERING");
         let stop = matches!(self.phase, Phase::Running(_));
-        if let Phase::Running(running) = &self.phase {
-            self.oid_floor = self.oid_floor.max(running.oids.floor());
-        }
+        self.note_oids();
         for node_type in [NodeType::Client, NodeType::Storage] {
             let online: Vec<_> = self.nodes.online(node_type).collect();
             for (nid, conn) in online {
@@ -113,16 +151,16 @@ impl MasterCore {
     /// starts over.
     pub(super) fn deposed(&mut self, now: Now, words: &str, out: &mut Out) {
         tracing::error!(reign = %self.reign, words, "this primary is deposed");
-        if let Phase::Running(running) = &self.phase {
-            self.oid_floor = self.oid_floor.max(running.oids.floor());
-        }
+        self.note_oids();
         self.close_all(words, out);
         self.enter_recovering(now, out);
     }
 
-    /// Closes every connection; nobody is told anything.
+    /// Closes every connection but those to other masters; nobody is told anything.
     pub(super) fn close_all(&mut self, words: &str, out: &mut Out) {
-        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        let others = self.peers.iter();
+        let others = others.filter(|(_, peer)| !matches!(peer, Peer::Master));
+        let conns: Vec<ConnId> = others.map(|(conn, _)| *conn).collect();
         for conn in conns {
             self.close_quietly(conn, words, out);
         }
@@ -137,6 +175,16 @@ impl MasterCore {
             }
         }
         self.surveys.clear();
+    }
+
+    /// Closes the connections to other masters: this one ends.
+    pub(super) fn leave_masters(&mut self, words: &str, out: &mut Out) {
+        let masters = self.peers.iter();
+        let masters = masters.filter(|(_, peer)| matches!(peer, Peer::Master));
+        let conns: Vec<ConnId> = masters.map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.close_quietly(conn, words, out);
+        }
     }
 
     /// Closes a connection without dealing with its loss.

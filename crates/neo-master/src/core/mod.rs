@@ -18,6 +18,8 @@ mod identification;
 mod import;
 mod joining;
 mod leadership;
+mod links;
+mod masters;
 mod node_manager;
 mod oid_mark;
 mod oids;
@@ -42,7 +44,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{
-    Address, ClusterState, Election, Instant, NodeId, NodeType, Now, Reign, SingleMaster,
+    Address, ClusterState, Election, Instant, NodeId, NodeType, Now, Reign,
 };
 use neo_proto::{ClusterIdentity, ConnId, Core, Effects, ErrorCode, Input, Message, MsgId, Packet};
 
@@ -50,6 +52,7 @@ pub use self::effect::{Command, Event, Never, Status};
 
 use self::effect::Out;
 use self::identification::Peer;
+use self::links::Links;
 use self::node_manager::NodeManager;
 use self::partition_table::Table;
 use self::random::Random;
@@ -61,6 +64,7 @@ use self::survey::Survey;
 use self::tids::Tids;
 use self::verification::Verifying;
 use crate::config::MasterSettings;
+use crate::election::PeerElection;
 
 /// A master node's core.
 #[derive(Debug)]
@@ -73,6 +77,10 @@ pub struct MasterCore {
     started: bool,
     phase: Phase,
     peers: BTreeMap<ConnId, Peer>,
+    /// The other masters.
+    links: Links,
+    /// A number of this process: a master knows itself by it.
+    instance: u64,
     /// When connections that have not identified are closed.
     deadlines: BTreeSet<(Instant, ConnId)>,
     nodes: NodeManager,
@@ -114,7 +122,7 @@ enum Phase {
 }
 
 impl MasterCore {
-    /// A master that listens at `own` and is alone: nobody else can be the primary.
+    /// A master that listens at `own`, and elects the primary with the other masters.
     ///
     /// `seed` is for ids that must be unique in the world: it must be random.
     ///
@@ -122,7 +130,8 @@ impl MasterCore {
     /// When the settings can't be; [`MasterSettings::check`] tells.
     #[must_use]
     pub fn new(settings: MasterSettings, own: Address, seed: [u64; 4]) -> Self {
-        Self::with_election(settings, own, seed, Box::new(SingleMaster))
+        let election = PeerElection::new(settings.election_patience());
+        Self::with_election(settings, own, seed, Box::new(election))
     }
 
     /// A master that is the primary when an election says so.
@@ -141,14 +150,17 @@ impl MasterCore {
         }
         let first = NodeId::new(NodeType::Master, 1).expect("1 is a node's number");
         let clock_jump_max = std::time::Duration::from_secs(settings.clock_jump_max_s);
+        let mut random = Random::new(seed);
         Self {
             nid: settings.nid.unwrap_or(first),
             own,
-            random: Random::new(seed),
+            instance: random.next(),
+            random,
             election,
             started: false,
             phase: Phase::Idle { primary: None },
             peers: BTreeMap::new(),
+            links: Links::default(),
             deadlines: BTreeSet::new(),
             nodes: NodeManager::default(),
             requests: Requests::default(),
@@ -186,6 +198,15 @@ impl MasterCore {
         }
     }
 
+    /// The primary that this master follows, if it does.
+    #[must_use]
+    pub const fn follows(&self) -> Option<&Address> {
+        match &self.phase {
+            Phase::Idle { primary } => primary.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The partition table that the master goes by.
     #[must_use]
     pub fn partition_table(&self) -> Option<&neo_api::PartitionTable> {
@@ -194,7 +215,7 @@ impl MasterCore {
 
     fn closed(&mut self, now: Now, conn: ConnId, reason: &str, out: &mut Out) {
         if let Some(peer) = self.forget_peer(conn) {
-            self.peer_lost(now, peer, reason, out);
+            self.peer_lost(now, conn, peer, reason, out);
         }
     }
 
@@ -202,7 +223,7 @@ impl MasterCore {
     fn disconnect(&mut self, now: Now, conn: ConnId, reason: &str, out: &mut Out) {
         if let Some(peer) = self.forget_peer(conn) {
             out.close(conn, reason);
-            self.peer_lost(now, peer, reason, out);
+            self.peer_lost(now, conn, peer, reason, out);
         }
     }
 
@@ -216,8 +237,12 @@ impl MasterCore {
         Some(peer)
     }
 
-    fn peer_lost(&mut self, now: Now, peer: Peer, reason: &str, out: &mut Out) {
-        let Peer::Node(nid) = peer else { return };
+    fn peer_lost(&mut self, now: Now, conn: ConnId, peer: Peer, reason: &str, out: &mut Out) {
+        let nid = match peer {
+            Peer::New { .. } => return,
+            Peer::Master => return self.master_lost(now, conn, reason, out),
+            Peer::Node(nid) => nid,
+        };
         tracing::info!(%nid, reason, "lost a node");
         match nid.node_type() {
             NodeType::Storage => {
@@ -246,6 +271,7 @@ impl MasterCore {
     fn violation(&mut self, now: Now, conn: ConnId, id: MsgId, words: &str, out: &mut Out) {
         let who = match self.peers.get(&conn) {
             Some(Peer::Node(nid)) => nid.to_string(),
+            Some(Peer::Master) => "another master".to_owned(),
             _ => "a peer that has not identified".to_owned(),
         };
         tracing::warn!(who, words, "protocol error: disconnecting");
@@ -281,6 +307,7 @@ impl MasterCore {
                 );
                 self.violation(now, conn, id, &words, out);
             }
+            (Some(Peer::Master), packet) => self.master_message(now, conn, id, packet, out),
             (Some(Peer::Node(nid)), packet) => {
                 let nid = *nid;
                 match nid.node_type() {
@@ -312,6 +339,7 @@ impl MasterCore {
             Phase::Ending(_) => self.ending_step(now, out),
             Phase::Idle { .. } | Phase::Verifying(_) | Phase::Stopped => {}
         }
+        self.masters_timer(now, out);
         self.election_timer(now, out);
     }
 
@@ -357,7 +385,7 @@ impl MasterCore {
             return;
         };
         tracing::info!(%state, reign = %self.reign, "the cluster's state");
-        for node_type in [NodeType::Storage, NodeType::Client, NodeType::Admin] {
+        for &node_type in NodeType::ALL {
             for (_, conn) in self.nodes.online(node_type) {
                 out.notify(conn, Packet::NotifyClusterInformation { state });
             }
@@ -381,9 +409,8 @@ impl Core for MasterCore {
             self.start_election(now, out);
         }
         match input {
-            // This master connects to nobody.
-            Input::Connected { conn, .. } => out.close(conn, "not asked for"),
-            Input::ConnectFailed { .. } => {}
+            Input::Connected { token, conn } => self.dialed(now, token, conn, out),
+            Input::ConnectFailed { token, error } => self.dial_failed(now, token, &error, out),
             Input::Accepted { conn, .. } => self.accepted(now, conn),
             Input::Closed { conn, reason } => self.closed(now, conn, &reason, out),
             Input::Message { conn, message } => self.message(now, conn, message, out),
@@ -392,6 +419,10 @@ impl Core for MasterCore {
             Input::Command(Command::External(bytes)) => self.election_external(now, bytes, out),
             Input::Done(never) => match never {},
             Input::Timer => self.timer(now, out),
+        }
+        if !matches!(self.phase, Phase::Stopped) {
+            // What was asked for by what was done is due at once.
+            self.masters_timer(now, out);
         }
         self.nodes.publish(out);
         self.report(out);
@@ -407,7 +438,8 @@ impl Core for MasterCore {
         };
         let identification = self.deadlines.first().map(|(deadline, _)| *deadline);
         let election = self.election.poll_timeout();
-        [phase, identification, election]
+        let masters = self.links.deadline();
+        [phase, identification, election, masters]
             .into_iter()
             .flatten()
             .min()

@@ -112,6 +112,41 @@ impl NodeManager {
         }
     }
 
+    /// The masters that are known.
+    pub(crate) fn masters(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        let masters = self.nodes.iter();
+        masters.filter_map(|(nid, node)| {
+            (nid.node_type() == NodeType::Master).then_some((*nid, node))
+        })
+    }
+
+    /// Every master but one that will be set RUNNING is DOWN, until it comes.
+    pub(crate) fn masters_down(&mut self) {
+        let masters: Vec<NodeId> = self.masters().map(|(nid, _)| nid).collect();
+        for nid in masters {
+            self.set_down(nid);
+        }
+    }
+
+    /// Forgets all nodes but the masters.
+    pub(crate) fn only_masters(&mut self) {
+        let masters = self.masters().map(|(nid, node)| (nid, node.clone()));
+        let masters = masters.map(|(nid, node)| (nid, Node { conn: None, ..node }));
+        let masters = masters.collect();
+        self.set_masters(masters);
+    }
+
+    /// The masters, as the primary has them; nothing else is known to a secondary.
+    pub(crate) fn set_masters(&mut self, masters: Vec<(NodeId, Node)>) {
+        *self = Self {
+            last_temporary: self.last_temporary,
+            ..Self::default()
+        };
+        for (nid, node) in masters {
+            self.insert(nid, node);
+        }
+    }
+
     /// A node has no connection any more; it stays known.
     pub(crate) fn set_down(&mut self, nid: NodeId) {
         self.online.remove(&nid);
@@ -201,7 +236,7 @@ impl NodeManager {
             return;
         }
         let changed = std::mem::take(&mut self.changed);
-        for node_type in [NodeType::Storage, NodeType::Client, NodeType::Admin] {
+        for &node_type in NodeType::ALL {
             let told = changed.iter().filter(|nid| hears(node_type, **nid));
             let nodes: Vec<NodeInfo> = told.map(|nid| self.info(*nid)).collect();
             if nodes.is_empty() {

@@ -10,6 +10,8 @@ use super::effect::Out;
 /// What a storage node was asked, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
+    /// Another master, to accept this one.
+    Identification,
     /// What it remembers.
     Recovery,
     /// A step of its way into a cluster that runs.

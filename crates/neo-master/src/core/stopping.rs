@@ -17,6 +17,7 @@ impl MasterCore {
     /// The process ends; the cluster does not.
     pub(super) fn stop_node(&mut self, out: &mut Out) {
         self.close_all("this master stops", out);
+        self.leave_masters("this master stops", out);
         self.phase = Phase::Stopped;
         out.push(Effect::Stop { failure: None });
     }
@@ -96,6 +97,7 @@ impl MasterCore {
         };
         if self.nodes.online(NodeType::Storage).next().is_none() || ending.deadline <= now.mono {
             self.close_all("the cluster stops", out);
+            self.leave_masters("the cluster stops", out);
             self.phase = Phase::Stopped;
             out.push(Effect::Stop { failure: None });
         }

@@ -37,8 +37,12 @@ enum State {
 pub(crate) struct MasterLink {
     masters: Vec<Address>,
     state: State,
-    /// The next master of this round.
+    /// How many were tried in this round.
+    tried: usize,
+    /// The one to try next.
     next: usize,
+    /// The one that was tried last: when it is up, the primary.
+    last: Option<Address>,
     /// A secondary named it; followed once a round, as two could name each other for ever.
     hint: Option<Address>,
     hinted: bool,
@@ -56,7 +60,9 @@ impl MasterLink {
         Self {
             masters,
             state: State::Idle { at: Instant(0) },
+            tried: 0,
             next: 0,
+            last: None,
             hint: None,
             hinted: false,
             rounds: 0,
@@ -99,10 +105,12 @@ impl MasterLink {
             Some(hint) => hint,
             None => {
                 let to = self.masters.get(self.next).cloned()?;
-                self.next += 1;
+                self.next = (self.next + 1) % self.masters.len();
+                self.tried += 1;
                 to
             }
         };
+        self.last = Some(to.clone());
         self.last_token += 1;
         let token = ConnectToken(self.last_token);
         self.state = State::Connecting { token };
@@ -139,11 +147,7 @@ impl MasterLink {
         primary: Option<Address>,
         masters: Vec<Address>,
     ) {
-        for master in masters.into_iter().chain(primary.clone()) {
-            if self.masters.len() < MASTERS_MAX && !self.masters.contains(&master) {
-                self.masters.push(master);
-            }
-        }
+        self.learn(masters.into_iter().chain(primary.clone()));
         if let Some(primary) = primary.filter(|_| !self.hinted) {
             self.hinted = true;
             self.hint = Some(primary);
@@ -151,6 +155,17 @@ impl MasterLink {
         } else {
             self.try_next(now);
         }
+    }
+
+    /// There are these masters; `true`: some were not known.
+    pub(crate) fn learn(&mut self, masters: impl IntoIterator<Item = Address>) -> bool {
+        let known = self.masters.len();
+        for master in masters {
+            if self.masters.len() < MASTERS_MAX && !self.masters.contains(&master) {
+                self.masters.push(master);
+            }
+        }
+        self.masters.len() > known
     }
 
     /// The primary accepted this node.
@@ -165,9 +180,12 @@ impl MasterLink {
     /// The connection is gone, or of no use: tries another master, or this one later.
     pub(crate) fn lost(&mut self, now: Instant) {
         match self.state {
-            // It was the primary a moment ago: it, or who follows it, is asked after a short pause.
+            // It was the primary a moment ago. Another one may be by now: they are asked first, since
+            // one that hangs takes long to ask.
             State::Up { since, .. } => {
                 self.restart_round();
+                let lost = self.masters.iter().position(|m| Some(m) == self.last.as_ref());
+                self.next = lost.map_or(0, |at| (at + 1) % self.masters.len());
                 if now.since(since) >= self.backoff.1 {
                     self.short = 0;
                 }
@@ -213,14 +231,14 @@ impl MasterLink {
     }
 
     fn restart_round(&mut self) {
-        self.next = 0;
+        self.tried = 0;
         self.hint = None;
         self.hinted = false;
     }
 
     fn try_next(&mut self, now: Instant) {
         let mut at = now;
-        if self.next >= self.masters.len() {
+        if self.tried >= self.masters.len() {
             at = now + self.pause();
             self.rounds = self.rounds.saturating_add(1);
             self.restart_round();

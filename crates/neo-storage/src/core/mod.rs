@@ -236,6 +236,11 @@ impl StorageCore {
         if self.link.conn() == Some(conn) {
             self.leave(out);
             self.link.lost(now.mono);
+            if self.identity.is_none() && self.table.is_none() {
+                // The id was of this connection, and is noted nowhere: another primary may have
+                // given it to another node.
+                self.nid = self.settings.nid;
+            }
             self.search(now, out);
         } else {
             self.conns.remove(conn);

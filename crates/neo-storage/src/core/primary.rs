@@ -1,6 +1,6 @@
 //! What masters say to this node.
 
-use neo_api::{Durability, NodeState, PartitionTable, Reign, Tid, WriteBatch, WriteOp};
+use neo_api::{Durability, NodeState, NodeType, PartitionTable, Reign, Tid, WriteBatch, WriteOp};
 use neo_proto::{
     ClusterIdentity, ConnId, Effects, ErrorCode, Message, NodeInfo, Packet, Recovery, shown,
 };
@@ -181,6 +181,8 @@ impl StorageCore {
             tracing::info!(state = %own.state, "the primary wants this node to stop");
             return self.end(out, None);
         }
+        let masters = nodes.iter().filter(|node| node.node_type() == NodeType::Master);
+        self.link.learn(masters.filter_map(|node| node.address.clone()));
         let changes = self.conns.nodes(full, nodes);
         let mut io = Io {
             now,
@@ -213,7 +215,7 @@ impl StorageCore {
             }
             Verdict::Accept(client, asker) => {
                 let answer = Packet::AcceptIdentification {
-                    node_type: neo_api::NodeType::Storage,
+                    node_type: NodeType::Storage,
                     nid: self.nid,
                     your_nid: client.peer.nid,
                     reign: self.reign,

@@ -88,6 +88,7 @@ impl WorldSettings {
 
     pub(super) fn master(&self) -> MasterSettings {
         let mut settings = MasterSettings::new(CLUSTER);
+        settings.masters = self.masters_addresses();
         settings.partitions = self.partitions;
         settings.replicas = self.replicas;
         settings.autostart = Some(u32::from(self.storages));

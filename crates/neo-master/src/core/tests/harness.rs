@@ -9,7 +9,7 @@ use neo_api::{
     Tid, TxnId, UnixMicros,
 };
 use neo_proto::{
-    ClusterIdentity, ConnId, Core, Effect, Effects, Identification, Input, Message, MsgId, Packet,
+    ClusterIdentity, ConnId, ConnectToken, Core, Effect, Effects, Identification, Input, Message, MsgId, Packet,
     decode, encode,
 };
 
@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) storages: BTreeMap<u32, Storage>,
     pub(super) status: Status,
     pub(super) stopped: bool,
+    /// Attempts to connect.
+    pub(super) dials: Vec<(ConnectToken, Address)>,
 }
 
 impl World {
@@ -59,6 +61,7 @@ impl World {
             storages: BTreeMap::new(),
             status: Status::default(),
             stopped: false,
+            dials: Vec::new(),
         }
     }
 
@@ -129,11 +132,13 @@ impl World {
                     self.stopped = true;
                 }
                 Effect::Consumed { .. } => {}
+                Effect::Connect { token, to } => self.dials.push((token, to)),
                 other => panic!("{other:?}"),
             }
         }
         let after = self.core.partition_table().map(|table| table.version);
-        if self.core.settings.mutations == crate::Mutations::default() {
+        let leads = self.core.cluster_state().is_some();
+        if leads && self.core.settings.mutations == crate::Mutations::default() {
             assert!(after >= before, "{before:?} {after:?}: tables get newer");
         }
     }
@@ -162,6 +167,15 @@ impl World {
         let from = Address::new("peer", 1);
         self.input(Input::Accepted { conn, from });
         conn
+    }
+
+    /// The oldest attempt to connect succeeds: to whom.
+    pub(super) fn connected(&mut self) -> (ConnId, Address) {
+        let (token, to) = self.dials.remove(0);
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        self.input(Input::Connected { token, conn });
+        (conn, to)
     }
 
     /// Sends a message without waiting for what follows.
@@ -344,8 +358,13 @@ impl World {
 
     /// Takes everything that was sent to a peer.
     pub(super) fn received(&mut self, conn: ConnId) -> Vec<Packet> {
-        let inbox = self.inbox.remove(&conn).unwrap_or_default();
-        inbox.into_iter().map(|message| message.packet).collect()
+        let messages = self.received_messages(conn).into_iter();
+        messages.map(|message| message.packet).collect()
+    }
+
+    /// The same with ids.
+    pub(super) fn received_messages(&mut self, conn: ConnId) -> Vec<Message> {
+        self.inbox.remove(&conn).unwrap_or_default().into()
     }
 
     /// Names of everything that was sent to a peer.

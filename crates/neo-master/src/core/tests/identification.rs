@@ -222,14 +222,6 @@ fn a_peer_that_says_nothing_or_something_else_is_disconnected() {
 }
 
 #[test]
-fn another_master_is_refused_in_words() {
-    let mut world = World::running(1, 0, 1);
-    let mut identification = World::identification(NodeType::Master);
-    identification.address = Some(Address::new("m2", 1));
-    assert!(words(Some(world.identify(identification).1)).contains("one master"));
-}
-
-#[test]
 fn there_may_be_so_many_nodes() {
     let mut world = World::new(MasterSettings {
         nodes_max: 3,

@@ -12,6 +12,7 @@ mod identification;
 mod import;
 mod joining;
 mod limits;
+mod masters;
 mod oids;
 mod operator;
 mod promotion;

@@ -188,7 +188,7 @@ fn what_is_denied_says_why() {
                 nid: nid("M1"),
                 state: NodeState::Down,
             },
-            "can't be set DOWN",
+            "the primary master can't be stopped",
         ),
         (
             Packet::SetNodeState {
@@ -315,7 +315,7 @@ impl Election for Told {
                 b"follow" => ElectionEffect::Follow(Address::new("m2", 1)),
                 _ => ElectionEffect::StepDown,
             }),
-            ElectionInput::Cluster(state) => self.heard.push(state),
+            ElectionInput::Cluster { state, .. } => self.heard.push(state),
             _ => {}
         }
     }
@@ -339,7 +339,7 @@ fn an_election_decides_who_leads() {
     let mut world = World::of(core);
     world.input(Input::Timer);
     world.storages.insert(1, Storage::new(1));
-    let masters = vec![Address::new("m2", 1)];
+    let masters = vec![Address::new("m", 1), Address::new("m2", 1)];
     let primary = None;
     assert_eq!(
         world.connect(1),

@@ -123,18 +123,33 @@ impl World {
         }
     }
 
+    /// The masters that lead now: one, when they have all heard of each other.
+    pub fn leaders(&self) -> impl Iterator<Item = Name> + use<'_> {
+        let masters = self.places.keys().copied();
+        masters.filter(|name| self.master(*name).is_some_and(|m| m.cluster_state().is_some()))
+    }
+
+    /// The primary. Of several, the one whose cluster serves; of those, the one of the latest reign.
+    #[must_use]
+    pub fn primary(&self) -> Option<Name> {
+        self.leaders().max_by_key(|name| {
+            let master = self.master(*name);
+            let serves = |m: &MasterCore| m.cluster_state() == Some(ClusterState::Running);
+            let reign = |m: &MasterCore| m.partition_table().map(|table| table.version.reign);
+            (master.is_some_and(serves), master.and_then(reign), std::cmp::Reverse(*name))
+        })
+    }
+
     /// The state of the cluster, as its primary sees it.
     #[must_use]
     pub fn cluster_state(&self) -> Option<ClusterState> {
-        let mut masters = self.places.keys().filter_map(|name| self.master(*name));
-        masters.find_map(MasterCore::cluster_state)
+        self.master(self.primary()?)?.cluster_state()
     }
 
     /// The partition table that the primary goes by.
     #[must_use]
     pub fn partition_table(&self) -> Option<&PartitionTable> {
-        let mut masters = self.places.keys().filter_map(|name| self.master(*name));
-        masters.find_map(MasterCore::partition_table)
+        self.master(self.primary()?)?.partition_table()
     }
 
     /// Whether one end of a connection still believes in it, when the other end does not.

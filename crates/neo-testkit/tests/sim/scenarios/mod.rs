@@ -6,6 +6,7 @@ mod failures;
 mod forced;
 mod imports;
 mod locks;
+mod masters;
 mod reads;
 mod restarts;
 mod wrong_clients;
