@@ -252,7 +252,11 @@ impl MasterCore {
 
     pub(super) fn strange_master_words(&self, theirs: &ClusterIdentity) -> String {
         let name = &self.settings.cluster;
-        if self.identity.as_ref().is_some_and(|ours| ours.id == theirs.id) {
+        if self
+            .identity
+            .as_ref()
+            .is_some_and(|ours| ours.id == theirs.id)
+        {
             format!(
                 "cluster {name:?} was started by force on two sides, and each has a primary master: \
                  decide which side to keep, stop the other one, empty the databases of its storage \

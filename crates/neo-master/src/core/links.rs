@@ -15,15 +15,21 @@ pub(super) const MASTERS_MAX: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// There is none; the next attempt, if it is wanted, is due then.
-    None { at: Instant },
-    Dialing { token: ConnectToken },
+    None {
+        at: Instant,
+    },
+    Dialing {
+        token: ConnectToken,
+    },
     /// One of the two has not identified itself; it must until then.
     Identifying {
         conn: ConnId,
         until: Instant,
         is_dialer: bool,
     },
-    Up { conn: ConnId },
+    Up {
+        conn: ConnId,
+    },
     /// It is the name of a master that is connected under another address: it is not dialled.
     Alias,
 }
@@ -81,10 +87,12 @@ impl Links {
 
     /// Those that are connected.
     pub(super) fn connected(&self) -> impl Iterator<Item = (&Address, ConnId)> {
-        self.links.iter().filter_map(|(address, link)| match link.stage {
-            Stage::Up { conn } => Some((address, conn)),
-            _ => None,
-        })
+        self.links
+            .iter()
+            .filter_map(|(address, link)| match link.stage {
+                Stage::Up { conn } => Some((address, conn)),
+                _ => None,
+            })
     }
 
     pub(super) fn get(&self, address: &Address) -> Option<&Link> {

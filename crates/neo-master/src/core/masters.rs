@@ -21,7 +21,10 @@ type Refusal = (ErrorCode, String);
 impl MasterCore {
     /// Every master that is known, this one included.
     pub(super) fn known_masters(&self) -> Vec<Address> {
-        let told = self.nodes.masters().filter_map(|(_, node)| node.address.as_ref());
+        let told = self
+            .nodes
+            .masters()
+            .filter_map(|(_, node)| node.address.as_ref());
         let given = self.settings.masters.iter();
         let given = given.filter(|address| !self.links.is_other_name(address));
         let mut known: Vec<Address> = vec![self.own.clone()];
@@ -139,9 +142,12 @@ impl MasterCore {
         let stage = self.links.get(&address).map(|link| link.stage);
         match stage {
             // Both dial: the attempt of the one with the smaller address goes on.
-            Some(Stage::Dialing { .. } | Stage::Identifying { is_dialer: true, .. })
-                if self.own < address =>
-            {
+            Some(
+                Stage::Dialing { .. }
+                | Stage::Identifying {
+                    is_dialer: true, ..
+                },
+            ) if self.own < address => {
                 let words = "this master is connecting to you already".to_owned();
                 let refusal = (ErrorCode::NotReady, words);
                 return self.refuse_master(now, conn, id, peer, refusal, out);
@@ -205,7 +211,8 @@ impl MasterCore {
     }
 
     fn is_self(&self, peer: &Identification) -> bool {
-        peer.session.is_some_and(|(_, instance)| instance == SessionId(self.instance))
+        peer.session
+            .is_some_and(|(_, instance)| instance == SessionId(self.instance))
     }
 
     /// Under which address a master is accepted.
@@ -303,7 +310,13 @@ impl MasterCore {
         let is_up = stage == Some(Stage::Up { conn });
         match packet {
             Packet::RequestIdentification { identification }
-                if matches!(stage, Some(Stage::Identifying { is_dialer: true, .. })) =>
+                if matches!(
+                    stage,
+                    Some(Stage::Identifying {
+                        is_dialer: true,
+                        ..
+                    })
+                ) =>
             {
                 self.master_answers(now, conn, id, &identification, out);
             }
@@ -317,7 +330,10 @@ impl MasterCore {
                     self.links.own_name(address.clone());
                     out.close(conn, "this is the same master");
                     self.elect(now, ElectionInput::PeerLost(address), out);
-                } else if let Some(Stage::Identifying { is_dialer: false, .. }) = stage {
+                } else if let Some(Stage::Identifying {
+                    is_dialer: false, ..
+                }) = stage
+                {
                     self.link_up(now, address, conn, out);
                 }
             }
@@ -359,7 +375,7 @@ impl MasterCore {
     }
 
     /// Says something to the election of another master.
-    pub(super) fn say(&mut self, to: &Address, message: bytes::Bytes, out: &mut Out) {
+    pub(super) fn say(&self, to: &Address, message: bytes::Bytes, out: &mut Out) {
         if message.len() > ELECTION_MESSAGE_BYTES_MAX {
             tracing::error!(%to, bytes = message.len(), "a message of the election is too long: not sent");
         } else if let Some(conn) = self.links.conn(to) {
@@ -370,7 +386,13 @@ impl MasterCore {
     // --- at the primary ---
 
     /// Takes a connected master among the nodes, and tells it of the others.
-    pub(super) fn adopt_master(&mut self, now: Now, address: &Address, conn: ConnId, out: &mut Out) {
+    pub(super) fn adopt_master(
+        &mut self,
+        now: Now,
+        address: &Address,
+        conn: ConnId,
+        out: &mut Out,
+    ) {
         let wish = self.links.get(address).and_then(|link| link.wish);
         let Some(nid) = self.master_nid(address, wish) else {
             return;
@@ -405,13 +427,7 @@ impl MasterCore {
 
     // --- at a secondary ---
 
-    fn told_nodes(
-        &mut self,
-        from: &Address,
-        full: bool,
-        nodes: Vec<NodeInfo>,
-        out: &mut Out,
-    ) {
+    fn told_nodes(&mut self, from: &Address, full: bool, nodes: Vec<NodeInfo>, out: &mut Out) {
         let Some(link) = self.links.get_mut(from) else {
             return;
         };
@@ -452,7 +468,9 @@ impl MasterCore {
             })
             .collect();
         let state = link.state;
-        let own = masters.iter().find(|(_, node)| node.address.as_ref() == Some(&self.own));
+        let own = masters
+            .iter()
+            .find(|(_, node)| node.address.as_ref() == Some(&self.own));
         let own = own.map(|(nid, node)| (*nid, node.state));
         if !masters.is_empty() {
             self.nodes.set_masters(masters);

@@ -43,9 +43,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{
-    Address, ClusterState, Election, Instant, NodeId, NodeType, Now, Reign,
-};
+use neo_api::{Address, ClusterState, Election, Instant, NodeId, NodeType, Now, Reign};
 use neo_proto::{ClusterIdentity, ConnId, Core, Effects, ErrorCode, Input, Message, MsgId, Packet};
 
 pub use self::effect::{Command, Event, Never, Status};

@@ -115,9 +115,8 @@ impl NodeManager {
     /// The masters that are known.
     pub(crate) fn masters(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         let masters = self.nodes.iter();
-        masters.filter_map(|(nid, node)| {
-            (nid.node_type() == NodeType::Master).then_some((*nid, node))
-        })
+        masters
+            .filter_map(|(nid, node)| (nid.node_type() == NodeType::Master).then_some((*nid, node)))
     }
 
     /// Every master but one that will be set RUNNING is DOWN, until it comes.

@@ -220,9 +220,10 @@ impl PeerElection {
 
     /// Whether nobody else that looks for a primary has a smaller address.
     fn is_first(&self, own: &Address) -> bool {
-        let mut seeking = self.peers.iter().filter(|(_, peer)| {
-            matches!(peer, Peer::Up(Some(Claim::Seeks)))
-        });
+        let mut seeking = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| matches!(peer, Peer::Up(Some(Claim::Seeks))));
         seeking.all(|(address, _)| own < address)
     }
 

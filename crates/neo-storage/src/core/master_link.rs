@@ -184,7 +184,10 @@ impl MasterLink {
             // one that hangs takes long to ask.
             State::Up { since, .. } => {
                 self.restart_round();
-                let lost = self.masters.iter().position(|m| Some(m) == self.last.as_ref());
+                let lost = self
+                    .masters
+                    .iter()
+                    .position(|m| Some(m) == self.last.as_ref());
                 self.next = lost.map_or(0, |at| (at + 1) % self.masters.len());
                 if now.since(since) >= self.backoff.1 {
                     self.short = 0;
@@ -232,6 +235,7 @@ impl MasterLink {
 
     fn restart_round(&mut self) {
         self.tried = 0;
+        self.next = 0;
         self.hint = None;
         self.hinted = false;
     }

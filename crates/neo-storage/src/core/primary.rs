@@ -181,8 +181,11 @@ impl StorageCore {
             tracing::info!(state = %own.state, "the primary wants this node to stop");
             return self.end(out, None);
         }
-        let masters = nodes.iter().filter(|node| node.node_type() == NodeType::Master);
-        self.link.learn(masters.filter_map(|node| node.address.clone()));
+        let masters = nodes
+            .iter()
+            .filter(|node| node.node_type() == NodeType::Master);
+        self.link
+            .learn(masters.filter_map(|node| node.address.clone()));
         let changes = self.conns.nodes(full, nodes);
         let mut io = Io {
             now,

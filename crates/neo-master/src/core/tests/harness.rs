@@ -9,8 +9,8 @@ use neo_api::{
     Tid, TxnId, UnixMicros,
 };
 use neo_proto::{
-    ClusterIdentity, ConnId, ConnectToken, Core, Effect, Effects, Identification, Input, Message, MsgId, Packet,
-    decode, encode,
+    ClusterIdentity, ConnId, ConnectToken, Core, Effect, Effects, Identification, Input, Message,
+    MsgId, Packet, decode, encode,
 };
 
 pub(super) use super::played::{CatchingUp, Storage};

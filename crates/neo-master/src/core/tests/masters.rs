@@ -60,7 +60,8 @@ fn following() -> (World, ConnId) {
     let (first, to) = world.connected();
     assert_eq!(to, address(1));
     answer_as(&mut world, first, 1);
-    let lead = br#"{"claim":{"Leads":{"since":1,"stage":"Recovering","epoch":0,"reign":0}},"peers":[]}"#;
+    let lead =
+        br#"{"claim":{"Leads":{"since":1,"stage":"Recovering","epoch":0,"reign":0}},"peers":[]}"#;
     let message = bytes::Bytes::from_static(lead);
     world.notify(first, Packet::ElectionMessage { message });
     assert_eq!(world.core.follows(), Some(&address(1)));
@@ -182,7 +183,9 @@ fn a_list_that_has_this_master_by_another_name_does_no_harm() {
     // Its own words come back to it.
     let accepted = world.accept();
     world.send(accepted, asked[0].id, asked[0].packet.clone());
-    let answer = world.answer(accepted, asked[0].id).expect("it knows itself");
+    let answer = world
+        .answer(accepted, asked[0].id)
+        .expect("it knows itself");
     world.send(dialed, asked[0].id, answer);
     assert!(world.closed.contains_key(&dialed) && world.closed.contains_key(&accepted));
     assert_eq!(world.state(), ClusterState::Recovering);
@@ -209,7 +212,9 @@ fn the_primary_lists_masters_with_their_states_and_an_operator_stops_secondaries
             Packet::NotifyNodeInformation { nodes, .. } => Some(nodes),
             _ => None,
         });
-        let masters = nodes.flatten().filter(|n| n.node_type() == NodeType::Master);
+        let masters = nodes
+            .flatten()
+            .filter(|n| n.node_type() == NodeType::Master);
         masters.map(|n| (n.nid.to_string(), n.state)).collect()
     };
     told(&mut world, admin);
@@ -217,7 +222,10 @@ fn the_primary_lists_masters_with_their_states_and_an_operator_stops_secondaries
     let running = NodeState::Running;
     assert_eq!(told(&mut world, admin), [("M2".to_owned(), running)]);
     let own = told(&mut world, conn);
-    assert_eq!(own, [("M1".to_owned(), running), ("M2".to_owned(), running)]);
+    assert_eq!(
+        own,
+        [("M1".to_owned(), running), ("M2".to_owned(), running)]
+    );
     world.hang_up(conn);
     let down = NodeState::Down;
     assert_eq!(told(&mut world, admin), [("M2".to_owned(), down)]);
@@ -230,7 +238,10 @@ fn the_primary_lists_masters_with_their_states_and_an_operator_stops_secondaries
         state: down,
     };
     let refused = words(world.ask(admin, kill("M1")));
-    assert!(refused.contains("the primary master can't be stopped"), "{refused}");
+    assert!(
+        refused.contains("the primary master can't be stopped"),
+        "{refused}"
+    );
     let done = world.ask(admin, kill("M2"));
     assert!(matches!(done, Some(Packet::AnswerDone { .. })), "{done:?}");
     assert_eq!(told(&mut world, conn), [("M2".to_owned(), down)]);

@@ -126,7 +126,10 @@ impl World {
     /// The masters that lead now: one, when they have all heard of each other.
     pub fn leaders(&self) -> impl Iterator<Item = Name> + use<'_> {
         let masters = self.places.keys().copied();
-        masters.filter(|name| self.master(*name).is_some_and(|m| m.cluster_state().is_some()))
+        masters.filter(|name| {
+            self.master(*name)
+                .is_some_and(|m| m.cluster_state().is_some())
+        })
     }
 
     /// The primary. Of several, the one whose cluster serves; of those, the one of the latest reign.
@@ -136,7 +139,11 @@ impl World {
             let master = self.master(*name);
             let serves = |m: &MasterCore| m.cluster_state() == Some(ClusterState::Running);
             let reign = |m: &MasterCore| m.partition_table().map(|table| table.version.reign);
-            (master.is_some_and(serves), master.and_then(reign), std::cmp::Reverse(*name))
+            (
+                master.is_some_and(serves),
+                master.and_then(reign),
+                std::cmp::Reverse(*name),
+            )
         })
     }
 

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use neo_api::ClusterState;
-use neo_testkit::sim::{
-    InFlight, Keep, Name, PATIENCE, SimClient, World, WorldSettings, c, m, s,
-};
+use neo_testkit::sim::{InFlight, Keep, Name, PATIENCE, SimClient, World, WorldSettings, c, m, s};
 
 use super::{change, check_and_crash, objects, run, settle};
 
@@ -59,7 +57,11 @@ fn a_secondary_takes_over_and_the_first_primary_follows_when_it_comes_back() {
     let lost_at = world.now();
     world.wait_running().unwrap();
     let took = world.now() - lost_at;
-    assert!(took < Duration::from_millis(200), "{took:?}\n{}", world.trace());
+    assert!(
+        took < Duration::from_millis(200),
+        "{took:?}\n{}",
+        world.trace()
+    );
     assert_eq!(world.primary(), Some(m(2)));
     write(&mut world, oids[0], "second");
     world.start(m(1));
