@@ -116,6 +116,7 @@ impl MasterCore {
             read_only: false,
             topology: Vec::new(),
             masters: Vec::new(),
+            new_nid: false,
         });
         let packet = Packet::RequestIdentification { identification };
         self.requests.send(conn, Ask::Identification, packet, out);
