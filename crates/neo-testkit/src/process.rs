@@ -2,6 +2,8 @@
 //!
 //! Everything that is started ends with the value that started it: by its pid, never by its name.
 
+mod view;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::TcpListener;
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use neo_api::{Address, NodeId, NodeType};
 use neo_backends::Engine;
+
+pub use view::{View, Watcher};
 
 /// Longest wait for a program to say that it listens, or to end.
 const PATIENCE: Duration = Duration::from_secs(30);

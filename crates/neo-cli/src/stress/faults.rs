@@ -5,12 +5,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use neo_api::{Address, NodeId};
+use neo_testkit::process::View;
 use neo_testkit::seed::Rng;
 
 use super::args::Kind;
 use super::nodes::{Node, Nodes};
 use super::proxy::{Flow, Proxies};
-use super::view::View;
 
 /// Longer than a node may be silent, 10 s as the nodes are started here.
 const SILENCE_MS: (u64, u64) = (11_000, 14_000);

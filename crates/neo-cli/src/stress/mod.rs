@@ -12,7 +12,6 @@ mod purpose;
 mod report;
 mod run;
 mod value;
-mod view;
 mod worker;
 
 pub use run::run;

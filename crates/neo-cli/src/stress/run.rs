@@ -11,7 +11,9 @@ use anyhow::Context;
 use neo_api::{ClusterState, Env, PartitionTable, SystemEnv};
 use neo_backends::Engine;
 use neo_client::{Client, CompressionSetting};
-use neo_testkit::process::{CLUSTER, ClusterOptions, ProcessCluster, programs_beside_this_one};
+use neo_testkit::process::{
+    CLUSTER, ClusterOptions, ProcessCluster, Watcher, programs_beside_this_one,
+};
 use neo_testkit::seed::Rng;
 use tokio::task::JoinHandle;
 
@@ -23,7 +25,6 @@ use super::ledger::Ledger;
 use super::nodes::Nodes;
 use super::proxy::Proxies;
 use super::report::Report;
-use super::view::Watcher;
 use super::worker::{HANGS, Job, Objects, Worker};
 use crate::config::ConfigError;
 

@@ -16,35 +16,39 @@ const CATCHES_UP: bool = false;
 
 /// The cluster at one moment.
 #[derive(Debug, Clone, Default)]
-pub(super) struct View {
-    /// None: there is no primary.
-    pub(super) state: Option<ClusterState>,
-    pub(super) primary: Option<Address>,
-    pub(super) nodes: Vec<NodeInfo>,
-    pub(super) table: Option<PartitionTable>,
+pub struct View {
+    /// Its state; none without a primary master that the admin node knows.
+    pub state: Option<ClusterState>,
+    /// Where the primary master listens.
+    pub primary: Option<Address>,
+    /// Every node that the primary knows.
+    pub nodes: Vec<NodeInfo>,
+    /// The partition table.
+    pub table: Option<PartitionTable>,
 }
 
-/// Looks at the cluster.
+/// Looks at the cluster, again and again; reconnects when it must.
 #[derive(Debug)]
-pub(super) struct Watcher {
+pub struct Watcher {
     admin: Address,
     control: Option<Control>,
 }
 
 impl Watcher {
-    pub(super) const fn new(admin: Address) -> Self {
+    /// A watcher that asks the admin node at an address.
+    #[must_use]
+    pub const fn new(admin: Address) -> Self {
         Self {
             admin,
             control: None,
         }
     }
 
-    /// What there is to see; nothing when the admin node can't be reached.
-    pub(super) async fn look(&mut self) -> View {
+    /// What there is to see now; nothing when the admin node can't be reached.
+    pub async fn look(&mut self) -> View {
         match self.try_look().await {
             Ok(view) => view,
-            Err(error) => {
-                tracing::debug!(%error, "the admin node");
+            Err(_) => {
                 self.control = None;
                 View::default()
             }
@@ -76,7 +80,10 @@ impl Watcher {
     }
 
     /// The control connection.
-    pub(super) async fn control(&mut self) -> Result<Control, ControlError> {
+    ///
+    /// # Errors
+    /// When the admin node can't be reached.
+    pub async fn control(&mut self) -> Result<Control, ControlError> {
         if let Some(control) = &self.control {
             return Ok(control.clone());
         }
@@ -87,12 +94,15 @@ impl Watcher {
 }
 
 impl View {
-    pub(super) fn is_running(&self) -> bool {
+    /// Whether clients are served.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
         self.state == Some(ClusterState::Running)
     }
 
     /// Storage nodes that are RUNNING.
-    pub(super) fn up(&self) -> BTreeSet<NodeId> {
+    #[must_use]
+    pub fn up(&self) -> BTreeSet<NodeId> {
         let up = self.nodes.iter().filter(|node| {
             node.node_type() == NodeType::Storage && node.state == NodeState::Running
         });
@@ -100,7 +110,8 @@ impl View {
     }
 
     /// Whether the cluster goes on without some of its storage nodes.
-    pub(super) fn can_spare(&self, lost: &BTreeSet<NodeId>) -> bool {
+    #[must_use]
+    pub fn can_spare(&self, lost: &BTreeSet<NodeId>) -> bool {
         let up = self.up();
         let is_up = |nid| up.contains(&nid) && !lost.contains(&nid);
         self.table
@@ -108,8 +119,10 @@ impl View {
             .is_some_and(|table| table.is_operational(is_up))
     }
 
-    /// What is still to come before everything is as it should be; `None`: nothing.
-    pub(super) fn lacks(&self, storages: u32) -> Option<String> {
+    /// What is still to come before the cluster serves with so many storage nodes and every cell is
+    /// UP_TO_DATE; `None`: nothing.
+    #[must_use]
+    pub fn lacks(&self, storages: u32) -> Option<String> {
         let Some(state) = self.state else {
             return Some("a primary master".to_owned());
         };
