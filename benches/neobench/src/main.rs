@@ -3,6 +3,7 @@
 //! Nodes are processes of their own, over SQLite on the disk of `--dir`; the client is this
 //! process. Everything is measured in one run, on one machine: read the ratios.
 
+mod availability;
 mod cluster;
 mod import;
 mod limits;
@@ -16,9 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use neo_client::Client;
 
+use crate::availability::absence::Absence;
+use crate::availability::failover::Failover;
+use crate::availability::replica::Replica;
 use crate::cluster::{Cluster, Shape, Usage};
 use crate::report::Report;
 use crate::workload::{CommitLoad, commits};
@@ -27,7 +31,7 @@ use crate::workload::{CommitLoad, commits};
 #[derive(Debug, Parser)]
 struct Options {
     /// Where databases are made; their disk is what is measured.
-    #[arg(long, default_value = "target/neobench")]
+    #[arg(long, default_value = "target/neobench", global = true)]
     dir: PathBuf,
     /// Seconds for each figure.
     #[arg(long, default_value_t = 2.0)]
@@ -36,7 +40,7 @@ struct Options {
     #[arg(long, default_value_t = 1024)]
     megabytes: u64,
     /// Writes the figures to a file, as JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: Option<PathBuf>,
     /// Only these parts: limits, start, commit, load, import (default: all). Limits are always
     /// measured.
@@ -48,6 +52,20 @@ struct Options {
     /// Only these commits, as CONCURRENCY:BYTES:OBJECTS (default: all).
     #[arg(long, value_delimiter = ',')]
     loads: Vec<String>,
+    /// What to measure instead of these parts.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What is measured on its own: it takes its time.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// From SIGKILL of the primary master, and of a storage node, to the next commit
+    Failover(Failover),
+    /// What it costs that a storage node was away for a while
+    Absence(Absence),
+    /// A fresh replica, beside the raw speed of the backend
+    Replica(Replica),
 }
 
 impl Options {
@@ -90,6 +108,20 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&options.dir)?;
     let dir = tempfile::tempdir_in(&options.dir)?;
     let mut report = Report::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    if let Some(command) = &options.command {
+        let dir = dir.path().join("cluster");
+        runtime.block_on(async {
+            match command {
+                Command::Failover(failover) => failover.measure(&dir, &mut report).await,
+                Command::Absence(absence) => absence.measure(&dir, &mut report).await,
+                Command::Replica(replica) => replica.measure(&dir, &mut report).await,
+            }
+        })?;
+        return finish(&options, &report);
+    }
 
     let echo = limits::tcp_echo(64, 20_000)?.p50();
     let echo_1k = limits::tcp_echo(1024, 20_000)?.p50();
@@ -102,9 +134,6 @@ fn main() -> Result<()> {
     report.limit("append 4 KiB and fdatasync, p50", fsync, "us");
     report.limit("durable SQLite commit, one 128 B object, p50", raw, "us");
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     if options.wants("start") {
         start::part(&options, &mut report)?;
     }
@@ -123,6 +152,11 @@ fn main() -> Result<()> {
     if options.wants("import") {
         runtime.block_on(import::part(&options, &mut report))?;
     }
+    finish(&options, &report)
+}
+
+/// Prints the table, and writes the file.
+fn finish(options: &Options, report: &Report) -> Result<()> {
     print!("{report}");
     if let Some(path) = &options.json {
         std::fs::write(path, report.to_json()?)

@@ -47,6 +47,14 @@ struct Target {
     met: bool,
 }
 
+/// Figures of several runs, a row each.
+#[derive(Debug, Serialize)]
+struct Table {
+    title: String,
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<f64>)>,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -54,6 +62,7 @@ pub(crate) struct Report {
     limits: Vec<Figure>,
     commits: Vec<CommitRow>,
     figures: Vec<Figure>,
+    tables: Vec<Table>,
     targets: Vec<Target>,
 }
 
@@ -73,6 +82,7 @@ impl Report {
             limits: Vec::new(),
             commits: Vec::new(),
             figures: Vec::new(),
+            tables: Vec::new(),
             targets: Vec::new(),
         }
     }
@@ -123,6 +133,16 @@ impl Report {
         };
         eprintln!("{row}");
         self.commits.push(row);
+    }
+
+    /// Figures that belong together: the names of the columns, and a name for each row.
+    pub(crate) fn table(&mut self, title: String, columns: &[&str], rows: Vec<(String, Vec<f64>)>) {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        self.tables.push(Table {
+            title,
+            columns,
+            rows,
+        });
     }
 
     /// Where a figure should be.
@@ -184,6 +204,22 @@ impl fmt::Display for CommitRow {
     }
 }
 
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{}\n{:<22}", self.title, "")?;
+        for column in &self.columns {
+            write!(f, " {column:>15}")?;
+        }
+        for (name, figures) in &self.rows {
+            write!(f, "\n{name:<22}")?;
+            for figure in figures {
+                write!(f, " {figure:>15.1}")?;
+            }
+        }
+        writeln!(f)
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (met, sign) = match (self.met, self.want) {
@@ -202,7 +238,10 @@ impl fmt::Display for Target {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "machine: {}\n\nlimits", self.machine)?;
+        writeln!(f, "machine: {}", self.machine)?;
+        if !self.limits.is_empty() {
+            writeln!(f, "\nlimits")?;
+        }
         for figure in &self.limits {
             writeln!(
                 f,
@@ -230,7 +269,12 @@ impl fmt::Display for Report {
                 figure.name, figure.value, figure.unit
             )?;
         }
-        writeln!(f, "\ntargets")?;
+        for table in &self.tables {
+            write!(f, "{table}")?;
+        }
+        if !self.targets.is_empty() {
+            writeln!(f, "\ntargets")?;
+        }
         for target in &self.targets {
             writeln!(f, "  {target}")?;
         }

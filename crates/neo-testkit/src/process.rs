@@ -283,17 +283,16 @@ impl ProcessCluster {
         fs::create_dir_all(&options.dir)?;
         let program = |name: &str| options.programs.join(name);
         let log = |name: &str| options.dir.join(format!("{name}.log"));
-        let text = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
 
         let ports = free_ports(options.masters)?;
         let local = |port: &u16| Address::new("127.0.0.1", *port);
         let master_addresses: Vec<Address> = ports.iter().map(local).collect();
-        let named: Vec<String> = master_addresses.iter().map(ToString::to_string).collect();
-        let list = named.join(" ");
+        let list = list(&master_addresses);
 
         let mut masters = Vec::new();
-        for (n, bind) in (1..).zip(&named) {
-            let mut arguments = text(&["-c", CLUSTER, "-m", &list, "-b", bind]);
+        for (n, address) in (1..).zip(&master_addresses) {
+            let bind = address.to_string();
+            let mut arguments = text(&["-c", CLUSTER, "-m", &list, "-b", &bind]);
             for (option, value) in [
                 ("-A", options.storages),
                 ("-r", options.replicas),
@@ -322,26 +321,39 @@ impl ProcessCluster {
         // From now on at the port that the others know.
         admin.set_option("-b", &admin_address.to_string());
 
-        let mut storages = Vec::new();
-        for n in 1..=options.storages {
-            let nid = NodeId::new(NodeType::Storage, n)
-                .ok_or_else(|| io::Error::other(format!("there can be no storage node {n}")))?;
-            let (nid, bind, adapter) = (nid.to_string(), "127.0.0.1:0", options.adapter.name());
-            let database = options.database(storages.len());
-            let arguments = text(&[
-                "-c", CLUSTER, "-m", &list, "-b", bind, "-i", &nid, "-a", adapter, "-d", &database,
-            ]);
-            let mut storage = Process::new(program("neostorage"), arguments, log(&format!("s{n}")));
-            storage.start()?;
-            storages.push(storage);
-        }
-        Ok(Self {
+        let mut cluster = Self {
             masters,
             admin,
-            storages,
+            storages: Vec::new(),
             master_addresses,
             admin_address,
-        })
+        };
+        for _ in 0..options.storages {
+            cluster.add_storage(options)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts one more storage node, with an empty database, unless there is one of its name.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn add_storage(&mut self, options: &ClusterOptions) -> io::Result<()> {
+        let at = self.storages.len();
+        let number = u32::try_from(at + 1).map_err(io::Error::other)?;
+        let nid = NodeId::new(NodeType::Storage, number)
+            .ok_or_else(|| io::Error::other(format!("there can be no storage node {number}")))?;
+        let masters = list(&self.master_addresses);
+        let (nid, database) = (nid.to_string(), options.database(at));
+        let (bind, adapter) = ("127.0.0.1:0", options.adapter.name());
+        let arguments = text(&[
+            "-c", CLUSTER, "-m", &masters, "-b", bind, "-i", &nid, "-a", adapter, "-d", &database,
+        ]);
+        let log = options.dir.join(format!("s{number}.log"));
+        let mut storage = Process::new(options.programs.join("neostorage"), arguments, log);
+        storage.start()?;
+        self.storages.push(storage);
+        Ok(())
     }
 
     /// Where clients connect: the first master.
@@ -404,6 +416,16 @@ impl ProcessCluster {
         self.processes()
             .try_for_each(|process| process.stop().map(drop))
     }
+}
+
+fn text(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// The masters, as the programs are told of them.
+fn list(masters: &[Address]) -> String {
+    let masters: Vec<String> = masters.iter().map(ToString::to_string).collect();
+    masters.join(" ")
 }
 
 /// Where the search for free ports goes on, in this process.

@@ -2,6 +2,8 @@
 //! commit; then everything is checked.
 
 pub mod args;
+#[cfg(test)]
+mod check_test;
 mod copies;
 mod faults;
 mod history;
