@@ -37,6 +37,47 @@ async fn what_is_committed_is_read_by_everybody_on_both_transports() {
     }
 }
 
+async fn count_in(snapshot: &neo_client::Snapshot, oid: Oid) -> (Tid, u32) {
+    let object = snapshot.load(oid).await.unwrap().unwrap();
+    let text = std::str::from_utf8(&object.data).unwrap();
+    (object.serial, text.parse().unwrap())
+}
+
+/// While another client commits, too.
+#[tokio::test]
+async fn a_snapshot_has_the_own_last_commit_and_none_goes_back() {
+    const COMMITS: u32 = 100;
+    let (cluster, a) = replicated().await;
+    let b = cluster.client().await.unwrap();
+    let (mine, others) = (a.new_oid().await.unwrap(), a.new_oid().await.unwrap());
+    put(&a, others, Tid::ZERO, "0").await;
+    let mut own = put(&a, mine, Tid::ZERO, "0").await;
+    let other = tokio::spawn(async move {
+        for n in 1..=COMMITS {
+            let store = move |txn: neo_client::Attempt| async move {
+                txn.store(others, n.to_string()).await
+            };
+            b.transact(store).await.unwrap();
+        }
+    });
+    let (mut last, mut seen) = (Tid::ZERO, (Tid::ZERO, 0));
+    for n in 1..=COMMITS {
+        let txn = a.begin(TransactionMeta::default()).await.unwrap();
+        txn.store(mine, own, n.to_string()).await.unwrap();
+        own = txn.commit().await.unwrap();
+        let snapshot = a.snapshot();
+        assert!(snapshot.tid() >= own.max(last));
+        last = snapshot.tid();
+        assert_eq!(count_in(&snapshot, mine).await, (own, n));
+        let now = count_in(&snapshot, others).await;
+        assert!(now >= seen && now.0 <= last, "{now:?} after {seen:?}");
+        seen = now;
+    }
+    other.await.unwrap();
+    a.sync().await.unwrap();
+    assert_eq!(count_in(&a.snapshot(), others).await.1, COMMITS);
+}
+
 #[tokio::test]
 async fn the_past_stays_readable() {
     let (_cluster, client) = replicated().await;

@@ -9,6 +9,7 @@ mod hedge;
 mod import;
 mod link;
 mod load;
+mod losses;
 mod outcome;
 
 use std::collections::{BTreeMap, VecDeque};
