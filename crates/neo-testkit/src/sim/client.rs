@@ -396,13 +396,30 @@ impl SimTxn {
     /// # Errors
     /// As the core says.
     pub async fn vote_with(&mut self, resolver: Resolver) -> Result<(), Error> {
+        self.vote_slowly(resolver, Duration::ZERO).await.map(drop)
+    }
+
+    /// Votes; conflicts are merged, each of which takes a while. Tells how many there were.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn vote_slowly(
+        &mut self,
+        resolver: Resolver,
+        merge: Duration,
+    ) -> Result<usize, Error> {
+        let mut merges = 0;
         loop {
             let (txn, meta) = (self.key, self.meta());
             let vote = |reply| Command::Vote { txn, reply, meta };
             match self.client.request(vote).await? {
-                Reply::Voted(_) => return Ok(()),
+                Reply::Voted(_) => return Ok(merges),
                 Reply::Conflicts(conflicts) => {
                     for conflict in conflicts {
+                        merges += 1;
+                        if !merge.is_zero() {
+                            self.client.sleep(merge).await;
+                        }
                         self.resolve(conflict, resolver).await?;
                     }
                 }

@@ -110,21 +110,26 @@ fn an_answer_waits_for_the_disk() {
 }
 
 #[test]
-fn what_is_stale_is_a_conflict_and_locks_nothing() {
+fn what_is_stale_is_a_conflict_and_stays_locked() {
     let mut world = World::serving();
     let (c, d) = (world.client(1), world.client(2));
     world.commit(c, 10, 4, 0, 20);
     world.store(c, 30, 4, 0, "stale");
     assert_eq!(world.one(c), conflict(20));
-    world.stored(d, 32, 4, 20, "fresh");
-    world.abort(d, 32);
-    // Resolved: the same object again, with the serial that was told.
+    // Nobody younger comes between: the merge would be outrun.
+    let id = world.store(d, 32, 4, 20, "fresh");
+    assert_eq!(world.one(d), delayed(id, 30));
+    // Nothing is stored before it is resolved.
+    world.vote(c, 30, &[4], 1);
+    assert_error(&world.one(c), ErrorCode::UnknownTransaction);
+    // The same object again, with the serial that was told.
     world.stored(c, 30, 4, 20, "resolved");
     world.voted(c, 30, &[4]);
     world.locked(30, 40);
     world.unlock(30);
     let resolved = (40, None, "resolved".to_owned());
     assert_eq!(world.loaded(c, 4, At::Latest), Some(resolved));
+    assert_eq!(world.one(d), conflict(40));
 }
 
 #[test]

@@ -106,6 +106,32 @@ fn a_relock_of_what_a_conflict_released_tells_the_serial() {
     assert_error(&world.one(b), ErrorCode::UnknownTransaction);
 }
 
+#[test]
+fn what_is_locked_in_conflict_is_let_go_of_for_an_older_transaction() {
+    let mut world = World::serving();
+    let (old, young) = (world.client(1), world.client(2));
+    world.commit(old, 4, 4, 0, 6);
+    world.store(young, 12, 4, 0, "stale");
+    assert_eq!(world.one(young), conflict(6));
+    let id = world.store(old, 10, 4, 6, "old");
+    assert_eq!(world.one(old), delayed(id, 12));
+    assert_eq!(world.one(young), deadlock(12, 4));
+    let relock = world.relock(young, 12, 4);
+    assert_eq!(world.one(old), LOCKED);
+    assert_eq!(world.one(young), delayed(relock, 10));
+    world.voted(old, 10, &[4]);
+    world.locked(10, 20);
+    world.unlock(10);
+    // It has the lock again, and is told what to merge.
+    assert_eq!(world.one(young), relock_conflict(20));
+    let third = world.client(3);
+    let id = world.store(third, 14, 4, 20, "third");
+    assert_eq!(world.one(third), delayed(id, 12));
+    // The end of the transaction is the end of the lock.
+    world.abort(young, 12);
+    assert_eq!(world.one(third), LOCKED);
+}
+
 /// Two replicas locked in opposite order: this node is one of them, twice.
 #[test]
 fn two_replicas_locked_in_opposite_order() {

@@ -451,7 +451,7 @@ impl Transactions {
                 if !current && !self.mutations.no_conflicts {
                     let outcome = StoreOutcome::Conflict(last.unwrap_or(Tid::ZERO));
                     io.answer(asker, Packet::AnswerStoreObject { outcome });
-                    return self.end_request(io, ticket, true);
+                    return self.end_in_conflict(io, ticket);
                 }
                 if matches!(value, Value::SameAs(_)) && !repeatable {
                     let text = format!("object {oid} has no value to repeat at that tid");
@@ -493,8 +493,14 @@ impl Transactions {
                 } else {
                     RelockOutcome::Conflict(last.unwrap_or(Tid::ZERO))
                 };
+                let is_check = own.is_some_and(|own| own.value.is_none());
                 io.answer(asker, Packet::AnswerRelockObject { outcome });
-                self.end_request(io, ticket, !stands);
+                if stands || is_check {
+                    // A check that failed is the end of its transaction: there is nothing to merge.
+                    self.end_request(io, ticket, !stands);
+                } else {
+                    self.end_in_conflict(io, ticket);
+                }
             }
         }
     }
@@ -513,6 +519,21 @@ impl Transactions {
         let t = self.txns.get(&request.txn);
         let known = t.is_some_and(|t| t.objects.contains_key(&request.oid));
         self.end_request(io, ticket, !known);
+    }
+
+    /// The request is answered by a conflict. What the transaction had of the object is gone, but the
+    /// lock stays: what it stores next starts from the serial that it was told, and would find a
+    /// newer one, again and again, if others committed while it merges. An older transaction that
+    /// wants the lock gets it all the same.
+    fn end_in_conflict(&mut self, io: &mut Io<'_>, ticket: Ticket) {
+        if let Some(request) = self.requests.get(&ticket)
+            && let Some(t) = self.txns.get_mut(&request.txn)
+        {
+            let txn = request.txn;
+            let dropped = t.objects.remove(&request.oid);
+            self.discard(txn, dropped.and_then(|object| object.value));
+        }
+        self.end_request(io, ticket, false);
     }
 
     /// The request is answered; with `release`, the transaction gives the object up.

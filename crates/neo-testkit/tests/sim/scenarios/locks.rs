@@ -104,7 +104,48 @@ fn conflicts_that_replicas_tell_in_any_order_lose_no_increment() {
     }
 }
 
-/// The test above sees what it is for: a storage node that finds no conflicts loses increments.
+/// A client whose merges take longer than whole transactions of others commits before them: the
+/// lock of what it merges is its own.
+#[test]
+fn a_slow_merge_is_not_outrun_for_ever() {
+    const FAST: i64 = 100;
+    for settings in [single(3), replicated(3)] {
+        let mut world = World::booted(settings);
+        let oid = counters(&mut world, c(1), 1)[0];
+        let fast: Vec<_> = [c(2), c(3)]
+            .into_iter()
+            .map(|name| {
+                world.run_script(name, async move |client: SimClient| {
+                    for _ in 0..FAST {
+                        increment(&client, oid).await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+            })
+            .collect();
+        world.run_for(Duration::from_millis(10));
+        let slow = run(&mut world, c(1), async move |client: SimClient| {
+            let mut txn = client.begin().await?;
+            let (_, value) = client.load_before(oid, Tid(1)).await?.unwrap_or_default();
+            assert_eq!(value.len(), 0, "it starts from nothing: surely a conflict");
+            txn.store(oid, Tid::ZERO, "1").await?;
+            let merges = txn.vote_slowly(add, Duration::from_millis(20)).await?;
+            txn.finish().await?;
+            Ok::<_, Error>(merges)
+        });
+        let merges = slow.unwrap();
+        assert!((1..=3).contains(&merges), "{merges} merges");
+        assert!(fast.iter().all(|script| !script.is_done()));
+        for script in &fast {
+            wait(&mut world, "the fast ones", script).unwrap();
+        }
+        settle(&mut world);
+        check(&world);
+        assert_eq!(count(&mut world, c(1), oid), 2 * FAST + 1);
+    }
+}
+
+/// The tests above see what they are for: a storage node that finds no conflicts loses increments.
 #[test]
 fn a_storage_node_without_conflicts_is_found_out() {
     let mut settings = replicated(2);
