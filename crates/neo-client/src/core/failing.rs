@@ -1,6 +1,6 @@
 //! Nodes that fail in the middle of a transaction: it goes on without them, if it can.
 
-use neo_api::{CellState, NodeId, Oid, Partition};
+use neo_api::{NodeId, Oid};
 use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
 
 use super::effect::{Reply, TxnKey};
@@ -14,10 +14,7 @@ impl ClientCore {
             return;
         };
         txn.outstanding.remove(&id);
-        // Only where this client expects the cell to be complete: a node that does not serve those
-        // that catch up is done without.
-        if failure.code == Some(ErrorCode::NonReadableCell) && !self.catches_up(key, nid, sent.req)
-        {
+        if failure.code == Some(ErrorCode::NonReadableCell) {
             self.no_cell(key, id, nid, sent.req);
             return;
         }
@@ -34,19 +31,6 @@ impl ClientCore {
             return;
         }
         self.drop_node(key, nid, failure);
-    }
-
-    fn catches_up(&self, key: TxnKey, nid: NodeId, req: Req) -> bool {
-        let partition = match req {
-            Req::Store { oid, .. } | Req::Relock { oid, .. } => self.partition_of_oid(oid),
-            _ => {
-                let name = self.txns.get(&key).and_then(|txn| txn.name);
-                name.map_or(Partition(0), |name| self.partition_of_tid(name.ttid))
-            }
-        };
-        let cells = self.table.iter().flat_map(|table| table.cells(partition));
-        let mut own = cells.filter(|cell| cell.nid == nid);
-        own.any(|cell| cell.state == CellState::OutOfDate)
     }
 
     /// The node does not have the partition, whatever the table says here: a change of it is on its

@@ -290,3 +290,23 @@ fn a_node_that_fails_and_is_still_there_lets_go_of_its_locks() {
     assert_eq!(w.reply(), (R, Ok(Reply::Voted(vec![]))));
     w.quiet();
 }
+
+#[test]
+fn a_cell_that_does_not_know_of_itself_yet_is_done_without() {
+    // The client knew the table before the node did.
+    let mut w = catching_up();
+    w.store(5, 90, value("mine"));
+    let (id, _) = w.stored(s(1), 5);
+    w.answer_store(s(1), id, StoreOutcome::Locked);
+    let (id, _) = w.stored(s(2), 5);
+    w.error(s(2), id, ErrorCode::NonReadableCell);
+    w.done();
+    w.vote();
+    assert_eq!(w.asked_vote(s(1)).2, 1);
+    // The metadata finds no cell either.
+    let (id, metadata, objects) = w.asked_vote(s(2));
+    assert_eq!((metadata, objects), (true, 0));
+    w.error(s(2), id, ErrorCode::NonReadableCell);
+    assert!(matches!(w.to(s(2)).1, Packet::AbortTransaction { .. }));
+    assert!(w.core.txns[&T].failed.is_empty());
+}
