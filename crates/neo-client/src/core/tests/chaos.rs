@@ -223,13 +223,19 @@ impl Chaos {
             },
         };
         let packet = match how {
-            0..=7 => {
-                let code = ErrorCode::from(u16::from(how) * 2 + 1);
-                Packet::Error {
-                    code,
-                    message: "no".into(),
-                }
-            }
+            0..=7 => Packet::Error {
+                code: [
+                    ErrorCode::NonReadableCell,
+                    ErrorCode::NotReady,
+                    ErrorCode::UnknownTransaction,
+                    ErrorCode::NoSpace,
+                    ErrorCode::TooLarge,
+                    ErrorCode::Checksum,
+                    ErrorCode::IncompleteTransaction,
+                    ErrorCode::Protocol,
+                ][usize::from(how)],
+                message: "no".into(),
+            },
             8 => Packet::AnswerDone {
                 message: String::new(),
             },
@@ -252,7 +258,19 @@ impl Chaos {
         self.tid += 1;
         let (tid, oid) = (Tid(self.tid), Oid(u64::from(n % 5)));
         let name = txn(u64::from(n));
-        let packet = match (what % 8, nid == m(1)) {
+        if what % 9 == 8 && self.w.conns.contains_key(&m(1)) {
+            let states = [
+                CellState::UpToDate,
+                CellState::OutOfDate,
+                CellState::Feeding,
+                CellState::Discarded,
+            ];
+            let state = states[usize::from(n) % 4];
+            let cell = (u32::from(n / 4) % 2, u32::from(n / 8) % 3 + 1, state);
+            self.w.change_cells(&[cell]);
+            return;
+        }
+        let packet = match (what % 9, nid == m(1)) {
             (0, false) => Packet::NotifyDelayed {
                 request: MsgId(u64::from(n)),
                 holder: name,
