@@ -25,6 +25,8 @@ struct Contention {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Crash,
+    /// It comes back at once, and catches up while they write.
+    Restart,
     Cut,
 }
 
@@ -48,7 +50,7 @@ impl Contention {
             storages,
             replicas: rng.between(least, u64::from(storages - 1).min(2)) as u32,
             objects: rng.between(2, 4) as u32,
-            rounds: 4,
+            rounds: if fault == Some(Fault::Restart) { 12 } else { 4 },
             fault,
         }
     }
@@ -80,6 +82,11 @@ impl Contention {
         match self.fault {
             None => {}
             Some(Fault::Crash) => world.crash(&[storage], Keep::None, InFlight::Lost),
+            Some(Fault::Restart) => {
+                world.crash(&[storage], Keep::None, InFlight::Lost);
+                world.run_for(Duration::from_micros(rng.between(10, 3_000)));
+                world.start(storage);
+            }
             Some(Fault::Cut) => {
                 let client = c(rng.between(1, u64::from(self.clients)) as u8);
                 let gap = Duration::from_micros(rng.between(0, 3_000));
@@ -184,6 +191,13 @@ fn whoever_writes_the_same_objects_in_any_order_gets_to_an_end() {
 #[test]
 fn a_storage_node_lost_among_writers_leaves_nobody_waiting() {
     let ends = contend(100..140, Some(Fault::Crash));
+    assert!(ends.done > ends.lost, "{ends:?}");
+}
+
+/// So it is when the storage node comes back, and its cells catch up among them.
+#[test]
+fn a_storage_node_that_catches_up_among_writers_leaves_nobody_waiting() {
+    let ends = contend(300..320, Some(Fault::Restart));
     assert!(ends.done > ends.lost, "{ends:?}");
 }
 
