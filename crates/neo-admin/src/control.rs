@@ -80,6 +80,18 @@ pub enum ControlError {
     },
 }
 
+/// What came of a tweak, or would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tweaked {
+    /// Whether anything changes.
+    pub changed: bool,
+    /// The partition table that results.
+    pub table: PartitionTable,
+    /// What changes, for the operator.
+    pub message: String,
+}
+
 /// A connection to an admin node; clones share it. Calls may run at the same time.
 ///
 /// Dropping a call's future gives its answer up, not what it does.
@@ -328,20 +340,24 @@ impl Control {
         self.command(Packet::AddPendingNodes { nodes }).await
     }
 
-    /// Balances the partition table, or tells what would come of it; `None`: nothing to do.
+    /// Balances the partition table, or tells what would come of it.
     ///
     /// # Errors
     /// As [`ControlError`] has them.
-    pub async fn tweak(
-        &self,
-        dry_run: bool,
-        ignore: Vec<NodeId>,
-    ) -> Result<Option<PartitionTable>, ControlError> {
+    pub async fn tweak(&self, dry_run: bool, ignore: Vec<NodeId>) -> Result<Tweaked, ControlError> {
         match self
             .ask(Packet::TweakPartitionTable { dry_run, ignore })
             .await?
         {
-            Packet::AnswerTweakPartitionTable { changed, table } => Ok(changed.then_some(*table)),
+            Packet::AnswerTweakPartitionTable {
+                changed,
+                table,
+                message,
+            } => Ok(Tweaked {
+                changed,
+                table: *table,
+                message,
+            }),
             other => self.unexpected(&other),
         }
     }

@@ -22,6 +22,6 @@ mod control;
 mod core;
 mod server;
 
-pub use crate::control::{Control, ControlError};
+pub use crate::control::{Control, ControlError, Tweaked};
 pub use crate::core::{AdminCommand, AdminCore, AdminSettings, AdminStatus};
 pub use crate::server::{Admin, AdminBuilder, RunningAdmin, StartError};

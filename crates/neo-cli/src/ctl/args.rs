@@ -37,18 +37,18 @@ pub enum CtlCommand {
     /// Show something of the cluster: ids, pt, node, cluster or primary
     #[command(subcommand)]
     Print(PrintCommand),
-    /// Change something of the cluster: its state
+    /// Change something of the cluster: its state, or the number of replicas
     #[command(subcommand)]
     Set(SetCommand),
     /// Start the cluster with the storage nodes that are there (set cluster VERIFYING)
     Start,
-    /// Take pending storage nodes into the cluster (not in this version)
+    /// Take pending storage nodes into the cluster; tweak gives them cells
     Add {
         /// Storage nodes, or "all"
         #[arg(required = true, value_name = "NODE|all")]
         nodes: Vec<NodeOrAll>,
     },
-    /// Balance the partition table (not in this version)
+    /// Balance the partition table over the storage nodes that run
     Tweak {
         /// Only show what would come of it
         #[arg(short = 'n', long)]
@@ -78,9 +78,10 @@ pub enum PrintCommand {
     Ids,
     /// The partition table: a line a storage node, or a line a partition of a range
     Pt {
-        /// First partition
-        min: Option<u32>,
-        /// One past the last partition; 0: all
+        /// First partition; or partitions, as 0-10,20
+        #[arg(value_name = "MIN|RANGES")]
+        partitions: Option<Partitions>,
+        /// One past the last partition; 0: all. Not with RANGES
         max: Option<u32>,
         /// Only the cells of this storage node
         node: Option<NodeId>,
@@ -108,11 +109,39 @@ pub enum SetCommand {
         /// The state
         state: ClusterState,
     },
-    /// How many copies of each partition are wanted beside the first (not in this version)
+    /// How many copies of each partition are wanted beside the first; tweak makes them
     Replicas {
         /// How many
         number: u32,
     },
+}
+
+/// Which partitions to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitions {
+    /// From this one on.
+    From(u32),
+    /// These, each with the last one of its range.
+    Ranges(Vec<(u32, u32)>),
+}
+
+impl std::str::FromStr for Partitions {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        if let Ok(min) = s.parse() {
+            return Ok(Self::From(min));
+        }
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+            (first <= last).then_some((first, last))
+        };
+        let ranges: Option<Vec<_>> = s.split(',').map(range).collect();
+        ranges
+            .map(Self::Ranges)
+            .ok_or_else(|| format!("{s:?} is neither a partition nor a list of ranges, as 0-10,20"))
+    }
 }
 
 /// A storage node, or all that there are.
@@ -157,6 +186,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CtlArgs, clap::
             name
         }
         Some(CtlCommand::Print(PrintCommand::Summary)) => "print summary",
+        Some(CtlCommand::Print(PrintCommand::Pt {
+            partitions: Some(Partitions::Ranges(_)),
+            max: Some(_),
+            ..
+        })) => {
+            let message = "ranges end where they say: give no MAX with them";
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
         _ => return Ok(args),
     };
     let message = format!("{absent} is not available in this version");
@@ -187,9 +224,17 @@ mod tests {
         assert_eq!(
             command("neoctl print pt 3 0 S1"),
             CtlCommand::Print(PrintCommand::Pt {
-                min: Some(3),
+                partitions: Some(Partitions::From(3)),
                 max: Some(0),
                 node: Some(node)
+            })
+        );
+        assert_eq!(
+            command("neoctl print pt 0-10,20"),
+            CtlCommand::Print(PrintCommand::Pt {
+                partitions: Some(Partitions::Ranges(vec![(0, 10), (20, 20)])),
+                max: None,
+                node: None
             })
         );
         assert_eq!(
@@ -218,6 +263,11 @@ mod tests {
             ),
             ("neoctl kill", "required arguments were not provided"),
             ("neoctl kill X1", "is not a node id"),
+            (
+                "neoctl print pt 9-3",
+                "neither a partition nor a list of ranges",
+            ),
+            ("neoctl print pt 0-10 20", "ranges end where they say"),
             ("neoctl print ids 3", "unexpected argument '3'"),
             ("neoctl print", "Usage: neoctl print"),
             ("neoctl prnt", "unrecognized subcommand 'prnt'"),

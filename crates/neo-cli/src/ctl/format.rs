@@ -8,17 +8,6 @@ use neo_api::{
 };
 use neo_proto::{NodeInfo, WireLastIds};
 
-/// Which part of the partition table to print.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Range {
-    /// The first partition.
-    pub min: u32,
-    /// One past the last; 0: all.
-    pub max: u32,
-    /// Only the cells of this node.
-    pub node: Option<NodeId>,
-}
-
 /// A tid with the moment that it spells.
 #[must_use]
 pub fn tid(tid: Tid) -> String {
@@ -69,21 +58,20 @@ pub fn table(table: &PartitionTable, nodes: &[NodeInfo]) -> String {
     text
 }
 
-/// `print pt MIN MAX NODE`: one line a partition.
+/// `print pt RANGES NODE`: one line a partition; each range with its last partition.
 #[must_use]
-pub fn table_range(table: &PartitionTable, range: Range) -> String {
+pub fn table_ranges(table: &PartitionTable, ranges: &[(u32, u32)], node: Option<NodeId>) -> String {
     let mut text = header(table);
     let np = table.rows.len() as u32;
-    let end = if range.max == 0 {
-        np
-    } else {
-        range.max.min(np)
-    };
-    for partition in (range.min..end).map(Partition) {
+    let partitions = ranges.iter().flat_map(|(first, last)| {
+        let end = last.saturating_add(1).min(np);
+        (*first..end).map(Partition)
+    });
+    for partition in partitions {
         let cells = table.cells(partition).iter();
-        let cells = cells.filter(|cell| range.node.is_none_or(|node| cell.nid == node));
+        let cells = cells.filter(|cell| node.is_none_or(|node| cell.nid == node));
         let mut cells = cells.peekable();
-        if range.node.is_some() && cells.peek().is_none() {
+        if node.is_some() && cells.peek().is_none() {
             continue;
         }
         let _ = write!(text, "\n{:03}", partition.0);
@@ -266,31 +254,20 @@ mod tests {
 
     #[test]
     fn a_range_has_a_line_for_each_partition() {
-        let range = Range {
-            min: 1,
-            max: 3,
-            node: None,
-        };
         assert_eq!(
-            table_range(&example(4), range),
+            table_ranges(&example(4), &[(1, 2)], None),
             "# ptid: 9, replicas: 1\n\
              001 | S1 - UP_TO_DATE | S2 - OUT_OF_DATE\n\
              002 | S1 - UP_TO_DATE | S10 - FEEDING"
         );
-        let of_node = Range {
-            node: Some(nid("S2")),
-            ..Range::default()
-        };
         assert_eq!(
-            table_range(&example(4), of_node),
+            table_ranges(&example(4), &[(0, u32::MAX)], Some(nid("S2"))),
             "# ptid: 9, replicas: 1\n001 | S2 - OUT_OF_DATE\n003 | S2 - OUT_OF_DATE"
         );
-        let beyond = Range {
-            min: 7,
-            max: u32::MAX,
-            node: None,
-        };
-        assert_eq!(table_range(&example(4), beyond), "# ptid: 9, replicas: 1");
+        assert_eq!(
+            table_ranges(&example(4), &[(3, 3), (0, 0), (7, 9)], Some(nid("S1"))),
+            "# ptid: 9, replicas: 1\n003 | S1 - UP_TO_DATE\n000 | S1 - UP_TO_DATE"
+        );
     }
 
     #[test]

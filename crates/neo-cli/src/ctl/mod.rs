@@ -7,7 +7,7 @@ use anyhow::bail;
 use neo_admin::Control;
 use neo_api::{NodeState, PartitionTable};
 
-use self::args::{CtlCommand, NodeOrAll, PrintCommand, SetCommand};
+use self::args::{CtlCommand, NodeOrAll, Partitions, PrintCommand, SetCommand};
 
 /// Carries a command out; what it returns is for stdout.
 ///
@@ -21,18 +21,26 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
                 let (ids, version) = control.last_ids().await?;
                 format::ids(&ids, version)
             }
-            PrintCommand::Pt { min: None, .. } => {
+            PrintCommand::Pt {
+                partitions: None, ..
+            } => {
                 let table = partition_table(control).await?;
                 format::table(&table, &control.nodes(None).await?)
             }
             PrintCommand::Pt {
-                min: Some(min),
+                partitions: Some(partitions),
                 max,
                 node,
             } => {
-                let max = max.unwrap_or(0);
-                let range = format::Range { min, max, node };
-                format::table_range(&partition_table(control).await?, range)
+                let ranges = match partitions {
+                    // NEO's way: one past the last, or 0.
+                    Partitions::From(min) => {
+                        let last = max.filter(|max| *max > 0).map_or(u32::MAX, |max| max - 1);
+                        vec![(min, last)]
+                    }
+                    Partitions::Ranges(ranges) => ranges,
+                };
+                format::table_ranges(&partition_table(control).await?, &ranges, node)
             }
             PrintCommand::Node { node_type } => format::nodes(&control.nodes(node_type).await?),
             PrintCommand::Cluster => match control.cluster_state().await? {
@@ -63,10 +71,21 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
             let nodes = named.collect::<Option<Vec<_>>>().unwrap_or_default();
             done(&control.add_nodes(nodes).await?, "Nodes added")
         }
-        CtlCommand::Tweak { dry_run, nodes } => match control.tweak(dry_run, nodes).await? {
-            Some(table) => format::table(&table, &control.nodes(None).await?),
-            None => "No change done.".to_owned(),
-        },
+        CtlCommand::Tweak { dry_run, nodes } => {
+            let before = partition_table(control).await?;
+            let tweaked = control.tweak(dry_run, nodes).await?;
+            if tweaked.changed {
+                let nodes = control.nodes(None).await?;
+                format!(
+                    "{}\nbefore:\n{}\nafter:\n{}",
+                    tweaked.message,
+                    format::table(&before, &nodes),
+                    format::table(&tweaked.table, &nodes)
+                )
+            } else {
+                format!("No change done: {}", tweaked.message)
+            }
+        }
         CtlCommand::Kill { node } => {
             let message = control.set_node_state(node, NodeState::Down).await?;
             done(&message, "state changed")

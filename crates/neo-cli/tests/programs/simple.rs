@@ -36,8 +36,32 @@ fn a_fresh_cluster_runs_answers_and_opens_again() {
         assert!(error.starts_with("neoctl: denied: "), "{error}");
         let error = cluster.ctl_err("kill S9");
         assert_eq!(error, "neoctl: denied: S9 is not known\n");
-        let error = cluster.ctl_err("tweak");
-        assert!(error.contains("not available in this version"), "{error}");
+        let error = cluster.ctl_err("add all");
+        assert_eq!(error, "neoctl: denied: no storage node is PENDING\n");
+        let error = cluster.ctl_err("tweak S9");
+        assert!(error.contains("S9 is no storage node"), "{error}");
+
+        // The table is balanced; fewer copies are made when they are wanted, and no more.
+        let tweaked = cluster.ctl("tweak");
+        assert_eq!(tweaked, "No change done: the table is balanced\n");
+        cluster.ctl("set replicas 0");
+        let dry = cluster.ctl("tweak -n");
+        assert!(
+            dry.starts_with("cells: 12 discarded\nbefore:\n# ptid: 2"),
+            "{dry}"
+        );
+        assert!(
+            cluster
+                .ctl("tweak")
+                .contains("after:\n# ptid: 3, replicas: 0")
+        );
+        let ranges = cluster.ctl("print pt 0-1,11");
+        assert_eq!(ranges.lines().count(), 4, "{ranges}");
+        assert!(
+            !ranges
+                .lines()
+                .any(|line| line.contains("S1") && line.contains("S2"))
+        );
 
         let ports = (cluster.masters.clone(), cluster.admin.clone());
         let process = cluster.process;

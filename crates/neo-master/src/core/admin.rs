@@ -47,10 +47,11 @@ impl MasterCore {
                 let done = self.set_replicas(replicas, out);
                 answer(conn, id, done, out);
             }
-            Packet::TweakPartitionTable { .. } => {
-                let words = "changing the partition table is not available in this version: \
-                             partitions and replicas are those of its first start";
-                answer(conn, id, Err(words.to_owned()), out);
+            Packet::TweakPartitionTable { dry_run, ignore } => {
+                match self.tweak_table(now, dry_run, &ignore, out) {
+                    Ok(packet) => out.send(conn, id, packet),
+                    Err(words) => answer(conn, id, Err(words), out),
+                }
             }
             other => {
                 let words = format!("unexpected {} from an admin node", other.name());

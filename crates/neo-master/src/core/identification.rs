@@ -21,6 +21,9 @@ pub(crate) enum Peer {
 /// Longest chain of epochs that is taken from a peer.
 const EPOCHS_MAX: usize = 10_000;
 
+/// Most levels of a storage node's place.
+const TOPOLOGY_MAX: usize = 8;
+
 /// How the histories of two sides of a cluster relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kinship {
@@ -165,6 +168,15 @@ impl MasterCore {
                 "a storage node must tell where it listens".to_owned(),
             ));
         };
+        if peer.topology.len() > TOPOLOGY_MAX {
+            return Err((
+                ErrorCode::TooLarge,
+                format!(
+                    "a place of {} levels: at most {TOPOLOGY_MAX}",
+                    peer.topology.len()
+                ),
+            ));
+        }
         if *address == self.own {
             return Err((
                 ErrorCode::IdConflict,
@@ -338,6 +350,7 @@ impl MasterCore {
             conn: None,
             read_only: peer.read_only,
             has_table: false,
+            topology: peer.topology.clone(),
         };
         // The others hear of it first: a storage node must know a client before that one comes.
         self.nodes.insert(nid, node);

@@ -35,6 +35,7 @@ mod survey;
 mod table_commands;
 mod tids;
 mod transaction_manager;
+mod tweak;
 mod verification;
 mod votes;
 

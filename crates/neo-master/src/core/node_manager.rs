@@ -21,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) read_only: bool,
     /// A storage that follows the changes of the partition table.
     pub(crate) has_table: bool,
+    /// Where a storage has its data, coarsest first; it is remembered while the node is away.
+    pub(crate) topology: Vec<String>,
 }
 
 impl Node {
@@ -34,6 +36,7 @@ impl Node {
             conn: None,
             read_only: false,
             has_table: false,
+            topology: Vec::new(),
         }
     }
 }
@@ -150,7 +153,11 @@ impl NodeManager {
     pub(crate) fn set_down(&mut self, nid: NodeId) {
         self.online.remove(&nid);
         if let Some(node) = self.nodes.get_mut(&nid) {
-            *node = Node::down(node.address.take());
+            let topology = std::mem::take(&mut node.topology);
+            *node = Node {
+                topology,
+                ..Node::down(node.address.take())
+            };
             self.changed.insert(nid);
         }
     }

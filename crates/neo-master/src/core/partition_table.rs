@@ -107,6 +107,11 @@ impl Table {
         self.by_node.contains_key(&nid)
     }
 
+    /// Every node that has a cell, in order.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = NodeId> {
+        self.by_node.keys().copied()
+    }
+
     /// Whether a node has a readable cell.
     pub(crate) fn is_readable_on(&self, nid: NodeId) -> bool {
         let holding = self.by_node.get(&nid);

@@ -71,8 +71,9 @@ impl MasterCore {
         });
         let changes: Vec<CellChange> = changes.collect();
         let base = table.version();
+        let reign = self.reign;
         let version = TableVersion {
-            reign: self.reign,
+            reign,
             ptid: base.ptid.next(),
         };
         let operating = running.operating.keys().copied();

@@ -1,9 +1,13 @@
 //! What an operator may change of the partition table.
 
-use neo_api::{NodeId, NodeState, NodeType, Now, Partition};
+use std::collections::{BTreeMap, BTreeSet};
+
+use neo_api::{CellState, NodeId, NodeState, NodeType, Now, Partition, TableVersion};
+use neo_proto::Packet;
 
 use super::effect::Out;
 use super::recovery::names;
+use super::tweak::{Tweak, tweak};
 use super::{MasterCore, Phase};
 
 /// Most replicas that can be wanted.
@@ -85,4 +89,111 @@ impl MasterCore {
             "{replicas} replicas are wanted: `neoctl tweak` makes or removes them"
         ))
     }
+
+    /// Balances the partition table over the nodes that take part and are not ignored, or tells what
+    /// would come of it.
+    pub(super) fn tweak_table(
+        &mut self,
+        now: Now,
+        dry_run: bool,
+        ignore: &[NodeId],
+        out: &mut Out,
+    ) -> Result<Packet, String> {
+        self.is_changeable()?;
+        let ignore: BTreeSet<NodeId> = ignore.iter().copied().collect();
+        let nodes = self.tweaked_nodes(&ignore)?;
+        let Some(table) = &self.table else {
+            return Err("there is no partition table yet".to_owned());
+        };
+        let version = self.next_version(table.version());
+        let done = tweak(table.get(), &nodes, version);
+        let mut result = table.clone();
+        let changed = !done.changes.is_empty();
+        if changed {
+            let replicas = table.get().replicas;
+            result.apply(version, replicas, &done.changes);
+        }
+        let message = summary(&done);
+        tracing::info!(dry_run, message, "tweak");
+        if !dry_run {
+            self.change_table(&done.changes, out);
+            self.table_settled(now, out);
+        }
+        Ok(Packet::AnswerTweakPartitionTable {
+            changed,
+            table: Box::new(result.get().clone()),
+            message,
+        })
+    }
+
+    pub(super) const fn next_version(&self, base: TableVersion) -> TableVersion {
+        TableVersion {
+            reign: self.reign,
+            ptid: base.ptid.next(),
+        }
+    }
+
+    /// Nodes that cells are dealt out to, with where they are.
+    fn tweaked_nodes(
+        &self,
+        ignore: &BTreeSet<NodeId>,
+    ) -> Result<BTreeMap<NodeId, Vec<String>>, String> {
+        let (Phase::Running(running), Some(table)) = (&self.phase, &self.table) else {
+            return Err(self.not_ready());
+        };
+        for nid in ignore {
+            if nid.node_type() != NodeType::Storage || self.nodes.get(*nid).is_none() {
+                return Err(format!("{nid} is no storage node that is known"));
+            }
+        }
+        let has_part = |nid: &NodeId| running.operating.contains_key(nid);
+        let absent: Vec<NodeId> = table
+            .holders()
+            .filter(|nid| !has_part(nid) && !ignore.contains(nid))
+            .collect();
+        if !absent.is_empty() {
+            return Err(format!(
+                "{0} not running, with cells in the table: start what is missing, or name it to leave \
+                 its cells as they are (neoctl tweak {0})",
+                names(&absent)
+            ));
+        }
+        let taking_part = running.operating.keys().filter(|nid| !ignore.contains(nid));
+        let place = |nid: &NodeId| {
+            let node = self.nodes.get(*nid);
+            node.map_or_else(Vec::new, |node| node.topology.clone())
+        };
+        let nodes: BTreeMap<_, _> = taking_part.map(|nid| (*nid, place(nid))).collect();
+        if nodes.is_empty() {
+            return Err("every storage node is to be ignored: no node is left".to_owned());
+        }
+        Ok(nodes)
+    }
+}
+
+/// What a tweak does, in words.
+fn summary(done: &Tweak) -> String {
+    let count = |state| {
+        let changes = done.changes.iter();
+        changes.filter(|change| change.cell.state == state).count()
+    };
+    let counts = [
+        (count(CellState::OutOfDate), "to be filled"),
+        (count(CellState::Feeding), "kept until they are replaced"),
+        (count(CellState::Discarded), "discarded"),
+        (count(CellState::UpToDate), "kept after all"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let mut words: Vec<String> = counts.map(|(n, what)| format!("{n} {what}")).collect();
+    if words.is_empty() {
+        words.push("the table is balanced".to_owned());
+    } else {
+        words = vec![format!("cells: {}", words.join(", "))];
+    }
+    words.extend(
+        done.warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
+    words.join("\n")
 }

@@ -429,8 +429,12 @@ packets! {
     0x0076 AddPendingNodes { nodes: Vec<NodeId> }
     /// Balances the cells; `dry_run` only tells. Listed nodes are left as they are.
     0x0077 TweakPartitionTable { dry_run: bool, ignore: Vec<NodeId> }
-    /// The table that results.
-    0x8077 AnswerTweakPartitionTable { changed: bool, table: Box<PartitionTable> }
+    /// The table that results; `message` says what changes.
+    0x8077 AnswerTweakPartitionTable {
+        changed: bool,
+        table: Box<PartitionTable>,
+        message: String,
+    }
     /// Wanted copies beside the first.
     0x0078 SetNumReplicas { replicas: u32 }
     /// Success of a command; `message` is for the operator.

@@ -308,7 +308,7 @@ any_packet! {
     SetNodeState { nid, state }
     AddPendingNodes { nodes }
     TweakPartitionTable { dry_run, ignore }
-    AnswerTweakPartitionTable { changed, table }
+    AnswerTweakPartitionTable { changed, table, message }
     SetNumReplicas { replicas }
     AnswerDone { message }
     ElectionMessage { message }

@@ -280,6 +280,7 @@ impl World {
         identification.nid = Some(storage.nid());
         identification.address = Some(storage.address());
         identification.identity = storage.recovery.identity.clone();
+        identification.topology = storage.topology.clone();
         let (conn, answer) = self.identify(identification);
         if !self.closed.contains_key(&conn) {
             self.storages.get_mut(&n).expect("it is played").conn = Some(conn);

@@ -170,13 +170,6 @@ fn what_is_denied_says_why() {
             "no storage node is PENDING",
         ),
         (
-            Packet::TweakPartitionTable {
-                dry_run: true,
-                ignore: Vec::new(),
-            },
-            "not available in this version",
-        ),
-        (
             Packet::SetNodeState {
                 nid: nid("S9"),
                 state: NodeState::Down,

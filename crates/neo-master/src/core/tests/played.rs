@@ -20,6 +20,8 @@ pub(super) struct Storage {
     pub(super) log: Vec<&'static str>,
     pub(super) conn: Option<ConnId>,
     pub(super) operating: bool,
+    /// Where it says that it is.
+    pub(super) topology: Vec<String>,
     /// The answer to what it asked last.
     pub(super) answer: Option<Packet>,
     /// Cells that it fills.
@@ -54,6 +56,7 @@ impl Storage {
             log: Vec::new(),
             conn: None,
             operating: false,
+            topology: Vec::new(),
             answer: None,
             catching_up: None,
         }
