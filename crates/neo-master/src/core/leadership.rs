@@ -118,6 +118,7 @@ impl MasterCore {
             self.table = None;
         }
         self.phase = Phase::Recovering(Box::default());
+        self.nodes.gather();
         self.nodes.publish(out);
         self.announce_state(now, out);
         self.recovery_step(now, out);

@@ -49,6 +49,8 @@ pub(crate) struct NodeManager {
     online: BTreeMap<NodeId, ConnId>,
     by_address: BTreeMap<Address, NodeId>,
     changed: BTreeSet<NodeId>,
+    /// Storage nodes do not hear of each other now.
+    gathers: bool,
     /// Number of the last id that was given to a client, and to an admin.
     last_temporary: [u32; 2],
 }
@@ -232,8 +234,36 @@ impl NodeManager {
 
     /// All nodes that a node of this type hears about.
     pub(crate) fn all_for(&self, node_type: NodeType) -> Vec<NodeInfo> {
-        let told = self.nodes.keys().filter(|nid| hears(node_type, **nid));
+        let told = self.nodes.keys().filter(|nid| self.tells(node_type, **nid));
         told.map(|nid| self.info(*nid)).collect()
+    }
+
+    /// Storage nodes are not told of each other until they have gathered: each would be told of
+    /// each, one by one, before any of them has a use for it.
+    pub(crate) const fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// Storage nodes hear of each other from now on: of all that are known, in one message each.
+    pub(crate) fn gathered(&mut self, out: &mut Out) {
+        self.publish(out);
+        self.gathers = false;
+        let storages = self.nodes.keys();
+        let storages = storages.filter(|nid| nid.node_type() == NodeType::Storage);
+        let nodes: Vec<NodeInfo> = storages.map(|nid| self.info(*nid)).collect();
+        for (_, conn) in self.online(NodeType::Storage) {
+            let nodes = nodes.clone();
+            out.notify(conn, Packet::NotifyNodeInformation { full: false, nodes });
+        }
+    }
+
+    /// Whether a node of this type is told about that node now.
+    const fn tells(&self, node_type: NodeType, about: NodeId) -> bool {
+        let among_storages = matches!(
+            (node_type, about.node_type()),
+            (NodeType::Storage, NodeType::Storage)
+        );
+        hears(node_type, about) && !(self.gathers && among_storages)
     }
 
     /// Tells everybody who should know about the changes since the last call, one message each.
@@ -243,7 +273,7 @@ impl NodeManager {
         }
         let changed = std::mem::take(&mut self.changed);
         for &node_type in NodeType::ALL {
-            let told = changed.iter().filter(|nid| hears(node_type, **nid));
+            let told = changed.iter().filter(|nid| self.tells(node_type, **nid));
             let nodes: Vec<NodeInfo> = told.map(|nid| self.info(*nid)).collect();
             if nodes.is_empty() {
                 continue;
@@ -333,6 +363,26 @@ mod tests {
             told(&mut nodes),
             [(1, list(&["C1 UNKNOWN"])), (3, list(&["C1 UNKNOWN"]))]
         );
+    }
+
+    #[test]
+    fn storage_nodes_hear_of_each_other_when_they_have_gathered() {
+        let mut nodes = NodeManager::default();
+        nodes.gather();
+        nodes.insert(nid("S1"), online(None, 1));
+        nodes.insert(nid("S2"), online(None, 2));
+        nodes.insert(nid("A1"), online(None, 3));
+        let list = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let to_admin = list(&["S1 RUNNING", "S2 RUNNING", "A1 RUNNING"]);
+        assert_eq!(told(&mut nodes), [(3, to_admin)]);
+        assert_eq!(nodes.all_for(NodeType::Storage), []);
+        let mut out = Out::new();
+        nodes.gathered(&mut out);
+        assert_eq!(out.take().len(), 2);
+        nodes.set_state(nid("S2"), NodeState::Pending);
+        let change = list(&["S2 PENDING"]);
+        let all = [1, 2, 3].map(|conn| (conn, change.clone()));
+        assert_eq!(told(&mut nodes), all);
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl MasterCore {
             stopping: None,
             clients: 0,
         }));
+        self.nodes.gathered(out);
         for nid in &verified.chosen {
             if let Some(conn) = self.nodes.conn(*nid) {
                 out.notify(conn, Packet::StartOperation { operation });
