@@ -94,6 +94,12 @@ impl RunningMaster {
         status.wait_for(|status| status.serving).await.is_ok()
     }
 
+    /// What it tells of itself now.
+    #[must_use]
+    pub fn current(&self) -> Status {
+        self.status().borrow().clone()
+    }
+
     /// Stops this master, and waits until it has. The cluster waits for another one, or for it to
     /// come back.
     ///

@@ -92,12 +92,14 @@ impl Node for Storage {
 }
 
 /// What a storage node tells about itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StorageStatus {
     /// Its id, once the primary master has accepted it.
     pub nid: Option<NodeId>,
     /// Whether it serves clients.
     pub operating: bool,
+    /// The masters that it knows, once it has learnt of more than it was told.
+    pub masters: Vec<Address>,
 }
 
 /// A storage node that runs; it goes on when this is dropped.
@@ -300,6 +302,7 @@ impl Shell<StorageCore> for StorageShell {
             }
             StorageEvent::Operating => status.operating = true,
             StorageEvent::NotOperating => status.operating = false,
+            StorageEvent::Masters(masters) => status.masters = masters,
         });
     }
 }

@@ -67,6 +67,7 @@ pub enum ClusterError {
 #[must_use]
 pub struct ClusterBuilder {
     name: String,
+    masters: usize,
     storages: usize,
     replicas: u32,
     partitions: u32,
@@ -88,6 +89,7 @@ impl fmt::Debug for ClusterBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterBuilder")
             .field("name", &self.name)
+            .field("masters", &self.masters)
             .field("storages", &self.storages)
             .field("replicas", &self.replicas)
             .field("partitions", &self.partitions)
@@ -100,6 +102,7 @@ impl Default for ClusterBuilder {
     fn default() -> Self {
         Self {
             name: "test".to_owned(),
+            masters: 1,
             storages: 1,
             replicas: 0,
             partitions: 12,
@@ -116,6 +119,12 @@ impl ClusterBuilder {
     /// The cluster's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// How many masters: 1 by default.
+    pub const fn masters(mut self, masters: usize) -> Self {
+        self.masters = masters;
         self
     }
 
@@ -190,10 +199,12 @@ impl ClusterBuilder {
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         let mut cluster = Cluster {
             storages: (0..self.storages).map(|_| Place::default()).collect(),
-            master: Place::default(),
+            masters: (0..self.masters).map(|_| Place::default()).collect(),
             settings: self,
         };
-        cluster.restart_master().await?;
+        for n in 1..=cluster.masters.len() {
+            cluster.restart_master(n).await?;
+        }
         for n in 1..=cluster.storages.len() {
             cluster.restart_storage(n).await?;
         }
@@ -206,7 +217,7 @@ impl ClusterBuilder {
 #[derive(Debug)]
 pub struct Cluster {
     settings: ClusterBuilder,
-    master: Place<RunningMaster>,
+    masters: Vec<Place<RunningMaster>>,
     storages: Vec<Place<RunningStorage>>,
 }
 
@@ -241,7 +252,8 @@ impl Cluster {
     /// Where its masters listen.
     #[must_use]
     pub fn masters(&self) -> Vec<Address> {
-        self.master.address.iter().cloned().collect()
+        let places = self.masters.iter();
+        places.filter_map(|place| place.address.clone()).collect()
     }
 
     /// Where the n-th storage node listens, from 1.
@@ -259,11 +271,29 @@ impl Cluster {
         }
     }
 
-    /// What the master tells of the cluster.
+    /// What the primary master tells of the cluster; `None` when there is none.
     #[must_use]
     pub fn status(&self) -> Option<neo_master::Status> {
-        let master = self.master.running.as_ref()?;
-        Some(master.status().borrow().clone())
+        let statuses = self.running_masters().map(RunningMaster::current);
+        let leading = statuses.filter(|status| status.state.is_some());
+        // Two may lead, for a moment: the cluster is where it serves.
+        leading.max_by_key(|status| (status.serving, status.reign))
+    }
+
+    /// The primary master, from 1; `None` when there is none.
+    #[must_use]
+    pub fn primary(&self) -> Option<usize> {
+        let leads = |place: &Place<RunningMaster>| {
+            let status = place.running.as_ref().map(RunningMaster::current);
+            status.is_some_and(|status| status.state.is_some())
+        };
+        Some(self.masters.iter().position(leads)? + 1)
+    }
+
+    fn running_masters(&self) -> impl Iterator<Item = &RunningMaster> {
+        self.masters
+            .iter()
+            .filter_map(|place| place.running.as_ref())
     }
 
     fn transport(&self) -> Arc<dyn Transport> {
@@ -310,48 +340,62 @@ impl Cluster {
     /// # Errors
     /// When they are not, in half a minute; it says what the master waits for.
     pub async fn serving(&self) -> Result<(), ClusterError> {
-        let Some(master) = &self.master.running else {
-            return Err(ClusterError::NotServing("the master is down".to_owned()));
-        };
-        match tokio::time::timeout(PATIENCE, master.serving()).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ClusterError::NotServing("the master has ended".to_owned())),
-            Err(_) => {
-                let status = master.status().borrow().clone();
-                Err(ClusterError::NotServing(status.waiting))
+        const PAUSE: Duration = Duration::from_millis(2);
+        let mut waited = Duration::ZERO;
+        while !self.status().is_some_and(|status| status.serving) {
+            if self.running_masters().next().is_none() || waited >= PATIENCE {
+                let waiting = match self.status() {
+                    Some(status) => status.waiting,
+                    None => "no master leads".to_owned(),
+                };
+                return Err(ClusterError::NotServing(waiting));
             }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
         }
+        Ok(())
     }
 
-    /// Ends the master at once, as a crash of its process would.
-    pub async fn kill_master(&mut self) {
-        if let Some(master) = self.master.running.take() {
+    /// Ends the n-th master at once, from 1, as a crash of its process would.
+    pub async fn kill_master(&mut self, n: usize) {
+        if let Some(master) = self.master(n).running.take() {
             master.kill().await;
         }
     }
 
-    /// Starts the master where it was, unless it runs.
+    /// Starts the n-th master where it was, unless it runs.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn restart_master(&mut self) -> Result<(), ClusterError> {
-        if self.master.running.is_some() {
+    pub async fn restart_master(&mut self, n: usize) -> Result<(), ClusterError> {
+        if self.master(n).running.is_some() {
             return Ok(());
         }
         let mut settings = MasterSettings::new(self.name());
+        settings.masters = self.masters();
         settings.partitions = self.settings.partitions;
         settings.replicas = self.settings.replicas;
         settings.autostart = u32::try_from(self.storages.len()).ok();
         (self.settings.tune_master)(&mut settings);
         let master = Master::builder(settings)
-            .bind(self.bind(self.master.address.as_ref()))
+            .bind(self.bind(self.masters[n - 1].address.as_ref()))
             .transport(self.transport())
             .session(self.settings.session.clone())
             .start()
             .await?;
-        self.master.address = Some(master.address().clone());
-        self.master.running = Some(master);
+        let place = self.master(n);
+        place.address = Some(master.address().clone());
+        place.running = Some(master);
         Ok(())
+    }
+
+    fn master(&mut self, n: usize) -> &mut Place<RunningMaster> {
+        let count = self.masters.len();
+        assert!(
+            (1..=count).contains(&n),
+            "there is no master {n} of {count}"
+        );
+        &mut self.masters[n - 1]
     }
 
     /// Ends the n-th storage node at once, from 1, as a crash of its process would.
@@ -426,7 +470,9 @@ impl Cluster {
 
     /// Ends every node at once.
     pub async fn kill_all(&mut self) {
-        self.kill_master().await;
+        for n in 1..=self.masters.len() {
+            self.kill_master(n).await;
+        }
         for n in 1..=self.storages.len() {
             self.kill_storage(n).await;
         }
@@ -437,7 +483,9 @@ impl Cluster {
     /// # Errors
     /// When a node does not start, or the cluster does not serve.
     pub async fn restart_all(&mut self) -> Result<(), ClusterError> {
-        self.restart_master().await?;
+        for n in 1..=self.masters.len() {
+            self.restart_master(n).await?;
+        }
         for n in 1..=self.storages.len() {
             self.restart_storage(n).await?;
         }
@@ -450,8 +498,17 @@ impl Cluster {
     /// # Errors
     /// When a node failed.
     pub async fn stop(&mut self) -> Result<(), ClusterError> {
-        if let Some(master) = self.master.running.take() {
+        let primary = self.primary();
+        if let Some(n) = primary
+            && let Some(master) = self.master(n).running.take()
+        {
             master.stop_cluster().await?;
+        }
+        for place in &mut self.masters {
+            if let Some(secondary) = place.running.take() {
+                // It ends with the cluster; one that does not know of it is told.
+                secondary.stop().await?;
+            }
         }
         for place in &mut self.storages {
             if let Some(storage) = place.running.take() {

@@ -56,6 +56,11 @@ impl Process {
         value.clone_into(&mut self.arguments[value_at]);
     }
 
+    /// Gives another option, from the next start on.
+    pub fn add_option(&mut self, option: &str, value: &str) {
+        self.arguments.extend([option.to_owned(), value.to_owned()]);
+    }
+
     /// Starts it.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ pub enum AdminCommand {
 }
 
 /// What an admin node sees of its cluster.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AdminStatus {
     /// Whether the admin node is connected to a primary master.
     pub connected: bool,
@@ -29,4 +29,6 @@ pub struct AdminStatus {
     pub primary: Option<NodeId>,
     /// The state of the cluster; `None` without a primary.
     pub state: Option<ClusterState>,
+    /// The masters that it knows.
+    pub masters: Vec<Address>,
 }

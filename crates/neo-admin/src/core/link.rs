@@ -141,6 +141,20 @@ impl Link {
         });
     }
 
+    /// The masters that are known.
+    pub(super) fn masters(&self) -> &[Address] {
+        &self.masters
+    }
+
+    /// There are these masters.
+    pub(super) fn learn<'a>(&mut self, masters: impl IntoIterator<Item = &'a Address>) {
+        for master in masters {
+            if !self.masters.contains(master) && self.masters.len() < MASTERS_MAX {
+                self.masters.push(master.clone());
+            }
+        }
+    }
+
     /// A secondary told who the primary is, and which masters there are.
     ///
     /// There is a pause also before a primary that is named: two masters that name each other
@@ -151,11 +165,7 @@ impl Link {
         primary: Option<Address>,
         others: Vec<Address>,
     ) {
-        for master in primary.iter().chain(&others) {
-            if !self.masters.contains(master) && self.masters.len() < MASTERS_MAX {
-                self.masters.push(master.clone());
-            }
-        }
+        self.learn(primary.iter().chain(&others));
         let named = primary.and_then(|primary| self.masters.iter().position(|m| *m == primary));
         self.next = named.unwrap_or((self.next + 1) % self.masters.len());
         self.stage = Stage::Pausing(self.pausing_until(now));

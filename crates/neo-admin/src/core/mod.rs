@@ -77,8 +77,12 @@ impl AdminCore {
                 connected: true,
                 primary,
                 state: self.view.state,
+                masters: self.link.masters().to_vec(),
             },
-            _ => AdminStatus::default(),
+            _ => AdminStatus {
+                masters: self.link.masters().to_vec(),
+                ..AdminStatus::default()
+            },
         }
     }
 
@@ -222,6 +226,9 @@ impl AdminCore {
             self.stop(out);
             return;
         }
+        let masters = nodes.iter().filter(|n| n.node_type() == NodeType::Master);
+        self.link
+            .learn(masters.filter_map(|node| node.address.as_ref()));
         self.view.update_nodes(full, nodes);
     }
 
@@ -350,7 +357,7 @@ impl AdminCore {
     fn tell(&mut self, out: &mut Out) {
         let status = self.status();
         if status != self.told {
-            self.told = status;
+            self.told = status.clone();
             out.event(status);
         }
     }

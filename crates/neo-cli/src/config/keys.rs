@@ -133,8 +133,7 @@ pub const KEYS: &[Key] = &[
     key("ca", ' ', ALL).lacks(NO_TLS),
     key("cert", ' ', ALL).lacks(NO_TLS),
     key("key", ' ', ALL).lacks(NO_TLS),
-    key("dynamic_master_list", 'D', ALL)
-        .lacks("a dynamic list of masters is not available in this version, give --masters"),
+    key("dynamic_master_list", 'D', ALL),
     key("autostart", 'A', &[Master]),
     key("replicas", 'r', &[Master]),
     key("partitions", 'p', &[Master]),

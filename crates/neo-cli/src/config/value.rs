@@ -61,15 +61,21 @@ impl FromValue for HostPort {
     }
 }
 
-/// Addresses of masters, separated by white space.
+/// Addresses of masters, separated by white space, or by commas as `neosimple` prints them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MasterList(pub Vec<Address>);
 
 impl FromValue for MasterList {
     fn from_value(text: &str) -> Result<Self, String> {
         let parse = |word| Address::parse_with_default_port(word, MASTER_PORT);
-        let list: Result<_, _> = not_empty(text)?.split_whitespace().map(parse).collect();
-        list.map(Self).map_err(|e| e.to_string())
+        let words = not_empty(text)?.split(|c: char| c.is_whitespace() || c == ',');
+        let words = words.filter(|word| !word.is_empty());
+        let list: Result<Vec<_>, _> = words.map(parse).collect();
+        match list {
+            Ok(list) if list.is_empty() => Err(format!("{text:?} names no master")),
+            Ok(list) => Ok(Self(list)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -211,6 +217,9 @@ mod tests {
         let texts: Vec<String> = list.0.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["a:10000", "b:1", "[::1]:10000", "[::2]:3"]);
         assert!(MasterList::from_value(" ").is_err());
+        assert!(MasterList::from_value(",").is_err());
+        let printed = MasterList::from_value("a:1,b:2").unwrap();
+        assert_eq!(printed.0.len(), 2);
     }
 
     #[test]

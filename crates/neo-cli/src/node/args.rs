@@ -34,6 +34,10 @@ pub struct CommonArgs {
     #[arg(short, long, value_name = "ADDRESSES", value_parser = value::<MasterList>,
           action = ArgAction::Append)]
     pub masters: Vec<MasterList>,
+    /// File that keeps the list of masters (JSON): read at the start, beside --masters, and written
+    /// whenever one is learnt or goes
+    #[arg(short = 'D', long, value_name = "FILE", value_parser = value::<PathBuf>)]
+    pub dynamic_master_list: Option<PathBuf>,
     /// Address to listen at.
     #[arg(
         short,

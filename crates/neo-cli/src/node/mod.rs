@@ -2,5 +2,6 @@
 
 pub mod args;
 pub mod database;
+pub mod master_list;
 pub mod run;
 pub mod settings;

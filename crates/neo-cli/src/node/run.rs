@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::future::{Future, pending};
 
 use anyhow::{Context, anyhow};
-use neo_admin::{Admin, AdminSettings, AdminStatus};
-use neo_api::Address;
+use neo_admin::{Admin, AdminSettings};
+use neo_api::{Address, ClusterState, NodeId};
 use neo_master::{Master, MasterSettings};
 use neo_proto::net::NodeFailure;
 use neo_storage::{Storage, StorageSettings};
 use tokio::sync::{mpsc, watch};
 
+use super::master_list::MasterListFile;
 use super::settings::{Common, MasterConfig, StorageConfig};
 use crate::config::Setting;
 
@@ -31,7 +32,14 @@ pub enum NodeEvent {
     /// It listens here.
     Listening(Address),
     /// An admin node: what it sees of the cluster.
-    Status(AdminStatus),
+    Status {
+        /// Whether it is connected to a primary master.
+        connected: bool,
+        /// That master's id.
+        primary: Option<NodeId>,
+        /// The state of the cluster; `None` without a primary.
+        state: Option<ClusterState>,
+    },
     /// A master: for whom or what its cluster waits; empty when for nothing.
     Waiting(String),
     /// It ended: cleanly, or why not.
@@ -67,9 +75,10 @@ async fn master(
         replicas,
         partitions,
     } = config;
+    let (masters, list) = masters(&common)?;
     let mut settings = MasterSettings::new(common.cluster);
     settings.nid = common.nid;
-    settings.masters = common.masters.value.0;
+    settings.masters = masters;
     settings.autostart = autostart;
     settings.replicas = replicas;
     settings.partitions = partitions;
@@ -80,6 +89,7 @@ async fn master(
     let tells = pass_on(master.status(), &events, |status| {
         NodeEvent::Waiting(status.waiting.clone())
     });
+    let tells = beside(tells, keep(list, master.status(), |status| &status.masters));
     until(master.wait(), stop, master.stop(), tells).await
 }
 
@@ -102,13 +112,15 @@ async fn storage(
         opened = database.open(wait) => opened?,
         () = &mut stop => return Ok(()),
     };
-    let mut settings = StorageSettings::new(common.cluster, common.masters.value.0);
+    let (masters, list) = masters(&common)?;
+    let mut settings = StorageSettings::new(common.cluster, masters);
     settings.nid = common.nid;
     let builder = Storage::builder(settings, backend).bind(common.bind.value.clone());
     let started = builder.start().await;
     let storage = started.with_context(|| origin(&common.bind))?;
     listening(&events, storage.address()).await;
-    until(storage.wait(), stop, storage.stop(), pending()).await
+    let tells = keep(list, storage.status(), |status| &status.masters);
+    until(storage.wait(), stop, storage.stop(), tells).await
 }
 
 async fn admin(
@@ -116,16 +128,22 @@ async fn admin(
     events: mpsc::Sender<NodeEvent>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let (masters, list) = masters(&config)?;
     let settings = AdminSettings {
         cluster: config.cluster,
-        masters: config.masters.value.0,
+        masters,
         nid: config.nid,
     };
     let builder = Admin::builder(settings).bind(config.bind.value.clone());
     let started = builder.start().await;
     let admin = started.with_context(|| origin(&config.bind))?;
     listening(&events, admin.address()).await;
-    let tells = pass_on(admin.status(), &events, |status| NodeEvent::Status(*status));
+    let tells = pass_on(admin.status(), &events, |status| NodeEvent::Status {
+        connected: status.connected,
+        primary: status.primary,
+        state: status.state,
+    });
+    let tells = beside(tells, keep(list, admin.status(), |status| &status.masters));
     until(admin.wait(), stop, admin.stop(), tells).await
 }
 
@@ -144,6 +162,40 @@ async fn pass_on<S>(
         }
     }
     pending().await
+}
+
+/// The masters to start with, and the file that keeps them, if there is one.
+fn masters(config: &Common) -> anyhow::Result<(Vec<Address>, Option<MasterListFile>)> {
+    let given = &config.masters.value.0;
+    Ok(match &config.dynamic_master_list {
+        None => (given.clone(), None),
+        Some(path) => {
+            let list = MasterListFile::open(path, given)?;
+            (list.masters().to_vec(), Some(list))
+        }
+    })
+}
+
+/// Keeps the masters that a node knows in the file, if there is one.
+async fn keep<S>(
+    list: Option<MasterListFile>,
+    mut status: watch::Receiver<S>,
+    masters: impl Fn(&S) -> &[Address],
+) -> Infallible {
+    if let Some(mut list) = list {
+        while status.changed().await.is_ok() {
+            let known = masters(&status.borrow_and_update()).to_vec();
+            list.update(&known);
+        }
+    }
+    pending().await
+}
+
+async fn beside(
+    one: impl Future<Output = Infallible>,
+    other: impl Future<Output = Infallible>,
+) -> Infallible {
+    tokio::join!(one, other).0
 }
 
 type Ended = Result<(), NodeFailure>;

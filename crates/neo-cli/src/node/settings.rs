@@ -1,7 +1,6 @@
 //! Settings of the nodes: command line and configuration file, merged.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use neo_api::{Address, NodeId, NodeType, Partitioning};
@@ -21,6 +20,8 @@ pub struct Common {
     pub cluster: String,
     /// The masters; the one that reads this may be among them.
     pub masters: Setting<MasterList>,
+    /// Where the masters that are learnt are kept.
+    pub dynamic_master_list: Option<PathBuf>,
     /// Where to listen.
     pub bind: Setting<Address>,
     /// The id to ask for.
@@ -77,7 +78,10 @@ impl CommonArgs {
             let id = setting.value.of_type(node_type);
             id.map_err(|problem| ConfigError::Usage(format!("{}: {problem}", setting.origin())))
         });
+        let list = self.dynamic_master_list.clone();
+        let list = settings.optional("dynamic_master_list", list)?;
         Ok(Common {
+            dynamic_master_list: list.map(|setting| expand_home(&setting.value)),
             cluster: settings.required("cluster", self.cluster.clone())?.value,
             masters: settings.with_default("masters", given, || {
                 MasterList::from_value(masters).unwrap_or_default()
@@ -103,18 +107,6 @@ impl MasterArgs {
         let common = self
             .common
             .resolve(&settings, NodeType::Master, address, "")?;
-        let own = &common.bind.value;
-        // A master's own address is among those of the masters, when the list is the cluster's.
-        let is_own = |master: &Address| {
-            let everywhere = matches!(own.host(), "0.0.0.0" | "::");
-            master.port() == own.port() && (everywhere || is_same_host(master.host(), own.host()))
-        };
-        if let Some(other) = common.masters.value.0.iter().find(|m| !is_own(m)) {
-            return Err(ConfigError::Usage(format!(
-                "{}: there can be one master only in this version: leave {other} out",
-                common.masters.origin()
-            )));
-        }
         let partitions = settings.with_default("partitions", self.partitions, || 100)?;
         if Partitioning::new(partitions.value).is_none() {
             return Err(ConfigError::Usage(format!(
@@ -139,18 +131,6 @@ impl MasterArgs {
                 .value,
             partitions: partitions.value,
         })
-    }
-}
-
-/// Whether two names are one host, as far as this machine knows.
-fn is_same_host(one: &str, other: &str) -> bool {
-    let resolved = |host: &str| {
-        let found = (host, 0).to_socket_addrs();
-        found.map_or_else(|_| Vec::new(), Iterator::collect::<Vec<SocketAddr>>)
-    };
-    one == other || {
-        let others = resolved(other);
-        resolved(one).iter().any(|address| others.contains(address))
     }
 }
 
@@ -300,14 +280,20 @@ mod tests {
     }
 
     #[test]
-    fn a_master_may_find_itself_in_the_list_but_no_other() {
-        master("neomaster -c test -b 127.0.0.1:7 -m 127.0.0.1:7").unwrap();
-        master("neomaster -c test -b 0.0.0.0:7 -m host:7").unwrap();
-        master("neomaster -c test -b 127.0.0.1:7 -m localhost:7").unwrap();
-        let error = master("neomaster -c test -m other:1").unwrap_err();
+    fn a_master_is_told_of_others_by_a_list_and_by_a_file() {
+        let config = master("neomaster -c test -b 127.0.0.1:7 -m other:1 -D list.json").unwrap();
+        let masters: Vec<String> = config
+            .common
+            .masters
+            .value
+            .0
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(masters, ["other:1"]);
         assert_eq!(
-            error,
-            "--masters: there can be one master only in this version: leave other:1 out"
+            config.common.dynamic_master_list,
+            Some(PathBuf::from("list.json"))
         );
     }
 

@@ -44,7 +44,7 @@ pub struct SimpleArgs {
     /// Name of the cluster [default: main]
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub name: Option<String>,
-    /// Number of master nodes: 1 in this version [default: 1]
+    /// Number of master nodes: one leads, the others are ready to [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub masters: Option<u32>,
     /// Number of storage nodes [default: 2]

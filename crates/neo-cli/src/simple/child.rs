@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use neo_admin::AdminStatus;
 use tokio::sync::oneshot;
 
 use crate::config::NodeKind;
@@ -106,11 +105,15 @@ fn told(how: anyhow::Result<Cause>) -> Result<(), String> {
 fn line(event: &NodeEvent) -> String {
     match event {
         NodeEvent::Listening(address) => format!("LISTENING {address}"),
-        NodeEvent::Status(status) => {
-            let state = status.state.map(|state| state.to_string());
-            let primary = status.primary.map(|primary| primary.to_string());
+        NodeEvent::Status {
+            connected,
+            primary,
+            state,
+        } => {
+            let state = state.map(|state| state.to_string());
+            let primary = primary.map(|primary| primary.to_string());
             let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-            let connected = if status.connected { "UP" } else { "DOWN" };
+            let connected = if *connected { "UP" } else { "DOWN" };
             format!("STATUS {connected} {} {}", or_none(primary), or_none(state))
         }
         NodeEvent::Waiting(what) => format!("WAITING {}", what.replace('\n', " ")),
@@ -131,11 +134,11 @@ pub(super) fn parse(line: &str) -> Option<NodeEvent> {
             let some = |text: &str| text != "-";
             let primary = some(primary).then(|| primary.parse()).transpose();
             let state = some(state).then(|| state.parse()).transpose();
-            Some(NodeEvent::Status(AdminStatus {
+            Some(NodeEvent::Status {
                 connected,
                 primary: primary.ok()?,
                 state: state.ok()?,
-            }))
+            })
         }
         "WAITING" => Some(NodeEvent::Waiting(rest.to_owned())),
         "ENDED" => Some(NodeEvent::Ended(Ok(()))),
@@ -154,12 +157,16 @@ mod tests {
     fn events_travel_as_lines() {
         for event in [
             NodeEvent::Listening(Address::new("::1", 5)),
-            NodeEvent::Status(AdminStatus::default()),
-            NodeEvent::Status(AdminStatus {
+            NodeEvent::Status {
+                connected: false,
+                primary: None,
+                state: None,
+            },
+            NodeEvent::Status {
                 connected: true,
                 primary: "M1".parse().ok(),
                 state: Some(ClusterState::Running),
-            }),
+            },
             NodeEvent::Waiting("for S2".to_owned()),
             NodeEvent::Waiting(String::new()),
             NodeEvent::Ended(Ok(())),

@@ -33,6 +33,7 @@ const STOP_COMMAND: Duration = Duration::from_secs(5);
 /// Pause between words about a cluster that is not RUNNING yet.
 const STILL: Duration = Duration::from_secs(3);
 
+/// The first master; the others have a number behind it.
 const MASTER: &str = "master";
 const ADMIN: &str = "admin";
 
@@ -52,13 +53,14 @@ pub(super) struct Cluster {
     dir: ClusterDir,
     plan: ClusterPlan,
     engine: Engine,
-    master: Option<Address>,
+    /// The masters that listen, the first one first.
+    masters: Vec<Address>,
     admin: Option<Address>,
     state: Option<ClusterState>,
     /// Nodes that have started.
     listening: BTreeSet<String>,
-    /// For whom or what the master waits.
-    waiting: String,
+    /// For whom or what a master waits, and which one.
+    waiting: (String, String),
 }
 
 impl Cluster {
@@ -73,11 +75,11 @@ impl Cluster {
             dir,
             plan,
             engine,
-            master: None,
+            masters: Vec::new(),
             admin: None,
             state: None,
             listening: BTreeSet::new(),
-            waiting: String::new(),
+            waiting: Default::default(),
         }
     }
 
@@ -92,10 +94,13 @@ impl Cluster {
         args: &SimpleArgs,
         signals: &mut Signals,
     ) -> anyhow::Result<End> {
-        self.start_master(args)?;
-        while self.master.is_none() {
-            if self.turn(signals).await? == Turn::Signal {
-                return Ok(End::Signal);
+        for n in 1..=self.plan.masters {
+            self.start_master(n, args)?;
+            // One after the other, each told where those before it listen: the first one leads.
+            while self.masters.len() < n as usize {
+                if self.turn(signals).await? == Turn::Signal {
+                    return Ok(End::Signal);
+                }
             }
         }
         self.start_others(args)?;
@@ -138,14 +143,15 @@ impl Cluster {
         let state = self
             .state
             .map_or_else(|| "starting".to_owned(), |s| s.to_string());
-        match self.waiting.as_str() {
+        match self.waiting.1.as_str() {
             "" => format!("the cluster is still {state}"),
             what => format!("the cluster is still {state}: {what}"),
         }
     }
 
-    fn start_master(&mut self, args: &SimpleArgs) -> anyhow::Result<()> {
-        let port = self.plan.master_port;
+    fn start_master(&mut self, n: u32, args: &SimpleArgs) -> anyhow::Result<()> {
+        let is_first = n == 1;
+        let port = self.plan.master_port.filter(|_| is_first);
         self.check_port("master", port, args.port.is_some())?;
         self.check_port("admin node", self.plan.admin_port, false)?;
         let ClusterPlan {
@@ -155,23 +161,25 @@ impl Cluster {
             ..
         } = self.plan;
         let mut words = self.words(port);
+        words.extend(self.masters_words());
         for (option, number) in [("-A", storages), ("-r", replicas), ("-p", partitions)] {
             words.push(option.into());
             words.push(number.to_string().into());
         }
         self.nodes.start(NodePlan {
-            name: MASTER.to_owned(),
+            name: if is_first {
+                MASTER.to_owned()
+            } else {
+                format!("{MASTER}{n}")
+            },
             kind: NodeKind::Master,
             args: words,
         })
     }
 
     fn start_others(&mut self, args: &SimpleArgs) -> anyhow::Result<()> {
-        let Some(master) = &self.master else {
-            bail!("the master has no address");
-        };
-        let masters: [OsString; 2] = ["-m".into(), master.to_string().into()];
-        self.plan.master_port = Some(master.port());
+        self.plan.master_port = Some(self.first_master()?.port());
+        let masters = self.masters_words();
         // Before there is any data: a directory with data always says what it is.
         self.dir.remember(&self.plan)?;
         let mut words = self.words(self.plan.admin_port);
@@ -198,6 +206,13 @@ impl Cluster {
         }
         tracing::debug!(dir = %self.dir.path().display(), import = ?args.import, "nodes started");
         Ok(())
+    }
+
+    /// Where the masters listen that have started, for a command line.
+    fn masters_words(&self) -> Vec<OsString> {
+        let masters = self.masters.iter();
+        let words = masters.flat_map(|master| ["-m".to_owned(), master.to_string()]);
+        words.map(OsString::from).collect()
     }
 
     /// What every node is told.
@@ -252,21 +267,25 @@ impl Cluster {
             NodeEvent::Listening(address) => {
                 self.listening.insert(name.to_owned());
                 match name {
-                    MASTER => self.master = Some(address),
                     ADMIN => {
                         self.plan.admin_port = Some(address.port());
                         self.admin = Some(address);
                         self.dir.remember(&self.plan)?;
                     }
+                    name if name.starts_with(MASTER) => self.masters.push(address),
                     _ => {}
                 }
             }
-            NodeEvent::Status(status) => {
-                if status.state.is_some() {
-                    self.state = status.state;
+            NodeEvent::Status { state, .. } => {
+                if state.is_some() {
+                    self.state = state;
                 }
             }
-            NodeEvent::Waiting(what) => self.waiting = what,
+            // A secondary waits for nothing: that is not news of the primary.
+            NodeEvent::Waiting(what) if !what.is_empty() || self.waiting.0 == name => {
+                self.waiting = (name.to_owned(), what);
+            }
+            NodeEvent::Waiting(_) => {}
             NodeEvent::Ended(Ok(())) => {
                 tracing::info!("{name} has stopped");
                 if !self.has_nodes() {
@@ -288,14 +307,14 @@ impl Cluster {
     /// Imports a file, while nodes and signals are looked after.
     async fn import(&mut self, file: &Path, signals: &mut Signals) -> anyhow::Result<Option<End>> {
         let (cluster, file) = (self.plan.name.clone(), file.to_owned());
-        let master = self.master_address()?.to_string();
+        let masters: Vec<String> = self.masters.iter().map(ToString::to_string).collect();
         let (done, mut imported) = oneshot::channel();
         let (word, cancelled) = oneshot::channel::<()>();
         // It compresses: on a thread of its own, beside the nodes'.
         let thread = std::thread::Builder::new().name("import".to_owned());
         let thread = thread.spawn(move || {
             let result = block_on(async {
-                let builder = Client::builder(cluster).master(master).cache_bytes(0);
+                let builder = Client::builder(cluster).masters(&masters).cache_bytes(0);
                 let client = builder.connect().await?;
                 let mut progress = Progress::new("imported", false);
                 let result = tokio::select! {
@@ -336,8 +355,8 @@ impl Cluster {
         end
     }
 
-    fn master_address(&self) -> anyhow::Result<&Address> {
-        self.master.as_ref().context("the master has no address")
+    fn first_master(&self) -> anyhow::Result<&Address> {
+        self.masters.first().context("the master has no address")
     }
 
     /// Tells of storage nodes whose copies are not used any more.
@@ -367,11 +386,12 @@ impl Cluster {
     /// The one line on stdout.
     fn tell_ready(&self) -> anyhow::Result<()> {
         let admin = self.admin.as_ref().context("the admin has no address")?;
-        let (name, master) = (&self.plan.name, self.master_address()?);
+        let masters: Vec<String> = self.masters.iter().map(ToString::to_string).collect();
+        let (name, masters) = (&self.plan.name, masters.join(","));
         let mut stdout = std::io::stdout().lock();
         writeln!(
             stdout,
-            "RUNNING cluster={name} masters={master} admin={admin}"
+            "RUNNING cluster={name} masters={masters} admin={admin}"
         )
         .and_then(|()| stdout.flush())
         .context("cannot say that the cluster is running")

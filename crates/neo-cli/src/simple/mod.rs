@@ -62,6 +62,9 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Each is connected to each other one.
+const MASTERS_MAX: u32 = 50;
+
 /// Whether a plan can be.
 fn check(plan: &ClusterPlan) -> Result<Engine, ConfigError> {
     let ClusterPlan {
@@ -72,9 +75,9 @@ fn check(plan: &ClusterPlan) -> Result<Engine, ConfigError> {
         ..
     } = plan;
     let wrong = |problem| Err(ConfigError::Usage(problem));
-    if *masters != 1 {
+    if !(1..=MASTERS_MAX).contains(masters) {
         return wrong(format!(
-            "--masters {masters}: there can be one master only in this version"
+            "--masters {masters}: a cluster has 1 to {MASTERS_MAX} masters here"
         ));
     }
     if replicas >= storages {

@@ -2,6 +2,7 @@
 
 mod bank;
 mod forced;
+mod masters;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,10 @@
 //! What the core is told by the process around it, and what it tells.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use neo_api::{ClusterState, Reign, TableVersion, Tid};
+
+use neo_api::{Address, ClusterState, Reign, TableVersion, Tid};
 use neo_proto::Effects;
 
 use super::MasterCore;
@@ -49,6 +52,8 @@ pub struct Status {
     pub last_tid: Tid,
     /// For whom or what it waits; empty when for nothing.
     pub waiting: String,
+    /// Every master that is known, this one included.
+    pub masters: Arc<[Address]>,
 }
 
 /// A value that does not exist: the master's core has no jobs.

@@ -60,7 +60,7 @@ impl MasterCore {
         }
         if let Phase::Idle { primary } = &self.phase {
             let primary = primary.clone();
-            let masters = self.known_masters();
+            let masters = self.masters.to_vec();
             out.send(conn, id, Packet::NotPrimaryMaster { primary, masters });
             self.disconnect(now, conn, "this master is not the primary", out);
             return;

@@ -13,6 +13,7 @@ impl MasterCore {
     pub(super) fn start_election(&mut self, now: Now, out: &mut Out) {
         let peers = self.settings.masters.iter();
         let peers = peers.filter(|peer| **peer != self.own).cloned().collect();
+        self.note_masters();
         let own = self.own.clone();
         self.elect(now, ElectionInput::Started { own, peers }, out);
     }

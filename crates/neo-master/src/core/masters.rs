@@ -19,8 +19,16 @@ const ELECTION_MESSAGE_BYTES_MAX: usize = 64 << 10;
 type Refusal = (ErrorCode, String);
 
 impl MasterCore {
+    /// The masters that are known may be others now.
+    pub(super) fn note_masters(&mut self) {
+        let known = self.known_masters();
+        if known[..] != self.masters[..] {
+            self.masters = known.into();
+        }
+    }
+
     /// Every master that is known, this one included.
-    pub(super) fn known_masters(&self) -> Vec<Address> {
+    fn known_masters(&self) -> Vec<Address> {
         let told = self
             .nodes
             .masters()
@@ -42,6 +50,7 @@ impl MasterCore {
         if address != self.own && !self.links.want(now.mono, address.clone()) {
             tracing::warn!(master = %address, "not connected to: {MASTERS_MAX} masters are known");
         }
+        self.note_masters();
     }
 
     pub(super) fn masters_timer(&mut self, now: Now, out: &mut Out) {
@@ -99,6 +108,7 @@ impl MasterCore {
         {
             self.nodes.set_down(nid);
         }
+        self.note_masters();
         self.elect(now, ElectionInput::PeerLost(address), out);
     }
 
@@ -201,6 +211,7 @@ impl MasterCore {
             let known = self.links.get(&address).map(|link| link.stage);
             self.links.forget_conn(conn);
             self.links.alias(&dialed, &address);
+            self.note_masters();
             self.elect(now, ElectionInput::PeerLost(dialed), out);
             if matches!(known, Some(Stage::Up { .. } | Stage::Identifying { .. })) {
                 self.forget_peer(conn);
@@ -287,6 +298,7 @@ impl MasterCore {
     fn link_up(&mut self, now: Now, address: Address, conn: ConnId, out: &mut Out) {
         tracing::info!(master = %address, "connected to another master");
         self.links.up(&address, conn);
+        self.note_masters();
         if !self.is_idle() {
             self.adopt_master(now, &address, conn, out);
             self.nodes.publish(out);
@@ -329,6 +341,7 @@ impl MasterCore {
                     self.forget_peer(conn);
                     self.links.forget_conn(conn);
                     self.links.own_name(address.clone());
+                    self.note_masters();
                     out.close(conn, "this is the same master");
                     self.elect(now, ElectionInput::PeerLost(address), out);
                 } else if let Some(Stage::Identifying {
@@ -456,7 +469,8 @@ impl MasterCore {
         else {
             return;
         };
-        let Some(link) = self.links.get(primary) else {
+        let primary = primary.clone();
+        let Some(link) = self.links.get(&primary) else {
             return;
         };
         let masters: Vec<(NodeId, Node)> = link
@@ -475,6 +489,7 @@ impl MasterCore {
         let own = own.map(|(nid, node)| (*nid, node.state));
         if !masters.is_empty() {
             self.nodes.set_masters(masters);
+            self.note_masters();
         }
         if let Some((nid, own_state)) = own {
             if nid != self.nid {

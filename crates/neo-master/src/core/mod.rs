@@ -43,6 +43,7 @@ mod votes;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use neo_api::{Address, ClusterState, Election, Instant, NodeId, NodeType, Now, Reign};
 use neo_proto::{ClusterIdentity, ConnId, Core, Effects, ErrorCode, Input, Message, MsgId, Packet};
@@ -78,6 +79,8 @@ pub struct MasterCore {
     peers: BTreeMap<ConnId, Peer>,
     /// The other masters.
     links: Links,
+    /// Every master that is known, for whoever asks.
+    masters: Arc<[Address]>,
     /// A number of this process: a master knows itself by it.
     instance: u64,
     /// When connections that have not identified are closed.
@@ -160,6 +163,7 @@ impl MasterCore {
             phase: Phase::Idle { primary: None },
             peers: BTreeMap::new(),
             links: Links::default(),
+            masters: Arc::default(),
             deadlines: BTreeSet::new(),
             nodes: NodeManager::default(),
             requests: Requests::default(),
@@ -364,6 +368,7 @@ impl MasterCore {
                 Phase::Recovering(recovering) => recovering.waiting.clone(),
                 _ => String::new(),
             },
+            masters: Arc::clone(&self.masters),
         };
         if status == self.status {
             return;

@@ -1,7 +1,7 @@
 //! The vocabulary between the core and its shell: writes and reads of the backend.
 
 use neo_api::{
-    At, BackendResult, Durability, LastIds, Loaded, NodeId, Oid, PageLimit, Partition,
+    Address, At, BackendResult, Durability, LastIds, Loaded, NodeId, Oid, PageLimit, Partition,
     PartitionTable, PendingObject, RevisionId, Tid, TransactionRecord, TxnId,
     UnfinishedTransaction, WriteBatch,
 };
@@ -254,4 +254,6 @@ pub enum StorageEvent {
     Operating,
     /// The node does not serve clients any more.
     NotOperating,
+    /// These masters are known.
+    Masters(Vec<Address>),
 }

@@ -141,13 +141,7 @@ impl MasterLink {
     }
 
     /// The master is not the primary, but may know it.
-    pub(crate) fn redirected(
-        &mut self,
-        now: Instant,
-        primary: Option<Address>,
-        masters: Vec<Address>,
-    ) {
-        self.learn(masters.into_iter().chain(primary.clone()));
+    pub(crate) fn redirected(&mut self, now: Instant, primary: Option<Address>) {
         if let Some(primary) = primary.filter(|_| !self.hinted) {
             self.hinted = true;
             self.hint = Some(primary);
@@ -306,7 +300,7 @@ mod tests {
             assert!(attempts < 10);
             link.connected(token, ConnId(attempts), Instant(9));
             let other = if to == address(1) { 2 } else { 1 };
-            link.redirected(now, Some(address(other)), vec![]);
+            link.redirected(now, Some(address(other)));
         }
         assert_eq!(attempts, 3);
     }
@@ -339,7 +333,8 @@ mod tests {
         let mut link = link();
         let (token, _) = link.poll(Instant(0)).unwrap();
         link.connected(token, ConnId(1), Instant(9));
-        link.redirected(Instant(0), Some(address(3)), vec![address(2)]);
+        assert!(link.learn([address(2), address(3)]));
+        link.redirected(Instant(0), Some(address(3)));
         let (token, to) = link.poll(Instant(0)).unwrap();
         assert_eq!(to, address(3));
         link.connected(token, ConnId(2), Instant(9));

@@ -58,7 +58,10 @@ impl StorageCore {
             }
             Packet::NotPrimaryMaster { primary, masters } => {
                 out.close(conn, "not the primary master");
-                self.link.redirected(now.mono, primary, masters);
+                if self.link.learn(masters.into_iter().chain(primary.clone())) {
+                    out.event(StorageEvent::Masters(self.link.masters().to_vec()));
+                }
+                self.link.redirected(now.mono, primary);
                 self.search(now, out);
             }
             Packet::Error {
@@ -184,8 +187,10 @@ impl StorageCore {
         let masters = nodes
             .iter()
             .filter(|node| node.node_type() == NodeType::Master);
-        self.link
-            .learn(masters.filter_map(|node| node.address.clone()));
+        let masters: Vec<_> = masters.filter_map(|node| node.address.clone()).collect();
+        if self.link.learn(masters) {
+            out.event(StorageEvent::Masters(self.link.masters().to_vec()));
+        }
         let changes = self.conns.nodes(full, nodes);
         let mut io = Io {
             now,

@@ -441,6 +441,7 @@ impl World {
                     StorageEvent::Identified { nid } => place.nid = Some(nid),
                     StorageEvent::Operating => place.serving = true,
                     StorageEvent::NotOperating => place.serving = false,
+                    StorageEvent::Masters(_) => {}
                 }
                 self.trace
                     .detail(self.now, None, || format!("{node} {event:?}"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use neo_api::{Oid, Tid, TransactionMeta};
 use neo_client::{Client, Error, Lookup};
+use neo_testkit::Cluster;
 
 use crate::{both, replicated};
 
@@ -186,10 +187,31 @@ async fn a_client_goes_on_after_the_master_came_back() {
     let (mut cluster, client) = replicated().await;
     let oid = client.new_oid().await.unwrap();
     let first = put(&client, oid, Tid::ZERO, "one").await;
-    cluster.kill_master().await;
+    cluster.kill_master(1).await;
     cluster.restart_all().await.unwrap();
     client.wait_ready(Duration::from_secs(20)).await.unwrap();
     let second = put(&client, oid, first, "two").await;
     assert!(second > first);
     assert_eq!(client.load(oid).await.unwrap().unwrap().data, "two");
+}
+
+#[tokio::test]
+async fn another_master_takes_over_and_clients_find_it() {
+    let builder = Cluster::builder().masters(3).storages(2).replicas(1);
+    let mut cluster = builder.start().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let oid = client.new_oid().await.unwrap();
+    let mut serial = put(&client, oid, Tid::ZERO, "one").await;
+    for value in ["two", "three"] {
+        let primary = cluster.primary().unwrap();
+        cluster.kill_master(primary).await;
+        cluster.serving().await.unwrap();
+        assert_ne!(cluster.primary(), Some(primary));
+        client.wait_ready(Duration::from_secs(20)).await.unwrap();
+        serial = put(&client, oid, serial, value).await;
+    }
+    cluster.restart_all().await.unwrap();
+    assert_eq!(client.load(oid).await.unwrap().unwrap().data, "three");
+    client.close().await;
+    cluster.stop().await.unwrap();
 }

@@ -1,0 +1,142 @@
+//! The file that keeps the list of masters: `-D`/`--dynamic-master-list`.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use neo_api::Address;
+
+/// A list of masters on disk: a JSON array of `"HOST:PORT"`.
+///
+/// It is replaced as a whole, so that a reader, or a node that starts after a crash, finds the old
+/// list or the new one.
+#[derive(Debug)]
+pub struct MasterListFile {
+    path: PathBuf,
+    kept: Vec<Address>,
+}
+
+impl MasterListFile {
+    /// Reads the list, and adds `masters`; a file that is not there is created.
+    ///
+    /// # Errors
+    /// When it is no list of masters, or cannot be written.
+    pub fn open(path: &Path, masters: &[Address]) -> anyhow::Result<Self> {
+        let named = || format!("the dynamic list of masters {}", path.display());
+        let mut kept = match std::fs::read(path) {
+            Ok(text) => parse(&text).with_context(named)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).with_context(named),
+        };
+        for master in masters {
+            if !kept.contains(master) {
+                kept.push(master.clone());
+            }
+        }
+        let list = Self {
+            path: path.to_owned(),
+            kept,
+        };
+        list.write().with_context(named)?;
+        Ok(list)
+    }
+
+    /// The masters in it.
+    #[must_use]
+    pub fn masters(&self) -> &[Address] {
+        &self.kept
+    }
+
+    /// Replaces the list, if that is another one; a failure is logged, and the node goes on.
+    pub fn update(&mut self, masters: &[Address]) {
+        let same = |a: &[Address], b: &[Address]| a.iter().all(|address| b.contains(address));
+        if masters.is_empty() || (same(masters, &self.kept) && same(&self.kept, masters)) {
+            return;
+        }
+        self.kept = masters.to_vec();
+        if let Err(error) = self.write() {
+            tracing::warn!(file = %self.path.display(), %error, "cannot keep the list of masters");
+        }
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let names: Vec<String> = self.kept.iter().map(ToString::to_string).collect();
+        let mut text = serde_json::to_vec_pretty(&names)?;
+        text.push(b'\n');
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        let written = File::create(&new)
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&new, &self.path));
+        if written.is_err() {
+            // It may be what fills the disk.
+            let _ = std::fs::remove_file(&new);
+        }
+        written
+    }
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<Vec<Address>> {
+    let Ok(names) = serde_json::from_slice::<Vec<String>>(text) else {
+        bail!("it is no JSON array of \"HOST:PORT\": correct it, or remove it");
+    };
+    let addresses = names.iter().map(|name| name.parse::<Address>());
+    let addresses: Result<Vec<_>, _> = addresses.collect();
+    addresses.context("correct it, or remove it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        Address::new("m", port)
+    }
+
+    #[test]
+    fn masters_that_were_learnt_are_there_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("masters.json");
+        let mut list = MasterListFile::open(&path, &[address(1)]).unwrap();
+        list.update(&[address(1), address(2), address(3)]);
+        list.update(&[address(3), address(2)]);
+        // Nothing is known for a moment: that is no reason to forget.
+        list.update(&[]);
+        let again = MasterListFile::open(&path, &[address(4)]).unwrap();
+        assert_eq!(again.masters(), [address(3), address(2), address(4)]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "[\n  \"m:3\",\n  \"m:2\",\n  \"m:4\"\n]\n");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_can_not_be_created_is_an_error_and_what_can_not_be_written_later_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        let path = inner.join("masters.json");
+        let error = MasterListFile::open(&path, &[]).unwrap_err();
+        assert!(
+            error.to_string().contains("the dynamic list of masters"),
+            "{error}"
+        );
+        std::fs::create_dir(&inner).unwrap();
+        let mut list = MasterListFile::open(&path, &[address(1)]).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        list.update(&[address(2)]);
+        assert_eq!(list.masters(), [address(2)]);
+    }
+
+    #[test]
+    fn something_else_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes");
+        for text in ["remember the milk", "[\"m\"]", "[1]", "{}"] {
+            std::fs::write(&path, text).unwrap();
+            let error = MasterListFile::open(&path, &[address(1)]).unwrap_err();
+            assert!(format!("{error:#}").contains("remove it"), "{error:#}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}
