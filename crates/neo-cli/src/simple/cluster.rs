@@ -162,7 +162,13 @@ impl Cluster {
         } = self.plan;
         let mut words = self.words(port);
         words.extend(self.masters_words());
-        for (option, number) in [("-A", storages), ("-r", replicas), ("-p", partitions)] {
+        for (option, number) in [
+            ("-A", storages),
+            ("-r", replicas),
+            ("-p", partitions),
+            // So that what neoctl calls M2 is what the logs call master2.
+            ("-i", n),
+        ] {
             words.push(option.into());
             words.push(number.to_string().into());
         }

@@ -80,6 +80,31 @@ fn a_fresh_cluster_runs_answers_and_opens_again() {
 }
 
 #[test]
+fn several_masters_serve_are_listed_and_remembered() {
+    for mode in MODES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = mode.to_vec();
+        args.extend(["--masters", "3"]);
+        let cluster = Simple::start(dir.path(), &args);
+        assert_eq!(cluster.masters.split(',').count(), 3);
+        assert_eq!(cluster.ctl("print primary"), "M1\n");
+        let masters = cluster.ctl("print node MASTER");
+        for (line, address) in masters.lines().zip(cluster.masters.split(',')) {
+            assert!(
+                line.contains(address) && line.contains("RUNNING"),
+                "{masters}"
+            );
+        }
+        assert_eq!(masters.lines().count(), 3, "{masters}");
+        assert_eq!(cluster.ctl("kill M2"), "M2 is DOWN\n");
+        cluster.process.stop("TERM");
+        let cluster = Simple::start(dir.path(), mode);
+        assert_eq!(cluster.masters.split(',').count(), 3);
+        cluster.process.stop("INT");
+    }
+}
+
+#[test]
 fn the_operator_stops_the_cluster() {
     for mode in MODES {
         let dir = tempfile::tempdir().unwrap();
@@ -259,9 +284,9 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     let path = path.to_str().unwrap();
     for (options, status, text) in [
         (
-            ["--masters", "2"],
+            ["--masters", "51"],
             2,
-            "--masters 2: there can be one master only",
+            "--masters 51: a cluster has 1 to 50 masters",
         ),
         (
             ["--replicas", "2"],

@@ -54,11 +54,6 @@ fn mistakes_have_status_2_and_words() {
         ),
         ("neoctl", &["-a", "::1", "start"], "needs brackets"),
         ("neomaster", &["-c", "x", "-p", "0"], "--partitions"),
-        (
-            "neomaster",
-            &["-c", "x", "-m", "elsewhere:1"],
-            "one master only",
-        ),
         ("neomaster", &[], "cluster is missing"),
         (
             "neostorage",
