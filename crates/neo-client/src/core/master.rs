@@ -19,7 +19,7 @@ use crate::error::Error;
 
 /// How long a master that accepted the connection may take until the client can work: what it
 /// tells is at hand.
-const STARTING_MAX: Duration = Duration::from_secs(10);
+const STARTING_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum State {

@@ -5,6 +5,7 @@
 //! that holds the metadata does.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use neo_api::NodeId;
@@ -15,6 +16,9 @@ use super::effect::{ReplyId, TxnKey};
 use super::transaction::Phase;
 use super::{ClientCore, Req, Timer, Todo, backoff};
 use crate::error::Error;
+
+/// How long one storage may take to look: its disk may hang.
+const STORAGE_MAX: Duration = Duration::from_secs(1);
 
 /// Where the question is.
 #[derive(Debug)]
@@ -115,6 +119,25 @@ impl ClientCore {
         }
         let packet = Packet::AskFinalTid { txn: name };
         self.ask_storage(nid, Req::FinalTid(key), packet, Bytes::new());
+        self.set_timer(STORAGE_MAX, Timer::OutcomeSlow(key));
+    }
+
+    /// Another storage is asked too, if there is one: whichever answers first is right.
+    pub(super) fn outcome_slow(&mut self, key: TxnKey) {
+        let Some(name) = self.txns.get(&key).and_then(|txn| txn.name) else {
+            return;
+        };
+        if let Some(Outcome {
+            asking: Asking::Storages(tried),
+            ..
+        }) = self.asking(key)
+        {
+            let tried = tried.clone();
+            let partition = self.partition_of_tid(name.ttid);
+            if self.choose_cell(partition, &tried).is_some() {
+                self.ask_next_storage(key);
+            }
+        }
     }
 
     pub(super) fn final_tid_of_storage(&mut self, key: TxnKey, answer: FinalTid) {

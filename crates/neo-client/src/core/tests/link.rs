@@ -103,7 +103,7 @@ fn a_master_that_lives_and_tells_nothing_is_not_waited_for() {
     w.input(Input::Timer);
     let conn = w.connected(m(1));
     w.to(m(1));
-    w.wait(Duration::from_secs(10));
+    w.wait(Duration::from_secs(5));
     assert_eq!(w.closed, [conn]);
     w.next_timer();
     // The next one is asked.

@@ -207,3 +207,32 @@ fn an_abort_after_finish_is_ignored() {
         Some(Event::Committed { .. })
     ));
 }
+
+#[test]
+fn a_storage_that_does_not_answer_is_not_waited_for_alone() {
+    let mut w = lost();
+    let id = asked(&mut w, m(1));
+    let tid = FinalTid::AskStorages;
+    w.says(m(1), id, Packet::AnswerFinalTid { tid });
+    let (first, first_id) = asked_storage(&mut w);
+    w.wait(Duration::from_secs(1));
+    let (second, second_id) = asked_storage(&mut w);
+    assert_ne!(first, second);
+    // There is no third to ask.
+    w.wait(Duration::from_secs(1));
+    let tid = FinalTid::NotCommitted;
+    w.says(second, second_id, Packet::AnswerFinalTid { tid });
+    let events = std::mem::take(&mut w.events);
+    let told = events.iter().filter(|event| {
+        matches!(
+            event,
+            Event::Reply {
+                id: R,
+                result: Err(Error::NotReady(_))
+            }
+        )
+    });
+    assert_eq!(told.count(), 1);
+    w.says(first, first_id, Packet::AnswerFinalTid { tid });
+    w.quiet();
+}
