@@ -28,7 +28,11 @@ struct LeaseElection {
 impl Election for LeaseElection {
     fn handle(&mut self, now: Instant, input: ElectionInput, out: &mut Vec<ElectionEffect>) {
         match input {
-            ElectionInput::Started { own, .. } => self.own = Some(own),
+            ElectionInput::Started { own, peers } => {
+                self.own = Some(own);
+                // So that the primary lists the others, and stops them with the cluster.
+                out.extend(peers.into_iter().map(ElectionEffect::Connect));
+            }
             // What the service says comes from outside: anything may be in it.
             ElectionInput::External(message) => match parse_holder(&message) {
                 Some(holder) if Some(&holder) == self.own.as_ref() => {

@@ -177,7 +177,8 @@ packets! {
     /// First message of the side that connects.
     0x0001 RequestIdentification { identification: Box<Identification> }
     /// The peer is accepted. `node_type` and `nid` are those of the node that answers. M gives
-    /// `your_nid` and `session`; a storage or admin repeats those that the peer showed.
+    /// `your_nid` and `session`; a storage or admin repeats those that the peer showed. Between
+    /// masters `your_nid` means nothing, and `session` is a number of the process that answers.
     0x8001 AcceptIdentification {
         node_type: NodeType,
         nid: Option<NodeId>,
@@ -195,7 +196,7 @@ packets! {
     /// A request of the receiver waits for a lock that this transaction holds.
     0x0005 NotifyDelayed { request: MsgId, holder: TxnId }
 
-    // --- cluster, M to all ---
+    // --- cluster, M to all, secondary masters included ---
 
     /// Nodes that changed; the first after identification is the full list.
     0x0010 NotifyNodeInformation { full: bool, nodes: Vec<NodeInfo> }

@@ -87,7 +87,8 @@ pub struct Identification {
     pub cluster: String,
     /// Id and epochs of the cluster that it remembers.
     pub identity: Option<ClusterIdentity>,
-    /// To a node that is not a master: which identification at the primary it is of.
+    /// To a node that is not a master: which identification at the primary it is of. From a master:
+    /// the greatest reign that it has heard of, and a number of its process.
     pub session: Option<(Reign, SessionId)>,
     /// A client that will not write.
     pub read_only: bool,
