@@ -16,6 +16,9 @@ pub struct StorageSettings {
     /// The id to ask for while the database has none; without, the primary chooses.
     #[serde(default)]
     pub nid: Option<NodeId>,
+    /// Whether what is left of discarded cells is deleted. Default: true.
+    #[serde(default = "yes")]
+    pub drop_partitions: bool,
     /// The bounds; all have defaults.
     #[serde(default)]
     pub limits: StorageLimits,
@@ -33,10 +36,15 @@ impl StorageSettings {
             cluster: cluster.into(),
             masters,
             nid: None,
+            drop_partitions: true,
             limits: StorageLimits::default(),
             mutations: Mutations::default(),
         }
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Bounds and delays of a storage node.
@@ -76,6 +84,9 @@ pub struct StorageLimits {
     pub backoff_min_ms: u64,
     /// Longest pause between attempts. Default: 1,000 ms.
     pub backoff_max_ms: u64,
+    /// Cells that catch up fetch so many bytes per second at least, and as many are read for those of
+    /// other nodes, although clients wait; 0: only while none waits. Default: 8 MiB per second.
+    pub replication_bytes_per_s_min: u64,
 }
 
 impl Default for StorageLimits {
@@ -96,6 +107,7 @@ impl Default for StorageLimits {
             persist_retry_ms: 200,
             backoff_min_ms: 5,
             backoff_max_ms: 1_000,
+            replication_bytes_per_s_min: 8 << 20,
         }
     }
 }
@@ -136,4 +148,6 @@ pub struct Mutations {
     pub no_conflicts: bool,
     /// The number of objects in a vote is not looked at.
     pub no_vote_count: bool,
+    /// A cell is told to have caught up although transactions that were pending have not ended.
+    pub no_pending_wait: bool,
 }

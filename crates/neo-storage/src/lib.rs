@@ -65,7 +65,7 @@ mod server;
 pub use config::Mutations;
 pub use config::{StorageLimits, StorageSettings};
 pub use core::{
-    CONFIG_KEYS, Done, Job, Query, QueryResult, StartState, StorageCommand, StorageCore,
+    CONFIG_KEYS, Done, Extent, Job, Query, QueryResult, StartState, StorageCommand, StorageCore,
     StorageEvent, Token,
 };
 pub use persist::Persister;

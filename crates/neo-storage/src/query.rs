@@ -5,7 +5,7 @@ use neo_api::{
     TransactionRecord, TxnId, UnfinishedTransaction,
 };
 
-use crate::core::{CONFIG_KEYS, Query, QueryResult, StartState};
+use crate::core::{CONFIG_KEYS, Extent, Query, QueryResult, StartState, progress_key};
 
 /// Reads what a query asks for. The shell and the simulator both use it.
 ///
@@ -106,7 +106,39 @@ pub async fn execute_query(
             }
             QueryResult::LastIds(all)
         }
+        Query::LastSerials { oids } => QueryResult::LastSerials(backend.last_serials(&oids).await?),
+        Query::Extent { partitions } => {
+            let mut extent = Extent::default();
+            for partition in partitions {
+                let ids = backend.last_ids(partition).await?;
+                extent.greatest.push(ids.last_tid);
+            }
+            extent.unfinished = least_unfinished(backend).await?;
+            QueryResult::Extent(extent)
+        }
+        Query::Progress { partitions } => {
+            let mut progress = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                progress.push(backend.config(&progress_key(partition)).await?);
+            }
+            QueryResult::Progress(progress)
+        }
     })
+}
+
+/// The least ttid of the unfinished transactions, of all reigns.
+async fn least_unfinished(backend: &dyn StorageBackend) -> BackendResult<Option<Tid>> {
+    const PAGE: usize = 1_000;
+    let (mut least, mut after) = (None, None);
+    loop {
+        let page = backend.unfinished(after, PAGE).await?;
+        let ttids = page.iter().map(|unfinished| unfinished.txn.ttid);
+        least = least.into_iter().chain(ttids).min();
+        after = page.last().map(|last| last.txn);
+        if page.len() < PAGE {
+            return Ok(least);
+        }
+    }
 }
 
 /// A page of transactions, read a few at a time: each may have millions of oids.

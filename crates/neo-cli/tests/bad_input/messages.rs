@@ -253,7 +253,7 @@ fn at_a_storage(at: &Address, process: &mut Process, master: &Address) {
     refused(
         &identify(storage),
         ErrorCode::Denied,
-        "a storage node serves clients only",
+        "a storage node serves clients, and storage nodes that catch up",
     );
 }
 

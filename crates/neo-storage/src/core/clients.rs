@@ -1,12 +1,13 @@
-//! Who is connected: identification of clients by what the primary says of them.
+//! Who is connected: identification of clients, and of storage nodes that catch up, by what the
+//! primary says of them.
 //!
-//! A client shows the number of its identification at the primary. Until the primary has told this
+//! A peer shows the number of its identification at the primary. Until the primary has told this
 //! node about it, the identification waits; an older number than the primary's is a former life of
 //! a node that got the same id, and is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{Instant, NodeId, NodeState, NodeType, Reign, SessionId};
+use neo_api::{Address, Instant, NodeId, NodeState, NodeType, Reign, SessionId};
 use neo_proto::{ConnId, ErrorCode, Identification, NodeInfo};
 
 use super::io::Asker;
@@ -19,7 +20,7 @@ enum Conn {
     New,
     /// It waits for the primary to tell about it.
     Parked(Claim),
-    /// It is this client.
+    /// It is this client, or storage node.
     Client(Client),
 }
 
@@ -32,11 +33,26 @@ pub(crate) struct Claim {
     read_only: bool,
 }
 
-/// A client whose identification was accepted.
+/// A client, or a storage node that catches up, whose identification was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) read_only: bool,
+}
+
+impl Client {
+    /// Whether it is a storage node, which reads what it lacks.
+    pub(crate) fn is_storage(&self) -> bool {
+        self.peer.nid.node_type() == NodeType::Storage
+    }
+}
+
+/// What the primary told about a node that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    session: Option<SessionId>,
+    /// Where it listens, if it is RUNNING.
+    running_at: Option<Address>,
 }
 
 /// What becomes of an identification.
@@ -50,7 +66,7 @@ pub(crate) enum Verdict {
 /// What a message of the primary about nodes leads to.
 #[derive(Debug, Default)]
 pub(crate) struct NodeChanges {
-    /// Identifications of clients that ended.
+    /// Identifications that ended.
     pub(crate) gone: Vec<(NodeId, SessionId)>,
     /// Connections of theirs.
     pub(crate) close: Vec<ConnId>,
@@ -64,7 +80,7 @@ pub(crate) struct Conns {
     conns: BTreeMap<ConnId, Conn>,
     /// When those that are not accepted yet have to be.
     deadlines: BTreeSet<(Instant, ConnId)>,
-    nodes: BTreeMap<NodeId, Option<SessionId>>,
+    nodes: BTreeMap<NodeId, Known>,
 }
 
 impl Conns {
@@ -140,8 +156,11 @@ impl Conns {
                 "identify at the primary master first: a storage node wants your id and session",
             );
         };
-        if identification.node_type != NodeType::Client || nid.node_type() != NodeType::Client {
-            return refuse(ErrorCode::Denied, "a storage node serves clients only");
+        let its_type = identification.node_type;
+        if !matches!(its_type, NodeType::Client | NodeType::Storage) || nid.node_type() != its_type
+        {
+            let text = "a storage node serves clients, and storage nodes that catch up";
+            return refuse(ErrorCode::Denied, text);
         }
         if its_reign != reign {
             let text = "you are of another primary master's reign: identify at the primary again";
@@ -169,13 +188,18 @@ impl Conns {
             if matches!(node.state, NodeState::Unknown | NodeState::Down) {
                 self.nodes.remove(&node.nid);
             } else {
-                self.nodes.insert(node.nid, node.session);
+                let is_running = node.state == NodeState::Running;
+                let known = Known {
+                    session: node.session,
+                    running_at: node.address.clone().filter(|_| is_running),
+                };
+                self.nodes.insert(node.nid, known);
             }
         }
-        for (nid, session) in before {
-            if let Some(session) = session
-                && nid.node_type() == NodeType::Client
-                && self.nodes.get(&nid) != Some(&Some(session))
+        for (nid, known) in before {
+            if let Some(session) = known.session
+                && matches!(nid.node_type(), NodeType::Client | NodeType::Storage)
+                && self.session(nid) != Some(session)
             {
                 changes.gone.push((nid, session));
             }
@@ -207,8 +231,17 @@ impl Conns {
         changes
     }
 
+    fn session(&self, nid: NodeId) -> Option<SessionId> {
+        self.nodes.get(&nid)?.session
+    }
+
+    /// Where a node listens, if it is RUNNING.
+    pub(crate) fn running_at(&self, nid: NodeId) -> Option<&Address> {
+        self.nodes.get(&nid)?.running_at.as_ref()
+    }
+
     fn judge(&self, claim: Claim) -> Verdict {
-        match self.nodes.get(&claim.nid).copied().flatten() {
+        match self.session(claim.nid) {
             Some(known) if known == claim.session => {
                 let peer = Peer {
                     conn: claim.asker.conn,

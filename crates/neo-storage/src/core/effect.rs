@@ -156,6 +156,21 @@ pub enum Query {
         /// Which.
         partitions: Vec<Partition>,
     },
+    /// The serials of the newest revisions of objects.
+    LastSerials {
+        /// Which, at most [`OPERATION_OBJECTS_MAX`](neo_api::OPERATION_OBJECTS_MAX).
+        oids: Vec<(Partition, Oid)>,
+    },
+    /// How far some partitions go, each on its own, and what is unfinished.
+    Extent {
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// How far some partitions were replicated: values of `progress_key`.
+    Progress {
+        /// Which.
+        partitions: Vec<Partition>,
+    },
 }
 
 /// What a [`Query`] found.
@@ -200,6 +215,21 @@ pub enum QueryResult {
     LooseData(Vec<(TxnId, DataId)>),
     /// Of [`Query::LastIds`].
     LastIds(LastIds),
+    /// Of [`Query::LastSerials`], in the order asked.
+    LastSerials(Vec<Option<Tid>>),
+    /// Of [`Query::Extent`].
+    Extent(Extent),
+    /// Of [`Query::Progress`], in the order asked.
+    Progress(Vec<Option<bytes::Bytes>>),
+}
+
+/// Of [`Query::Extent`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// The greatest tid in each partition, in the order asked.
+    pub greatest: Vec<Option<Tid>>,
+    /// The least ttid of a transaction that has voted and is not unlocked.
+    pub unfinished: Option<Tid>,
 }
 
 /// What a node reads when it starts.
@@ -234,6 +264,11 @@ pub(crate) const IMPORT_TID: &str = "import_tid";
 pub const CONFIG_KEYS: &[&str] = &[
     CLUSTER, CLUSTER_ID, EPOCHS, NID, REIGN, OID_MARK, IMPORT_TID,
 ];
+
+/// The configuration key of how far a partition was replicated.
+pub(crate) fn progress_key(partition: Partition) -> String {
+    format!("replicated/{partition}")
+}
 
 /// Out of the application, or the process around the node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -124,7 +124,9 @@ impl Import {
         let mut ops = Vec::with_capacity(batch.revisions.len() * 2 + batch.transactions.len());
         for (revision, data) in batch.revisions.into_iter().zip(values) {
             let partition = partitioning.of_oid(revision.id.oid);
-            self.admit(cells, partition, revision.id.tid)?;
+            if !self.admit(cells, partition, revision.id.tid)? {
+                continue;
+            }
             let data = match (revision.value, data, revision.data_serial) {
                 (Some(value), Some(data), _) => {
                     let record = record(value, data, object_bytes_max)?;
@@ -145,7 +147,9 @@ impl Import {
         }
         for transaction in batch.transactions {
             let partition = partitioning.of_tid(transaction.tid);
-            self.admit(cells, partition, transaction.tid)?;
+            if !self.admit(cells, partition, transaction.tid)? {
+                continue;
+            }
             if transaction.oids.0.len() > TRANSACTION_OIDS_MAX {
                 let text = format!("a transaction has at most {TRANSACTION_OIDS_MAX} objects");
                 return Err((ErrorCode::TooLarge, text));
@@ -156,17 +160,33 @@ impl Import {
         Ok(WriteBatch::from(ops))
     }
 
-    fn admit(&self, cells: &Cells, partition: Partition, tid: Tid) -> Result<(), Refusal> {
-        if cells.readable(partition).is_none() {
-            let text = format!("this node has no readable cell of partition {partition}");
+    /// Whether something of a partition is to be written now. A cell that lacks something fetches it
+    /// when the mark is raised: here, what it repeats may be missing.
+    fn admit(&self, cells: &Cells, partition: Partition, tid: Tid) -> Result<bool, Refusal> {
+        if !cells.is_writable(partition) {
+            let text = format!("this node has no cell of partition {partition}");
             return Err((ErrorCode::NonReadableCell, text));
         }
         if tid <= self.mark || tid > Tid::MAX {
             let text = format!("{tid} is not after {}, where the import stands", self.mark);
             return Err((ErrorCode::Denied, text));
         }
-        Ok(())
+        Ok(cells.is_checked(partition))
     }
+}
+
+/// Whether all of a batch is of cells that lack something, and fetch it later.
+pub(crate) fn is_for_replicas(cells: &Cells, batch: &Batch) -> bool {
+    let Some(partitioning) = cells.partitioning() else {
+        return false;
+    };
+    let revisions = batch.revisions.iter();
+    let revisions = revisions.map(|revision| partitioning.of_oid(revision.id.oid));
+    let transactions = batch.transactions.iter();
+    let transactions = transactions.map(|transaction| partitioning.of_tid(transaction.tid));
+    revisions
+        .chain(transactions)
+        .all(|partition| cells.is_writable(partition) && !cells.is_checked(partition))
 }
 
 /// What one message of an import has.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use neo_api::{BackendError, DataId, Durability, Instant, Now, Oid, Reign, Tid, TxnId, WriteBatch};
+use neo_api::{
+    BackendError, DataId, Durability, Instant, Now, Oid, Partition, Reign, TableVersion, Tid,
+    TxnId, WriteBatch,
+};
 use neo_proto::{ConnId, Effect, Effects, ErrorCode, Message, MsgId, Packet};
 
 use super::StorageCore;
@@ -48,11 +51,29 @@ pub(crate) enum AfterPersist {
     Clean,
     /// A batch of an import.
     Import { asker: Asker, bytes: u64 },
+    /// A page that a cell fetched, so many pages after the service began.
+    Fetched(u64),
+    /// All of a cell is durable.
+    Caught(Partition, TableVersion),
+    /// Rows of a discarded cell were deleted.
+    Dropped(u64),
     /// Nothing: who waited for it is gone.
     Nothing,
 }
 
 impl AfterPersist {
+    /// Whether a client waits for it, at once or before long.
+    const fn is_for_clients(&self) -> bool {
+        matches!(
+            self,
+            Self::Data { .. }
+                | Self::Vote(_)
+                | Self::Lock(_)
+                | Self::Unlock(_)
+                | Self::Import { .. }
+        )
+    }
+
     /// Whether the node itself must know that it is durable, whoever asked for it.
     const fn changes_the_node(&self) -> bool {
         matches!(
@@ -77,6 +98,16 @@ pub(crate) enum AfterRead {
     Task(u64),
     /// A page of what is to be cleaned up.
     Clean,
+    /// How far cells go that a table makes out of date.
+    Extent,
+    /// How far cells were replicated that are to catch up.
+    Progress,
+    /// What is here of a cell that catches up, before it is compared.
+    Own(u64),
+    /// Newest serials of objects that were locked without a look at them.
+    Serials(Partition),
+    /// Rows of a discarded cell.
+    Drop(u64),
 }
 
 #[derive(Debug)]
@@ -118,6 +149,13 @@ impl Jobs {
     /// Whether no write is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.persists.is_empty()
+    }
+
+    /// Whether a client waits for a write.
+    pub(crate) fn is_client_waiting(&self) -> bool {
+        self.persists
+            .values()
+            .any(|persist| persist.then.is_for_clients())
     }
 
     /// When the oldest write began.

@@ -127,8 +127,7 @@ impl MasterLink {
         if self.state != (State::Connecting { token }) {
             return None;
         }
-        self.last_id += 1;
-        let id = MsgId(self.last_id);
+        let id = self.next_id();
         self.state = State::Identifying { conn, id, until };
         Some(id)
     }
@@ -209,6 +208,12 @@ impl MasterLink {
             State::Up { conn, .. } => Some(conn),
             _ => None,
         }
+    }
+
+    /// A new id of a request.
+    pub(crate) const fn next_id(&mut self) -> MsgId {
+        self.last_id += 1;
+        MsgId(self.last_id)
     }
 
     /// The request for identification that waits for its answer.

@@ -11,42 +11,51 @@
 
 mod cells;
 pub(crate) mod clients;
+mod discarded;
 mod effect;
 mod import;
 mod initialization;
 mod io;
 mod lock;
 mod master_link;
+mod pace;
 mod peers;
 mod primary;
 mod read;
+mod replication;
 mod task;
 mod transaction;
+mod wanted;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use neo_api::{
-    Address, BackendError, BackendResult, Instant, NodeId, NodeType, Now, Oid, PartitionTable,
-    Reign, SessionId, Tid,
+    Address, BackendError, BackendResult, Instant, NodeId, NodeType, Now, Oid, Partition,
+    PartitionTable, Reign, SessionId, TableVersion, Tid, WriteOp,
 };
 use neo_proto::{
     ClusterIdentity, ConnId, ConnectToken, Core, Effect, Effects, ErrorCode, Identification, Input,
     Message, Packet,
 };
 
+pub(crate) use effect::progress_key;
 pub use effect::{
-    CONFIG_KEYS, Done, Job, Query, QueryResult, StartState, StorageCommand, StorageEvent, Token,
+    CONFIG_KEYS, Done, Extent, Job, Query, QueryResult, StartState, StorageCommand, StorageEvent,
+    Token,
 };
 
 use crate::config::StorageSettings;
 use cells::Cells;
 use clients::Conns;
+use discarded::Drops;
 use import::Import;
 use initialization::Memory;
 use io::{AfterPersist, AfterRead, Asker, Io, Jobs, words};
 use master_link::MasterLink;
+use pace::Pace;
 use read::Reads;
+use replication::{Around, Replication, is_source};
 use task::Tasks;
 use transaction::Transactions;
 
@@ -56,8 +65,12 @@ pub struct StorageCore {
     settings: StorageSettings,
     address: Address,
     topology: Vec<String>,
+    /// For what is left to chance.
+    seed: u64,
     phase: Phase,
     nid: Option<NodeId>,
+    /// This node's identification at the primary.
+    session: Option<SessionId>,
     identity: Option<ClusterIdentity>,
     reign: Reign,
     /// Whether the node has been told to obey this reign before.
@@ -92,6 +105,8 @@ enum Phase {
 #[derive(Debug)]
 struct Service {
     transactions: Transactions,
+    replication: Replication,
+    drops: Drops,
     /// The operation that the primary waits for, until it is told that this node is ready.
     unready: Option<u64>,
 }
@@ -100,6 +115,10 @@ struct Service {
 struct NewTable {
     table: PartitionTable,
     identity: Option<ClusterIdentity>,
+    /// What is to be written.
+    ops: Vec<WriteOp>,
+    /// Cells that it makes out of date, and did not before: how far they go is looked up first.
+    outdated: Vec<(Partition, TableVersion)>,
 }
 
 impl StorageCore {
@@ -119,11 +138,17 @@ impl StorageCore {
         );
         Self {
             link: MasterLink::new(settings.masters.clone(), backoff, seed),
-            reads: Reads::new(limits.running_reads_max.max(1), limits.waiting_reads_max),
+            reads: Reads::new(
+                limits.running_reads_max.max(1),
+                limits.waiting_reads_max,
+                Pace::new(limits.replication_bytes_per_s_min),
+            ),
             address: own_address,
             topology,
+            seed,
             phase: Phase::Starting,
             nid: None,
+            session: None,
             identity: None,
             reign: Reign(0),
             served_before: false,
@@ -158,8 +183,9 @@ impl StorageCore {
     /// looks at to know that it came to rest.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let unfinished = |service: &Service| !service.transactions.is_empty();
-        self.jobs.is_quiet() && !self.service.as_ref().is_some_and(unfinished)
+        let busy =
+            |service: &Service| !service.transactions.is_empty() || !service.replication.is_idle();
+        self.jobs.is_quiet() && !self.service.as_ref().is_some_and(busy)
     }
 
     /// Bytes of stored values that are in memory.
@@ -180,6 +206,10 @@ impl StorageCore {
         }
         if self.link.conn() == Some(conn) {
             self.master_says(now, out, conn, message);
+        } else if self.source_conn() == Some(conn) {
+            self.with_replication(now, out, |replication, around| {
+                replication.source_says(around, message);
+            });
         } else if self.conns.contains(conn) {
             self.peer_says(now, out, conn, message);
         }
@@ -213,16 +243,26 @@ impl StorageCore {
 
     fn connected(&mut self, now: Now, out: &mut Effects<Self>, token: ConnectToken, conn: ConnId) {
         let until = now.mono + self.settings.limits.identification_timeout();
-        let Some(id) = self.link.connected(token, conn, until) else {
+        let to_source = is_source(token);
+        let id = if to_source {
+            let id = self.with_replication(now, out, |replication, around| {
+                replication.connected(around.io, token, conn)
+            });
+            id.flatten()
+        } else {
+            self.link.connected(token, conn, until)
+        };
+        let Some(id) = id else {
             return out.close(conn, "not wanted any more");
         };
+        let session = self.session.map(|session| (self.reign, session));
         let identification = Box::new(Identification {
             node_type: NodeType::Storage,
             nid: self.nid,
             address: Some(self.address.clone()),
             cluster: self.settings.cluster.clone(),
             identity: self.identity.clone(),
-            session: None,
+            session: session.filter(|_| to_source),
             read_only: false,
             topology: self.topology.clone(),
             masters: self.link.masters().to_vec(),
@@ -231,7 +271,7 @@ impl StorageCore {
         out.send(conn, id, Packet::RequestIdentification { identification });
     }
 
-    fn closed(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId) {
+    fn closed(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, reason: &str) {
         self.held.retain(|(from, _)| *from != conn);
         if self.link.conn() == Some(conn) {
             self.leave(out);
@@ -242,6 +282,10 @@ impl StorageCore {
                 self.nid = self.settings.nid;
             }
             self.search(now, out);
+        } else if self.source_conn() == Some(conn) {
+            self.with_replication(now, out, |replication, around| {
+                replication.closed(around.io, reason);
+            });
         } else {
             self.conns.remove(conn);
             self.peer_lost(now, out, conn);
@@ -265,14 +309,51 @@ impl StorageCore {
     /// Closes a connection on this node's own account.
     fn drop_conn(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, reason: &str) {
         out.close(conn, reason);
-        self.closed(now, out, conn);
+        self.closed(now, out, conn, reason);
+    }
+
+    /// The connection to the node that is copied from.
+    fn source_conn(&self) -> Option<ConnId> {
+        self.service.as_ref()?.replication.conn()
+    }
+
+    /// Does something about the cells that catch up, while this node serves.
+    fn with_replication<R>(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        what: impl FnOnce(&mut Replication, &mut Around<'_, '_>) -> R,
+    ) -> Option<R> {
+        let (Some(service), Some(nid)) = (&mut self.service, self.nid) else {
+            return None;
+        };
+        let is_client_waiting = self.jobs.is_client_waiting() || self.reads.is_client_waiting();
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        let mut around = Around {
+            cells: &mut self.cells,
+            transactions: &mut service.transactions,
+            conns: &self.conns,
+            link: &mut self.link,
+            io: &mut io,
+            nid,
+            is_client_waiting,
+            is_importing: self.import.is_some(),
+            dropping: service.drops.dropping(),
+            object_bytes_max: self.object_bytes_max,
+        };
+        Some(what(&mut service.replication, &mut around))
     }
 
     /// Leaves the primary: the service ends, clients are sent away, who asked is not answered.
     fn leave(&mut self, out: &mut Effects<Self>) {
         self.stop_service(out);
         self.tasks.clear();
-        if self.jobs.abandon() {
+        let is_looking_up = self.jobs.has_read(&AfterRead::Extent);
+        if self.jobs.abandon() || is_looking_up {
             self.table = None;
         }
         if self.table.is_none()
@@ -287,6 +368,7 @@ impl StorageCore {
         }
         self.held.clear();
         self.import = None;
+        self.session = None;
     }
 
     fn stop_service(&mut self, out: &mut Effects<Self>) {
@@ -294,7 +376,11 @@ impl StorageCore {
             out.close(conn, "this node does not serve any more");
         }
         self.reads.clear();
-        if self.service.take().is_some() {
+        self.cells.forget_complete();
+        if let Some(mut service) = self.service.take() {
+            if let Some(conn) = service.replication.stop() {
+                out.close(conn, "this node does not serve any more");
+            }
             tracing::info!("not serving any more");
             out.event(StorageEvent::NotOperating);
         }
@@ -369,6 +455,8 @@ impl StorageCore {
             AfterPersist::Data { .. }
                 | AfterPersist::Vote(_)
                 | AfterPersist::Import { .. }
+                | AfterPersist::Fetched(_)
+                | AfterPersist::Dropped(_)
                 | AfterPersist::Nothing
         );
         if let Err(error) = &result
@@ -399,6 +487,22 @@ impl StorageCore {
                 }
             }
             AfterPersist::Task(number) => self.tasks.persisted(&mut io, number),
+            AfterPersist::Fetched(number) => {
+                if let Some(service) = &mut self.service {
+                    service.replication.page_written(&io, number, result);
+                }
+            }
+            AfterPersist::Caught(partition, assigned) => {
+                self.with_replication(now, out, |replication, around| {
+                    replication.caught(around, partition, assigned);
+                });
+            }
+            AfterPersist::Dropped(number) => {
+                if let Some(service) = &mut self.service {
+                    service.drops.deleted(&io, number, result);
+                    service.replication.look();
+                }
+            }
             AfterPersist::Import { asker, .. } => {
                 if let Some(import) = &mut self.import {
                     import.persisted(&mut io, asker, result);
@@ -458,6 +562,20 @@ impl StorageCore {
             (AfterRead::Task(number), _) => {
                 self.tasks.found(&self.cells, &mut io, number, result);
             }
+            (AfterRead::Extent, _) => self.extent_read(now, out, result),
+            (AfterRead::Progress, Some(service)) => service.replication.progress_read(result),
+            (AfterRead::Own(number), Some(service)) => {
+                service.replication.own_read(&io, number, result);
+            }
+            (AfterRead::Serials(_), Some(_)) => {
+                self.with_replication(now, out, |replication, around| {
+                    replication.serials_read(around, result);
+                });
+            }
+            (AfterRead::Drop(number), Some(service)) => {
+                service.drops.found(&mut io, number, result);
+                service.replication.look();
+            }
             (AfterRead::Clean, Some(service)) => match result {
                 Ok(page) => service.transactions.garbage_found(&mut io, page),
                 // It is left for the next start.
@@ -467,7 +585,11 @@ impl StorageCore {
                 AfterRead::Serial(_)
                 | AfterRead::LastOid(_)
                 | AfterRead::Peer(_)
-                | AfterRead::Clean,
+                | AfterRead::Clean
+                | AfterRead::Progress
+                | AfterRead::Own(_)
+                | AfterRead::Serials(_)
+                | AfterRead::Drop(_),
                 None,
             ) => {}
         }
@@ -504,6 +626,7 @@ impl StorageCore {
             self.tell_votes(out);
             self.tell_ready(out);
             self.next_task(now, out);
+            self.background(now, out);
             if self.table.is_some() && !self.settings.mutations.table_not_durable {
                 break;
             }
@@ -522,6 +645,32 @@ impl StorageCore {
             );
             self.end(out, Some(why));
         }
+    }
+}
+
+impl StorageCore {
+    /// Work that gives way to clients: catching up, and being the source of others that do; behind
+    /// all that, the deletion of what is left of discarded cells.
+    fn background(&mut self, now: Now, out: &mut Effects<Self>) {
+        let is_unready = |service: &Service| service.unready.is_some();
+        if self.table.is_some() || self.service.as_ref().is_some_and(is_unready) {
+            return;
+        }
+        self.with_replication(now, out, Replication::pump);
+        let Some(service) = &mut self.service else {
+            return;
+        };
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        self.reads.pump(&self.cells, &mut io);
+        let is_anybody_waiting = io.jobs.is_client_waiting()
+            || self.reads.is_client_waiting()
+            || self.reads.is_somebody_giving_way()
+            || !service.replication.is_idle();
+        service.drops.pump(&mut io, is_anybody_waiting);
     }
 }
 
@@ -562,6 +711,11 @@ impl Core for StorageCore {
         match input {
             Input::Timer => self.timer(now, out),
             Input::Connected { token, conn } => self.connected(now, out, token, conn),
+            Input::ConnectFailed { token, error } if is_source(token) => {
+                self.with_replication(now, out, |replication, around| {
+                    replication.connect_failed(around.io, token, &error);
+                });
+            }
             Input::ConnectFailed { token, error } => {
                 if self.link.is_long_alone() {
                     tracing::warn!(error, "no master can be reached; trying on");
@@ -585,7 +739,7 @@ impl Core for StorageCore {
                 } else if let Some(client) = self.conns.client(conn) {
                     tracing::info!(nid = %client.peer.nid, reason, "lost a client");
                 }
-                self.closed(now, out, conn);
+                self.closed(now, out, conn, &reason);
             }
             Input::Message { conn, message } => self.message(now, out, conn, message),
             Input::Command(StorageCommand::Stop) => self.end(out, None),
@@ -614,11 +768,15 @@ impl Core for StorageCore {
         }
         let timeout = self.settings.limits.persist_timeout();
         let stuck = self.jobs.oldest_persist().map(|since| since + timeout);
+        let service = self.service.as_ref().filter(|_| self.table.is_none());
         let all = [
             stuck,
             self.jobs.next_retry(),
             self.conns.next_deadline(),
             self.link.timeout(),
+            service.and_then(|_| self.reads.timeout()),
+            service.and_then(|service| service.replication.timeout()),
+            service.and_then(|service| service.drops.timeout()),
         ];
         all.into_iter().flatten().min()
     }

@@ -4,10 +4,10 @@ use neo_api::ClusterId;
 use neo_proto::{ClusterIdentity, ConnId, Effects, ErrorCode, Message, Packet, shown};
 
 use super::clients::{Client, Verdict};
-use super::import::Batch;
+use super::import::{Batch, is_for_replicas};
 use super::io::{Asker, Io};
-use super::read::Wanted;
 use super::transaction::{Target, VoteRecord};
+use super::wanted::Wanted;
 use super::{Now, StorageCore};
 
 impl StorageCore {
@@ -19,6 +19,7 @@ impl StorageCore {
         message: Message,
     ) {
         match self.conns.client(conn) {
+            Some(client) if client.is_storage() => self.replica_says(now, out, client, message),
             Some(client) => self.client_says(now, out, client, message),
             None => self.stranger_says(now, out, conn, message),
         }
@@ -70,6 +71,35 @@ impl StorageCore {
     fn other_id(&self, identity: Option<&ClusterIdentity>) -> Option<(ClusterId, ClusterId)> {
         let (own, its) = (self.identity.as_ref()?.id, identity?.id);
         (own != its).then_some((own, its))
+    }
+
+    /// A storage node that catches up asks for what it lacks.
+    fn replica_says(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        client: Client,
+        message: Message,
+    ) {
+        let asker = Asker {
+            conn: client.peer.conn,
+            id: message.id,
+        };
+        let listing = replica_wants(&message.packet);
+        let (Some(wanted), true) = (listing, message.payload.is_empty()) else {
+            return self.misunderstood(now, out, asker, &message.packet);
+        };
+        if let Some(service) = &self.service {
+            let mut io = Io {
+                now,
+                out,
+                jobs: &mut self.jobs,
+            };
+            self.reads.give_way(asker.conn);
+            let transactions = &service.transactions;
+            self.reads
+                .ask(&self.cells, transactions, &mut io, asker, wanted);
+        }
     }
 
     fn client_says(&mut self, now: Now, out: &mut Effects<Self>, client: Client, message: Message) {
@@ -164,6 +194,11 @@ impl StorageCore {
                             self.object_bytes_max,
                         );
                     }
+                    // A node that came later fetches it afterwards.
+                    None if is_for_replicas(cells, &batch) => {
+                        io.consumed(peer.conn, batch.payload.len() as u64);
+                        io.answer(asker, Packet::AnswerImport {});
+                    }
                     None => {
                         io.consumed(peer.conn, batch.payload.len() as u64);
                         let text = "no import goes on: ask the primary master to begin one";
@@ -191,6 +226,25 @@ impl StorageCore {
             out.send(asker.conn, asker.id, Packet::Error { code, message });
         }
         self.drop_conn(now, out, asker.conn, &message);
+    }
+}
+
+/// What a storage node may ask for.
+fn replica_wants(packet: &Packet) -> Option<Wanted> {
+    match *packet {
+        Packet::AskTransactions { .. } | Packet::AskRevisions { .. } => wanted(packet),
+        Packet::AskRevisionIds {
+            partition,
+            min,
+            max,
+            entries,
+        } => Some(Wanted::RevisionIds {
+            partition,
+            min,
+            max,
+            entries,
+        }),
+        _ => None,
     }
 }
 

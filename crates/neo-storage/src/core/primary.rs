@@ -1,15 +1,22 @@
 //! What masters say to this node.
 
-use neo_api::{Durability, NodeState, NodeType, PartitionTable, Reign, Tid, WriteBatch, WriteOp};
+use std::collections::BTreeSet;
+
+use neo_api::{
+    BackendResult, CellState, Durability, NodeState, NodeType, Partition, PartitionTable, Reign,
+    TableVersion, Tid, WriteBatch, WriteOp,
+};
 use neo_proto::{
     ClusterIdentity, ConnId, Effects, ErrorCode, Message, NodeInfo, Packet, Recovery, shown,
 };
 
 use super::clients::Verdict;
-use super::effect::{IMPORT_TID, OID_MARK, REIGN, StorageEvent};
+use super::discarded::Drops;
+use super::effect::{IMPORT_TID, OID_MARK, Query, QueryResult, REIGN, StorageEvent};
 use super::import::Import;
 use super::initialization::{set, set_identity};
-use super::io::{AfterPersist, Asker, Io};
+use super::io::{AfterPersist, AfterRead, Asker, Io, words};
+use super::replication::{Replication, drop_progress, set_progress};
 use super::task::Waiting;
 use super::transaction::Transactions;
 use super::{NewTable, Now, Service, StorageCore};
@@ -42,7 +49,9 @@ impl StorageCore {
 
     fn identified(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, answer: Packet) {
         match answer {
-            Packet::AcceptIdentification { your_nid, .. } => {
+            Packet::AcceptIdentification {
+                your_nid, session, ..
+            } => {
                 if let Some(nid) = self.nid.filter(|nid| *nid != your_nid)
                     && self.cells.table().is_some()
                 {
@@ -53,6 +62,7 @@ impl StorageCore {
                 }
                 tracing::info!(nid = %your_nid, "connected to the primary master");
                 self.nid = Some(your_nid);
+                self.session = Some(session);
                 self.link.accepted(now.mono);
                 out.event(StorageEvent::Identified { nid: your_nid });
             }
@@ -165,6 +175,23 @@ impl StorageCore {
                     service.transactions.abort(&self.cells, &mut io, txn, None);
                 }
             }
+            // What is of an earlier period of service is of no interest any more.
+            Packet::AnswerUnfinishedTransactions { last_tid, pending } => {
+                if let Some(service) = &mut self.service {
+                    service.replication.registered(asker.id, last_tid, &pending);
+                }
+            }
+            Packet::NotifyTransactionFinished { txn, tid } => {
+                if let Some(service) = &mut self.service {
+                    service.replication.transaction_ended(txn, tid);
+                }
+            }
+            Packet::Error { code, message } => {
+                if let Some(service) = &mut self.service {
+                    let why = (code, message.as_str());
+                    service.replication.refused(&self.cells, &io, asker.id, why);
+                }
+            }
             other => return Err(format!("{} was not expected", other.name())),
         }
         Ok(())
@@ -205,7 +232,10 @@ impl StorageCore {
         for conn in changes.close {
             self.held.retain(|(from, _)| *from != conn);
             self.reads.forget(conn);
-            out.close(conn, "the primary master says that this client is gone");
+            out.close(conn, "the primary master says that this node is gone");
+        }
+        if let Some(service) = &mut self.service {
+            service.replication.look();
         }
         for verdict in changes.verdicts {
             self.pronounce(out, verdict);
@@ -282,37 +312,140 @@ impl StorageCore {
         table: PartitionTable,
         ops: Vec<WriteOp>,
     ) {
+        let outdated = self.newly_outdated(&table);
+        let mut ops = ops;
+        ops.extend(self.progress_to_drop(&table));
         // What it takes away must not be read from now on; what it gives, once it is durable.
-        self.cells.narrow(&table);
-        self.table = Some(NewTable { table, identity });
+        let gone = self.cells.narrow(&table);
         let mut io = Io {
             now,
             out,
             jobs: &mut self.jobs,
         };
-        io.persist_surely(ops.into(), Durability::Synced, AfterPersist::Table);
+        if let Some(service) = &mut self.service {
+            service.transactions.discard(&self.cells, &mut io, &gone);
+        }
+        let partitions: Vec<Partition> = outdated.iter().map(|(partition, _)| *partition).collect();
+        let is_ready = partitions.is_empty();
+        self.table = Some(NewTable {
+            table,
+            identity,
+            ops,
+            outdated,
+        });
+        if is_ready {
+            self.write_table(now, out);
+        } else {
+            io.read(Query::Extent { partitions }, AfterRead::Extent);
+        }
+    }
+
+    fn write_table(&mut self, now: Now, out: &mut Effects<Self>) {
+        let Some(new) = &mut self.table else {
+            return;
+        };
+        let batch = WriteBatch::from(std::mem::take(&mut new.ops));
+        let mut io = Io {
+            now,
+            out,
+            jobs: &mut self.jobs,
+        };
+        io.persist_surely(batch, Durability::Synced, AfterPersist::Table);
         if self.settings.mutations.table_not_durable {
             self.table_stored(now, out);
         }
     }
 
+    /// Cells of this node that were readable and are out of date by a new table.
+    fn newly_outdated(&self, table: &PartitionTable) -> Vec<(Partition, TableVersion)> {
+        let own = self
+            .cells
+            .own()
+            .filter(|(_, cell)| cell.state.is_readable());
+        let becomes = own.filter_map(|(partition, cell)| {
+            let new = table.cell(partition, cell.nid)?;
+            let is_same = new.assigned == cell.assigned;
+            let is_outdated = is_same && new.state == CellState::OutOfDate;
+            is_outdated.then_some((partition, new.assigned))
+        });
+        becomes.collect()
+    }
+
+    /// What is remembered of cells that a new table promotes or discards.
+    fn progress_to_drop(&self, table: &PartitionTable) -> Vec<WriteOp> {
+        let dropped = self.cells.outdated().filter(|(partition, assigned)| {
+            let new = self.nid.and_then(|nid| table.cell(*partition, nid));
+            !new.is_some_and(|new| new.state == CellState::OutOfDate && new.assigned == *assigned)
+        });
+        dropped
+            .map(|(partition, _)| drop_progress(partition))
+            .collect()
+    }
+
+    /// How far the cells go that a new table makes out of date. All up to the greatest tid is there,
+    /// but for that one, since transactions are unlocked in order; what voted here and was not
+    /// unlocked may have been committed, and what an import left after its mark does not count.
+    pub(super) fn extent_read(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        result: BackendResult<QueryResult>,
+    ) {
+        let Some(new) = &mut self.table else {
+            return;
+        };
+        match result {
+            Ok(QueryResult::Extent(extent)) => {
+                let before = |tid: Tid| Tid(tid.0.saturating_sub(1));
+                let unfinished = extent.unfinished.map(before);
+                for ((partition, assigned), greatest) in std::mem::take(&mut new.outdated)
+                    .into_iter()
+                    .zip(extent.greatest)
+                {
+                    let bounds = [greatest.map(before), unfinished, self.import_tid];
+                    if let (Some(_), Some(tid)) = (greatest, bounds.into_iter().flatten().min()) {
+                        new.ops.push(set_progress(partition, assigned, tid));
+                    }
+                }
+            }
+            Ok(_) => {}
+            // From the start, then: no more than work.
+            Err(error) => tracing::warn!(error = %words(&error), "cannot read how far cells go"),
+        }
+        self.write_table(now, out);
+    }
+
     /// The new table is durable.
     pub(super) fn table_stored(&mut self, now: Now, out: &mut Effects<Self>) {
-        let Some(NewTable { table, identity }) = self.table.take() else {
+        let Some(NewTable {
+            table, identity, ..
+        }) = self.table.take()
+        else {
             return;
         };
         let version = table.version;
         if identity.is_some() {
             self.identity = identity;
         }
+        let before: Vec<Partition> = self.cells.assigned();
         let more = self.cells.set(self.nid, table);
-        if more && let Some(service) = &mut self.service {
+        if let Some(service) = &mut self.service {
             let mut io = Io {
                 now,
                 out,
                 jobs: &mut self.jobs,
             };
-            service.transactions.learn_serials(&self.cells, &mut io);
+            if more {
+                service.transactions.learn_serials(&self.cells, &mut io);
+            }
+            let own: BTreeSet<Partition> = self.cells.assigned().into_iter().collect();
+            let gone = before
+                .into_iter()
+                .filter(|partition| !own.contains(partition));
+            let gone: Vec<Partition> = gone.collect();
+            let may_drop = self.settings.drop_partitions;
+            service.drops.table_changed(&self.cells, &gone, may_drop);
+            service.replication.table_changed(&self.cells);
         }
         if let Some(conn) = self.link.up() {
             out.notify(conn, Packet::NotifyPartitionTableStored { version });
@@ -433,8 +566,14 @@ impl StorageCore {
         };
         transactions.learn_serials(&self.cells, &mut io);
         transactions.collect_garbage(self.served_before, &mut io);
+        let limits = &self.settings.limits;
+        let mut replication = Replication::new(self.seed, limits, self.settings.mutations);
+        replication.table_changed(&self.cells);
+        let drops = Drops::new(&self.cells, self.settings.drop_partitions);
         self.service = Some(Service {
             transactions,
+            replication,
+            drops,
             unready: Some(operation),
         });
         tracing::info!(reign = %self.reign, "serving");
@@ -469,6 +608,10 @@ impl StorageCore {
             (Some(mark), _) => self.import = Some(Import::new(number, mark)),
         }
         if let Some(service) = &mut self.service {
+            if let Some(mark) = mark {
+                service.replication.imported(mark);
+            }
+            service.replication.look();
             let mut io = Io {
                 now,
                 out,

@@ -11,64 +11,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
-use neo_api::{
-    At, BackendResult, FetchedRevision, Loaded, Oid, PageLimit, Partition, RevisionId, Tid, TxnId,
-};
-use neo_proto::{
-    ConnId, ErrorCode, FinalTid, ObjectAnswer, Packet, WireRevision, WireTransaction, WireValue,
-};
+use neo_api::{BackendResult, Instant, Partition, Tid};
+use neo_proto::{ConnId, ErrorCode, FinalTid, Packet};
 
 use super::cells::Cells;
-use super::effect::{Query, QueryResult};
+use super::effect::QueryResult;
 use super::io::{AfterRead, Asker, Io, code_of};
+use super::pace::Pace;
 use super::transaction::{Era, Transactions};
-
-/// Most entries of an answer.
-const PAGE_ENTRIES_MAX: usize = 10_000;
-/// An answer ends with the entry that reaches this many bytes.
-const PAGE_BYTES_MAX: usize = 4 << 20;
+use super::wanted::{Block, Wanted, answer, newest_serial, payload_bytes};
 
 /// Bytes of answers that the reads of one connection bring at the same time, about.
 const WINDOW_BYTES: usize = 16 << 20;
 /// Reads of a connection that run at first.
 const FIRST_READS: usize = 4;
-
-/// What a peer wants to read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Wanted {
-    Object {
-        oid: Oid,
-        at: At,
-    },
-    Transaction {
-        tid: Tid,
-    },
-    Transactions {
-        partition: Partition,
-        min: Tid,
-        max: Tid,
-        entries: u32,
-    },
-    Revisions {
-        partition: Partition,
-        min: RevisionId,
-        max: Tid,
-        bytes: u32,
-    },
-    FinalTid {
-        txn: TxnId,
-    },
-}
-
-/// What a read waits for.
-#[derive(Debug, Clone, Copy)]
-enum Block {
-    /// The transaction of this tid.
-    At(Tid),
-    /// Every transaction locked at or below this tid.
-    UpTo(Tid),
-}
 
 #[derive(Debug)]
 struct PeerRead {
@@ -100,11 +56,16 @@ struct ConnReads {
     /// How large the last answer was: as many reads run as would bring a window of answers like
     /// it. At first, whatever a few may bring.
     last_bytes: Option<usize>,
+    /// The peer is a storage node that catches up: clients come first.
+    gives_way: bool,
 }
 
 impl ConnReads {
     /// How many reads may run at the same time.
     fn places(&self, running_max: usize) -> usize {
+        if self.gives_way {
+            return usize::from(!self.congested);
+        }
         let fit = self
             .last_bytes
             .map_or(FIRST_READS, |bytes| WINDOW_BYTES / bytes.max(1));
@@ -122,14 +83,58 @@ pub(crate) struct Reads {
     running_max: usize,
     waiting_max: usize,
     conns: BTreeMap<ConnId, ConnReads>,
+    /// Of the reads that give way.
+    pace: Pace,
 }
 
 impl Reads {
-    pub(crate) const fn new(running_max: usize, waiting_max: usize) -> Self {
+    pub(crate) const fn new(running_max: usize, waiting_max: usize, pace: Pace) -> Self {
         Self {
             running_max,
             waiting_max,
             conns: BTreeMap::new(),
+            pace,
+        }
+    }
+
+    /// This peer is a storage node that catches up: its reads give way to those of clients.
+    pub(crate) fn give_way(&mut self, conn: ConnId) {
+        self.conns.entry(conn).or_default().gives_way = true;
+    }
+
+    /// Whether a client waits for a read that could be done.
+    pub(crate) fn is_client_waiting(&self) -> bool {
+        let waits = |reads: &ConnReads| {
+            let is_held = reads.congested || reads.gives_way;
+            let is_idle = reads.running.is_empty() && reads.waiting.is_empty();
+            !is_held && !is_idle
+        };
+        self.conns.values().any(waits)
+    }
+
+    /// Whether a storage node that catches up waits for its turn.
+    pub(crate) fn is_somebody_giving_way(&self) -> bool {
+        let waits = |reads: &ConnReads| {
+            let is_ready = !reads.congested && reads.running.is_empty();
+            reads.gives_way && is_ready && !reads.waiting.is_empty()
+        };
+        self.conns.values().any(waits)
+    }
+
+    /// When such a read is due, whoever waits.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.pace.due().filter(|_| self.is_somebody_giving_way())
+    }
+
+    /// Starts the reads that gave way, where they need not any more.
+    pub(crate) fn pump(&mut self, cells: &Cells, io: &mut Io<'_>) {
+        if !self.is_somebody_giving_way() {
+            return;
+        }
+        let waiting = self.conns.iter();
+        let waiting = waiting.filter(|(_, reads)| reads.gives_way && !reads.waiting.is_empty());
+        for conn in waiting.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.start(cells, io, conn);
         }
     }
 
@@ -210,7 +215,11 @@ impl Reads {
         let Some(Running { mut read, period }) = reads.running.remove(&asker) else {
             return;
         };
-        reads.last_bytes = Some(result.as_ref().map_or(0, payload_bytes));
+        let bytes = result.as_ref().map_or(0, payload_bytes);
+        reads.last_bytes = Some(bytes);
+        if reads.gives_way {
+            self.pace.spent(io.now.mono, bytes);
+        }
         let readable = cells.readable(read.partition) == Some(period);
         match result {
             _ if !readable => not_readable(io, asker),
@@ -254,9 +263,15 @@ impl Reads {
     }
 
     fn start(&mut self, cells: &Cells, io: &mut Io<'_>, conn: ConnId) {
+        let gives_way = self.conns.get(&conn).is_some_and(|reads| reads.gives_way);
+        let is_client_waiting =
+            gives_way && (io.jobs.is_client_waiting() || self.is_client_waiting());
         let Some(reads) = self.conns.get_mut(&conn) else {
             return;
         };
+        if gives_way && !self.pace.allows(io.now.mono, is_client_waiting) {
+            return;
+        }
         while reads.running.len() < reads.places(self.running_max) {
             let Some(read) = reads.waiting.pop_front() else {
                 return;
@@ -281,180 +296,7 @@ impl Reads {
     }
 }
 
-/// Object bytes of the answer.
-fn payload_bytes(found: &QueryResult) -> usize {
-    match found {
-        QueryResult::Load(Loaded::Found(revision)) => revision.record.data.len(),
-        QueryResult::Fetch { page, .. } => {
-            let records = page.iter().filter_map(|revision| revision.record.as_ref());
-            records.map(|record| record.data.len()).sum()
-        }
-        _ => 0,
-    }
-}
-
-/// The serial of a revision that is found and that no other one follows.
-const fn newest_serial(found: &QueryResult) -> Option<Tid> {
-    match found {
-        QueryResult::Load(Loaded::Found(revision)) if revision.next_serial.is_none() => {
-            Some(revision.serial)
-        }
-        QueryResult::Load(Loaded::Deleted {
-            serial,
-            next_serial: None,
-        }) => Some(*serial),
-        _ => None,
-    }
-}
-
 fn not_readable(io: &mut Io<'_>, asker: Asker) {
     let text = "the cell is not readable any more";
     io.error(asker, ErrorCode::NonReadableCell, text);
-}
-
-impl Wanted {
-    fn partition(&self, cells: &Cells) -> Option<Partition> {
-        match *self {
-            Self::Object { oid, .. } => cells.readable_of_oid(oid),
-            Self::Transaction { tid } => cells.readable_of_tid(tid),
-            Self::FinalTid { txn } => cells.readable_of_tid(txn.ttid),
-            Self::Transactions { partition, .. } | Self::Revisions { partition, .. } => {
-                cells.readable(partition).map(|_| partition)
-            }
-        }
-    }
-
-    /// The locked transactions that the answer has to wait for. Those locked later have greater
-    /// tids than any that the peer can know to be committed: they are not waited for, so that a
-    /// read always gets its turn.
-    fn block(&self, txns: &Transactions) -> Option<Block> {
-        match *self {
-            Self::Object { oid, at } => {
-                let tid = txns.locked_at(oid)?;
-                let concerned = match at {
-                    At::Latest => true,
-                    At::Before(before) => tid < before,
-                    At::Exact(exact) => tid == exact,
-                };
-                concerned.then_some(Block::At(tid))
-            }
-            Self::Transaction { tid } => txns.is_locked(tid).then_some(Block::At(tid)),
-            Self::Transactions { max, .. } | Self::Revisions { max, .. } => {
-                txns.greatest_locked(max).map(Block::UpTo)
-            }
-            Self::FinalTid { .. } => None,
-        }
-    }
-
-    fn query(&self, partition: Partition) -> Query {
-        match *self {
-            Self::Object { oid, at } => Query::Load { partition, oid, at },
-            Self::Transaction { tid } => Query::Transaction { partition, tid },
-            Self::FinalTid { txn } => Query::FinalTid { partition, txn },
-            Self::Transactions {
-                min, max, entries, ..
-            } => Query::Transactions {
-                partition,
-                min,
-                max,
-                limit: PageLimit {
-                    entries: (entries as usize).clamp(1, PAGE_ENTRIES_MAX),
-                    bytes: PAGE_BYTES_MAX,
-                },
-            },
-            Self::Revisions {
-                min, max, bytes, ..
-            } => Query::Fetch {
-                partition,
-                min,
-                max,
-                limit: PageLimit {
-                    entries: PAGE_ENTRIES_MAX,
-                    bytes: (bytes as usize).clamp(1, PAGE_BYTES_MAX),
-                },
-            },
-        }
-    }
-}
-
-fn answer(io: &mut Io<'_>, asker: Asker, wanted: Wanted, found: QueryResult) {
-    match (wanted, found) {
-        (Wanted::Object { oid, .. }, QueryResult::Load(loaded)) => {
-            let (answer, data) = object_answer(loaded);
-            io.answer_with(asker, Packet::AnswerObject { oid, answer }, data);
-        }
-        (_, QueryResult::Transaction(found)) => {
-            let transaction = found.map(|record| Box::new(WireTransaction::from(*record)));
-            io.answer(asker, Packet::AnswerTransactionInformation { transaction });
-        }
-        (_, QueryResult::Transactions { page, complete }) => {
-            let transactions = page.into_iter().map(Into::into).collect();
-            let answer = Packet::AnswerTransactions {
-                transactions,
-                complete,
-            };
-            io.answer(asker, answer);
-        }
-        (_, QueryResult::Fetch { page, complete }) => {
-            let (revisions, payload) = wire_revisions(page);
-            let answer = Packet::AnswerRevisions {
-                revisions,
-                complete,
-            };
-            io.answer_with(asker, answer, payload);
-        }
-        (_, QueryResult::FinalTid(tid)) => {
-            let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
-            io.answer(asker, Packet::AnswerFinalTid { tid });
-        }
-        _ => io.error(asker, ErrorCode::Internal, "the node failed"),
-    }
-}
-
-fn object_answer(loaded: Loaded) -> (ObjectAnswer, Bytes) {
-    let answer = match loaded {
-        Loaded::Found(revision) => {
-            let answer = ObjectAnswer::Found {
-                serial: revision.serial,
-                next_serial: revision.next_serial,
-                compression: revision.record.compression,
-                checksum: revision.record.checksum,
-                data_serial: revision.data_serial,
-            };
-            return (answer, revision.record.data);
-        }
-        Loaded::Deleted {
-            serial,
-            next_serial,
-        } => ObjectAnswer::Deleted {
-            serial,
-            next_serial,
-        },
-        Loaded::NotYet => ObjectAnswer::NotYet,
-        Loaded::Unknown => ObjectAnswer::Unknown,
-    };
-    (answer, Bytes::new())
-}
-
-fn wire_revisions(page: Vec<FetchedRevision>) -> (Vec<WireRevision>, Bytes) {
-    let sizes = page.iter().filter_map(|revision| revision.record.as_ref());
-    let mut payload = BytesMut::with_capacity(sizes.map(|record| record.data.len()).sum());
-    let revisions = page.into_iter().map(|revision| {
-        let value = revision.record.map(|record| {
-            payload.extend_from_slice(&record.data);
-            WireValue {
-                compression: record.compression,
-                checksum: record.checksum,
-                // Values have 64 MiB at most.
-                bytes: record.data.len() as u32,
-            }
-        });
-        WireRevision {
-            id: revision.id,
-            value,
-            data_serial: revision.data_serial,
-        }
-    });
-    let revisions = revisions.collect();
-    (revisions, payload.freeze())
 }

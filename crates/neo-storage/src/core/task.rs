@@ -179,7 +179,7 @@ impl Tasks {
                     return no_table(io, asker);
                 };
                 let objects: Vec<_> = page.into_iter().map(|o| (o.oid, o.data)).collect();
-                let (batch, durability) = validate.page(partitioning, &objects);
+                let (batch, durability) = validate.page(cells, partitioning, &objects);
                 io.persist_surely(batch, durability, AfterPersist::Task(number));
             }
             (Kind::Truncate(truncate), QueryResult::Revisions(page)) => {
@@ -324,23 +324,33 @@ impl Validate {
     /// Moves a page of objects; with the last goes the row.
     fn page(
         &mut self,
+        cells: &Cells,
         partitioning: Partitioning,
         objects: &[(Oid, ObjectData)],
     ) -> (WriteBatch, Durability) {
         let (txn, tid) = (self.txn, self.tid);
-        let put = objects.iter().map(|&(oid, data)| WriteOp::PutObject {
-            partition: partitioning.of_oid(oid),
-            id: RevisionId { tid, oid },
-            data,
-        });
-        let mut batch = WriteBatch::from(put.collect::<Vec<_>>());
+        let mut batch = WriteBatch::new();
+        for &(oid, data) in objects {
+            let partition = partitioning.of_oid(oid);
+            match data {
+                _ if cells.readable(partition).is_some() => batch.push(WriteOp::PutObject {
+                    partition,
+                    id: RevisionId { tid, oid },
+                    data,
+                }),
+                // A cell that is out of date fetches it; one that was discarded leaves nothing.
+                ObjectData::Value(id) => batch.push(WriteOp::DeleteData { ids: vec![id] }),
+                ObjectData::SameAs(_) | ObjectData::Deleted => {}
+            }
+        }
         self.after = objects.last().map(|(oid, _)| *oid).or(self.after);
         self.last = objects.len() < UNLOCK_PAGE;
         if !self.last {
             return (batch, Durability::Buffered);
         }
-        if let Some(record) = self.record.take() {
-            batch.push(committed(partitioning.of_tid(tid), txn, tid, record));
+        let home = partitioning.of_tid(tid);
+        if let Some(record) = self.record.take().filter(|_| cells.is_writable(home)) {
+            batch.push(committed(home, txn, tid, record));
         }
         batch.push(WriteOp::DropUnfinished { txn });
         (batch, Durability::Synced)

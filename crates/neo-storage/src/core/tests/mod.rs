@@ -2,6 +2,7 @@
 //! memory that can be slow, full, broken, or lose what was not synced.
 
 mod commit;
+mod discarded;
 mod faults;
 mod imports;
 mod locks;
@@ -9,6 +10,9 @@ mod master;
 mod nonsense;
 mod random;
 mod reads;
+mod replication;
+mod replication_faults;
+mod unchecked;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,7 +28,8 @@ use neo_api::{
 use neo_api::{Durability, NodeState, Partition};
 use neo_backends::{KvBackend, MemoryEngine};
 use neo_proto::{
-    FinalTid, MsgId, NodeInfo, ObjectAnswer, Oids, RelockOutcome, StoreKind, StoreOutcome,
+    AssignedPartition, FinalTid, MsgId, NodeInfo, ObjectAnswer, Oids, RelockOutcome, StoreKind,
+    StoreOutcome,
 };
 
 use super::*;
@@ -114,6 +119,8 @@ fn settings() -> StorageSettings {
 type Fault = (fn(&WriteOp) -> bool, fn() -> BackendError);
 
 struct World {
+    /// Number of its id.
+    me: u32,
     core: StorageCore,
     backend: Backend,
     persister: Persister,
@@ -131,6 +138,8 @@ struct World {
     sent: BTreeMap<ConnId, Vec<Message>>,
     /// Votes that the primary was told of; not in `sent`.
     votes: Vec<Packet>,
+    /// Cells that the primary was asked to register; not in `sent`.
+    registrations: Vec<(MsgId, Vec<AssignedPartition>)>,
     closed: BTreeMap<ConnId, String>,
     consumed: BTreeMap<ConnId, u64>,
     events: Vec<StorageEvent>,
@@ -139,8 +148,13 @@ struct World {
 
 impl World {
     fn with(settings: StorageSettings, backend: Backend) -> Self {
-        let address = Address::new("s1", 9);
+        Self::of(1, settings, backend)
+    }
+
+    fn of(me: u32, settings: StorageSettings, backend: Backend) -> Self {
+        let address = Self::address(me);
         let mut world = Self {
+            me,
             core: StorageCore::new(settings, address, vec!["host".to_owned()], 1),
             backend,
             persister: Persister::new(),
@@ -154,6 +168,7 @@ impl World {
             connects: Vec::new(),
             sent: BTreeMap::new(),
             votes: Vec::new(),
+            registrations: Vec::new(),
             closed: BTreeMap::new(),
             consumed: BTreeMap::new(),
             events: Vec::new(),
@@ -197,12 +212,16 @@ impl World {
         let accept = Packet::AcceptIdentification {
             node_type: NodeType::Master,
             nid: None,
-            your_nid: storage(1),
+            your_nid: storage(self.me),
             reign: REIGN,
-            session: SessionId(1),
+            session: SessionId(u64::from(self.me)),
             identity: None,
         };
         self.answer(conn, asked.id, accept);
+    }
+
+    fn address(n: u32) -> Address {
+        Address::new(format!("s{n}"), 9)
     }
 
     fn tell_table(&mut self, table: PartitionTable) {
@@ -224,7 +243,11 @@ impl World {
         self.notify(conn, Packet::StartOperation { operation: 7 });
         assert_eq!(self.packets(conn), [Packet::NotifyReady { operation: 7 }]);
         let nodes = (1..=4).map(|n| Self::node(client(n), u64::from(n) * 10));
-        let nodes = nodes.collect();
+        let storages = (1..=3).map(|n| NodeInfo {
+            address: Some(Self::address(n)),
+            ..Self::node(storage(n), u64::from(n))
+        });
+        let nodes = nodes.chain(storages).collect();
         self.notify(conn, Packet::NotifyNodeInformation { full: true, nodes });
     }
 
@@ -296,6 +319,10 @@ impl World {
                         self.votes.push(message.packet);
                         continue;
                     }
+                    if let Packet::AskUnfinishedTransactions { cells } = message.packet {
+                        self.registrations.push((message.id, cells));
+                        continue;
+                    }
                     self.sent.entry(conn).or_default().push(message);
                 }
                 Effect::Cancel { .. } => panic!("a storage cancels nothing"),
@@ -320,7 +347,11 @@ impl World {
     /// Does jobs until none is left, or what is left is held.
     fn work(&mut self) {
         loop {
-            if !self.hold_reads && !self.reads.is_empty() {
+            let is_first = |(_, query): &(Token, Query)| matches!(query, Query::Extent { .. });
+            if let Some(at) = self.reads.iter().position(is_first) {
+                // A table waits for it.
+                self.read_one(at);
+            } else if !self.hold_reads && !self.reads.is_empty() {
                 self.read_one(0);
             } else if self.hold_writes || !self.write_one() {
                 return;

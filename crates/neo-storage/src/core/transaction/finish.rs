@@ -1,11 +1,10 @@
-//! Votes, locks and unlocks: what makes a transaction durable, decided and visible, in pages.
+//! Votes and locks: what makes a transaction durable, in pages, and decided.
 
 use std::ops::Bound;
 
 use neo_api::{
-    BackendResult, Durability, METADATA_BYTES_MAX, ObjectData, Oid, Partition, PendingObject,
-    RevisionId, TRANSACTION_OIDS_MAX, Tid, TransactionMeta, TransactionRecord, TxnId, WriteBatch,
-    WriteOp,
+    BackendResult, Durability, METADATA_BYTES_MAX, Oid, PendingObject, TRANSACTION_OIDS_MAX, Tid,
+    TransactionMeta, TxnId, WriteBatch, WriteOp,
 };
 use neo_proto::{ErrorCode, MsgId, Packet};
 
@@ -15,8 +14,6 @@ use crate::core::io::{AfterPersist, Asker, Io, code_of, words};
 
 /// Objects written by one operation of a vote.
 const VOTE_PAGE: usize = 10_000;
-/// Revisions written by one batch of an unlock.
-pub(crate) const UNLOCK_PAGE: usize = 1_000;
 
 /// Metadata and oids of a vote, where the node keeps them.
 pub(crate) type VoteRecord = Option<(TransactionMeta, Vec<Oid>)>;
@@ -186,100 +183,6 @@ impl Transactions {
         }
     }
 
-    /// The transaction is committed: it is moved to its final place.
-    ///
-    /// # Errors
-    /// When it is not locked.
-    pub(crate) fn unlock(
-        &mut self,
-        cells: &Cells,
-        io: &mut Io<'_>,
-        txn: TxnId,
-    ) -> Result<(), String> {
-        let tid = match self.txns.get_mut(&txn) {
-            Some(t) => match t.stage {
-                Stage::Locked { tid } => {
-                    t.stage = Stage::Unlocking { tid, after: None };
-                    Some(tid)
-                }
-                _ => None,
-            },
-            None => None,
-        };
-        if tid.is_none() {
-            return Err(format!("transaction {txn} is not locked here"));
-        }
-        self.continue_unlock(cells, io, txn);
-        Ok(())
-    }
-
-    /// A page of an unlock is written.
-    pub(crate) fn unlock_persisted(&mut self, cells: &Cells, io: &mut Io<'_>, txn: TxnId) {
-        let Some(t) = self.txns.get(&txn) else {
-            return;
-        };
-        let Stage::Unlocking { after, .. } = t.stage else {
-            return;
-        };
-        if t.stores_after(after) {
-            self.continue_unlock(cells, io, txn);
-        } else {
-            self.unlocked(cells, io, txn);
-        }
-    }
-
-    fn continue_unlock(&mut self, cells: &Cells, io: &mut Io<'_>, txn: TxnId) {
-        let (Some(t), Some(partitioning)) = (self.txns.get_mut(&txn), cells.partitioning()) else {
-            return;
-        };
-        let Stage::Unlocking { tid, after } = t.stage else {
-            return;
-        };
-        let page: Vec<_> = t.objects_after(after).take(UNLOCK_PAGE).collect();
-        let after = page.last().map(|(oid, _)| *oid).or(after);
-        let put = page.into_iter().map(|(oid, data)| WriteOp::PutObject {
-            partition: partitioning.of_oid(oid),
-            id: RevisionId { tid, oid },
-            data,
-        });
-        let mut batch = WriteBatch::from(put.collect::<Vec<_>>());
-        t.stage = Stage::Unlocking { tid, after };
-        if !t.stores_after(after) {
-            if let Some(record) = t.record.take() {
-                let partition = partitioning.of_tid(tid);
-                batch.push(committed(partition, txn, tid, *record));
-            }
-            if t.has_rows {
-                batch.push(WriteOp::DropUnfinished { txn });
-            }
-        }
-        if batch.is_empty() {
-            return self.unlocked(cells, io, txn);
-        }
-        io.persist_surely(batch, Durability::Buffered, AfterPersist::Unlock(txn));
-    }
-
-    /// What it wrote is visible to every reader: its locks end.
-    fn unlocked(&mut self, cells: &Cells, io: &mut Io<'_>, txn: TxnId) {
-        let Some(t) = self.txns.remove(&txn) else {
-            return;
-        };
-        if let Some(tid) = t.stage.tid() {
-            self.locked.remove(&tid);
-        }
-        for (oid, object) in &t.objects {
-            self.read_locks.remove(oid);
-            if let (Some(tid), true) = (t.stage.tid(), object.value.is_some()) {
-                self.serials.committed(*oid, tid);
-            }
-        }
-        self.unlocked = true;
-        self.note_ended(txn);
-        let granted = self.locks.end(txn);
-        self.ready.extend(granted);
-        self.run_ready(cells, io);
-    }
-
     fn admit_vote(&self, txn: TxnId, with_record: bool, objects: u32) -> Result<(), Refusal> {
         let t = self.txns.get(&txn);
         let unknown = |text: String| Err((ErrorCode::UnknownTransaction, text));
@@ -292,8 +195,10 @@ impl Transactions {
             return unknown(format!("transaction {txn} has nothing here"));
         }
         let known = t.map_or(0, |t| t.objects.len());
-        // A node that lost some (its locks too) must not vote for what is left.
-        if known as u64 != u64::from(objects) && !self.mutations.no_vote_count {
+        let dropped = t.map_or(0, |t| t.dropped);
+        // A node that lost some (its locks too) must not vote for what is left. What it dropped with
+        // a discarded cell is another matter, whether its client knows of that already or not.
+        if u64::from(objects) > (known + dropped) as u64 && !self.mutations.no_vote_count {
             return unknown(format!(
                 "transaction {txn} has {known} objects here, not {objects}"
             ));
@@ -303,16 +208,6 @@ impl Transactions {
 }
 
 impl Txn {
-    /// Rows of objects that it stores, after an oid, in order.
-    fn objects_after(
-        &self,
-        after: Option<Oid>,
-    ) -> impl Iterator<Item = (Oid, ObjectData)> + use<'_> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let rest = self.objects.range((from, Bound::Unbounded));
-        rest.filter_map(|(oid, object)| Some((*oid, object.data()?)))
-    }
-
     /// The next page of a vote, whether more follow, and how many bytes left the memory.
     fn vote_page(
         &mut self,
@@ -360,28 +255,11 @@ impl Txn {
         (batch, self.stores_after(after), freed)
     }
 
-    fn stores_after(&self, after: Option<Oid>) -> bool {
+    pub(super) fn stores_after(&self, after: Option<Oid>) -> bool {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.objects.range((from, Bound::Unbounded));
         rest.any(|(_, object)| object.value.is_some())
     }
-}
-
-/// The row of a committed transaction.
-pub(crate) fn committed(
-    partition: Partition,
-    txn: TxnId,
-    tid: Tid,
-    (meta, oids): (TransactionMeta, Vec<Oid>),
-) -> WriteOp {
-    let record = TransactionRecord {
-        tid,
-        txn: Some(txn),
-        meta,
-        oids,
-        packed: false,
-    };
-    WriteOp::PutTransaction { partition, record }
 }
 
 fn admit_record(
@@ -389,8 +267,8 @@ fn admit_record(
     txn: TxnId,
     (meta, oids): &(TransactionMeta, Vec<Oid>),
 ) -> Result<(), Refusal> {
-    if cells.readable_of_tid(txn.ttid).is_none() {
-        let text = format!("this node has no readable cell of transaction {txn}");
+    if cells.writable_of_tid(txn.ttid).is_none() {
+        let text = format!("this node has no cell of transaction {txn}");
         return Err((ErrorCode::NonReadableCell, text));
     }
     let longest = [&meta.user, &meta.description, &meta.extension]

@@ -1,12 +1,16 @@
 //! Unfinished transactions: what they store, which locks they have, how far they are.
 //!
-//! `store` takes stores, checks and relocks; `finish` votes, locks and unlocks; `garbage` removes
-//! what aborted transactions wrote.
+//! `store` takes stores, checks and relocks, `unchecked` those of cells that catch up; `finish`
+//! votes and locks, `unlock` unlocks; `discard` drops what is of cells that are discarded; `garbage`
+//! removes what aborted transactions wrote.
 
+mod discard;
 mod finish;
 mod garbage;
 mod serials;
 mod store;
+mod unchecked;
+mod unlock;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,13 +26,16 @@ use super::io::{AfterRead, Asker, Io, words};
 use super::lock::{Locks, Ticket};
 use crate::config::{Mutations, StorageLimits};
 
-pub(crate) use finish::{UNLOCK_PAGE, VoteRecord, committed};
+pub(crate) use finish::VoteRecord;
 pub(crate) use serials::Era;
 pub(crate) use store::Target;
+pub(crate) use unchecked::{Claim, Compared};
+pub(crate) use unlock::{UNLOCK_PAGE, committed};
 
 use garbage::Garbage;
 use serials::Serials;
 use store::Request;
+use unchecked::Unchecked;
 
 /// Names of ended transactions that are remembered, so that what arrives late is refused.
 const ENDED_MAX: usize = 10_000;
@@ -64,10 +71,18 @@ pub(crate) struct Transactions {
     /// Objects that readers of this tid or later wait for.
     read_locks: BTreeMap<Oid, Tid>,
     locked: BTreeMap<Tid, TxnId>,
+    /// Transactions that are being moved to their final place, in the order of the primary.
+    unlocking: VecDeque<TxnId>,
     /// Whether a transaction was unlocked since it was asked.
     unlocked: bool,
+    /// Objects that were locked without a look at their newest serial.
+    unchecked: BTreeMap<Partition, BTreeSet<(TxnId, Oid)>>,
+    /// Revisions that were left out of unlocks: their cells fetch them.
+    holes: Vec<(Partition, Tid)>,
     /// Votes that the primary has not been told of.
     voted: Vec<TxnId>,
+    /// How many have ended.
+    ends: u64,
     ended: BTreeSet<TxnId>,
     ended_order: VecDeque<TxnId>,
     garbage: Garbage,
@@ -82,6 +97,8 @@ struct Txn {
     objects: BTreeMap<Oid, Object>,
     /// Objects whose newest serial is being read, with the requests that come next.
     busy: BTreeMap<Oid, VecDeque<Ticket>>,
+    /// Objects that were dropped with their discarded cells; its client may still count them.
+    dropped: usize,
     /// Requests that are not answered.
     tickets: BTreeSet<Ticket>,
     /// Bytes of values in memory.
@@ -112,8 +129,13 @@ enum Stage {
     Locking { asker: Asker, tid: Tid },
     /// The tid is durable, where the metadata is.
     Locked { tid: Tid },
-    /// It is moved to its final place; pages up to this oid are.
-    Unlocking { tid: Tid, after: Option<Oid> },
+    /// It is moved to its final place; pages up to this oid are, or the last of them is being
+    /// written.
+    Unlocking {
+        tid: Tid,
+        after: Option<Oid>,
+        writing: bool,
+    },
 }
 
 impl Stage {
@@ -142,6 +164,8 @@ struct Object {
     current: Option<Tid>,
     /// What it becomes; `None` when it is only checked.
     value: Option<Value>,
+    /// Set when the newest serial was not looked at.
+    unchecked: Option<Unchecked>,
 }
 
 #[derive(Debug)]
@@ -183,8 +207,12 @@ impl Transactions {
             buffered: 0,
             read_locks: BTreeMap::new(),
             locked: BTreeMap::new(),
+            unlocking: VecDeque::new(),
             unlocked: false,
+            unchecked: BTreeMap::new(),
+            holes: Vec::new(),
             voted: Vec::new(),
+            ends: 0,
             ended: BTreeSet::new(),
             ended_order: VecDeque::new(),
             garbage: Garbage::new(reign),
@@ -204,7 +232,7 @@ impl Transactions {
     /// changed what is stored here, or the partitions that are here.
     pub(crate) fn learn_serials(&mut self, cells: &Cells, io: &mut Io<'_>) {
         self.serials.forget();
-        let partitions = cells.all_readable();
+        let partitions = cells.all_checked();
         let era = self.serials.era();
         io.read(Query::LastIds { partitions }, AfterRead::LastOid(era));
     }
@@ -354,6 +382,7 @@ impl Transactions {
             return;
         };
         let mut askers = Vec::new();
+        self.forget_unchecked(txn, &t.objects);
         let mut values: Vec<Value> = t.objects.into_values().filter_map(|o| o.value).collect();
         for ticket in t.tickets {
             if let Some(request) = self.requests.remove(&ticket) {
@@ -386,7 +415,13 @@ impl Transactions {
         self.ready.extend(granted);
     }
 
+    /// How many transactions have ended.
+    pub(crate) const fn ends(&self) -> u64 {
+        self.ends
+    }
+
     fn note_ended(&mut self, txn: TxnId) {
+        self.ends += 1;
         if self.ended.insert(txn) {
             self.ended_order.push_back(txn);
             if self.ended_order.len() > ENDED_MAX
@@ -450,6 +485,7 @@ impl Transactions {
             stage: Stage::Open,
             objects: BTreeMap::new(),
             busy: BTreeMap::new(),
+            dropped: 0,
             tickets: BTreeSet::new(),
             buffered: 0,
             writing: 0,

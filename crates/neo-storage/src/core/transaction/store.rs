@@ -18,15 +18,15 @@ use crate::core::lock::{Mode, Requested, Ticket};
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) asker: Asker,
-    txn: TxnId,
-    oid: Oid,
-    kind: Kind,
+    pub(super) txn: TxnId,
+    pub(super) oid: Oid,
+    pub(super) kind: Kind,
     /// Whether its client knows that it waits.
     delayed: bool,
 }
 
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Store { serial: Tid, value: Value },
     Check { serial: Tid },
     Relock { asked: bool },
@@ -193,8 +193,8 @@ impl Transactions {
 
     fn admit_object(&self, cells: &Cells, txn: TxnId, oid: Oid, peer: Peer) -> Result<(), Refusal> {
         self.admit(txn, peer)?;
-        if cells.readable_of_oid(oid).is_none() {
-            let text = format!("this node has no readable cell of object {oid}");
+        if cells.writable_of_oid(oid).is_none() {
+            let text = format!("this node has no cell of object {oid}");
             return Err((ErrorCode::NonReadableCell, text));
         }
         let objects = self.txns.get(&txn).map_or(0, |t| t.objects.len());
@@ -382,7 +382,12 @@ impl Transactions {
         let (txn, oid) = (request.txn, request.oid);
         // What this transaction has locked can't have changed.
         let object = self.txns.get(&txn).and_then(|t| t.objects.get(&oid));
-        let current = object.map(|object| object.current);
+        let is_checked = cells
+            .writable_of_oid(oid)
+            .is_some_and(|partition| cells.is_checked(partition));
+        let current = object
+            .filter(|object| is_checked && object.unchecked.is_none())
+            .map(|object| object.current);
         match (&request.kind, current) {
             (Kind::Relock { asked: false }, _) => self.give_way(cells, io, ticket),
             (Kind::Store { value, .. }, Some(current)) if !matches!(value, Value::SameAs(_)) => {
@@ -405,9 +410,12 @@ impl Transactions {
             } => Some(*tid),
             _ => None,
         };
-        let Some(partition) = cells.readable_of_oid(oid) else {
-            return self.not_readable(io, ticket, oid);
+        let Some(partition) = cells.writable_of_oid(oid) else {
+            return self.not_here(io, ticket, oid);
         };
+        if !cells.is_checked(partition) {
+            return self.take_unchecked(io, ticket, partition);
+        }
         if same_as.is_none()
             && let Some(last) = self.serials.get(oid)
         {
@@ -434,8 +442,11 @@ impl Transactions {
             return;
         };
         let (asker, txn, oid) = (request.asker, request.txn, request.oid);
-        if cells.readable_of_oid(oid).is_none() {
-            return self.not_readable(io, ticket, oid);
+        let Some(partition) = cells.writable_of_oid(oid) else {
+            return self.not_here(io, ticket, oid);
+        };
+        if !cells.is_checked(partition) {
+            return self.take_unchecked(io, ticket, partition);
         }
         let Some(t) = self.txns.get_mut(&txn) else {
             return;
@@ -461,9 +472,10 @@ impl Transactions {
                 let object = Object {
                     current: last,
                     value,
+                    unchecked: None,
                 };
                 let before = t.objects.insert(oid, object);
-                self.discard(txn, before.and_then(|object| object.value));
+                self.discard_value(txn, before.and_then(|object| object.value));
                 self.garbage.pump(io);
                 let outcome = StoreOutcome::Locked;
                 io.answer(asker, Packet::AnswerStoreObject { outcome });
@@ -476,6 +488,7 @@ impl Transactions {
                     let object = || Object {
                         current: last,
                         value: None,
+                        unchecked: None,
                     };
                     t.objects.entry(oid).or_insert_with(object);
                     StoreOutcome::Locked
@@ -487,7 +500,7 @@ impl Transactions {
                 self.end_request(io, ticket, release);
             }
             Kind::Relock { .. } => {
-                let stands = own.is_some_and(|own| own.current == last);
+                let stands = own.is_some_and(|own| own.stands(last));
                 let outcome = if stands {
                     RelockOutcome::Relocked
                 } else {
@@ -505,13 +518,19 @@ impl Transactions {
         }
     }
 
-    fn not_readable(&mut self, io: &mut Io<'_>, ticket: Ticket, oid: Oid) {
-        let text = format!("this node has no readable cell of object {oid} any more");
+    pub(super) fn not_here(&mut self, io: &mut Io<'_>, ticket: Ticket, oid: Oid) {
+        let text = format!("this node has no cell of object {oid} any more");
         self.refuse(io, ticket, ErrorCode::NonReadableCell, text);
     }
 
     /// Answers a request with an error. What the transaction had of the object before stays.
-    fn refuse(&mut self, io: &mut Io<'_>, ticket: Ticket, code: ErrorCode, text: String) {
+    pub(super) fn refuse(
+        &mut self,
+        io: &mut Io<'_>,
+        ticket: Ticket,
+        code: ErrorCode,
+        text: String,
+    ) {
         let Some(request) = self.requests.get(&ticket) else {
             return;
         };
@@ -537,14 +556,14 @@ impl Transactions {
     }
 
     /// The request is answered; with `release`, the transaction gives the object up.
-    fn end_request(&mut self, io: &mut Io<'_>, ticket: Ticket, release: bool) {
+    pub(super) fn end_request(&mut self, io: &mut Io<'_>, ticket: Ticket, release: bool) {
         let Some(request) = self.requests.remove(&ticket) else {
             return;
         };
         let (txn, oid) = (request.txn, request.oid);
         self.answered(request.asker.conn);
         // A value that was taken has been replaced by one without data.
-        self.discard(txn, request.into_value());
+        self.discard_value(txn, request.into_value());
         let Some(t) = self.txns.get_mut(&txn) else {
             return;
         };
@@ -552,7 +571,7 @@ impl Transactions {
         let next = t.busy.remove(&oid).unwrap_or_default();
         if release {
             let dropped = t.objects.remove(&oid);
-            self.discard(txn, dropped.and_then(|object| object.value));
+            self.discard_value(txn, dropped.and_then(|object| object.value));
             let granted = self.locks.release(txn, oid);
             self.ready.extend(granted);
             self.ask_again(io, next);
@@ -575,7 +594,7 @@ impl Transactions {
     }
 
     /// A value is not needed any more.
-    fn discard(&mut self, txn: TxnId, value: Option<Value>) {
+    pub(super) fn discard_value(&mut self, txn: TxnId, value: Option<Value>) {
         let Some(value) = value else {
             return;
         };
@@ -595,7 +614,26 @@ impl Object {
     /// starts from what the lock was taken on, from what the first store repeats, or from
     /// something newer, which only a node that is about to be expelled does not know.
     fn takes(&self, last: Option<Tid>, serial: Tid) -> bool {
-        let repeats = matches!(&self.value, Some(Value::SameAs(tid)) if *tid == serial);
-        repeats || last.is_none_or(|last| last <= serial)
+        if self.repeats(serial) {
+            return true;
+        }
+        match &self.unchecked {
+            Some(_) => last.is_none_or(|last| last == serial),
+            None => last.is_none_or(|last| last <= serial),
+        }
+    }
+
+    /// Whether a second store starts from the value that the first one repeats.
+    pub(super) fn repeats(&self, serial: Tid) -> bool {
+        matches!(&self.value, Some(Value::SameAs(tid)) if *tid == serial)
+    }
+
+    /// Whether the object is, under the lock that the transaction has again, as it was when it had
+    /// it before.
+    fn stands(&self, last: Option<Tid>) -> bool {
+        match &self.unchecked {
+            Some(unchecked) => unchecked.is_current(self, last),
+            None => self.current == last,
+        }
     }
 }

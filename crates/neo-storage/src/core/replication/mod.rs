@@ -1,0 +1,285 @@
+//! Catching up: a cell that is out of date fetches what it lacks from a readable one, until nothing
+//! can be missing.
+//!
+//! The primary registers the cell first: from then on the node gets every new transaction, and it
+//! is told what was committed last and which transactions are pending. The cell fetches what was
+//! committed, waits for the end of those that were pending, and fetches what they wrote. Then it
+//! compares what was locked in the meantime (`finish`), makes all durable and tells the primary, which
+//! makes it readable by a change of the partition table.
+//!
+//! `register` talks to the primary; `pass` has one partition compared with a source by `fetch` and
+//! `page`; `source` is the node that is asked; `progress` is what the database remembers: whatever
+//! interrupts it, it goes on from there. Everything here is of one period of service.
+//!
+//! **Invariant:** at most one page is being written, and the next one not before it is: what the
+//! database remembers as complete is.
+
+mod fetch;
+mod finish;
+mod page;
+mod pass;
+mod progress;
+mod register;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use neo_api::{Address, Instant, NodeId, Partition, TableVersion, Tid, TxnId};
+use neo_proto::{AssignedPartition, Backoff, ConnId, MsgId};
+
+pub(crate) use progress::{drop_progress, set_progress};
+pub(crate) use source::is_source;
+
+use self::finish::Comparing;
+use self::pass::{Current, Writing};
+use self::source::Source;
+use super::cells::Cells;
+use super::clients::Conns;
+use super::io::Io;
+use super::master_link::MasterLink;
+use super::pace::Pace;
+use super::transaction::Transactions;
+use crate::config::{Mutations, StorageLimits};
+
+/// The first pause after the disk, or the primary, refused something; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest one.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What the replication is handed with each input.
+#[derive(Debug)]
+pub(crate) struct Around<'a, 'b> {
+    pub(crate) cells: &'a mut Cells,
+    pub(crate) transactions: &'a mut Transactions,
+    pub(crate) conns: &'a Conns,
+    pub(crate) link: &'a mut MasterLink,
+    pub(crate) io: &'a mut Io<'b>,
+    pub(crate) nid: NodeId,
+    /// A client waits for this node.
+    pub(crate) is_client_waiting: bool,
+    /// An import goes on.
+    pub(crate) is_importing: bool,
+    /// Rows of this discarded cell are being deleted.
+    pub(crate) dropping: Option<Partition>,
+    pub(crate) object_bytes_max: usize,
+}
+
+/// Where a cell stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is not known yet how far it was replicated.
+    Unknown,
+    /// The primary does not know that it catches up.
+    Unregistered,
+    /// It fetches, or waits for transactions that were pending.
+    Fetching,
+    /// Nothing is missing: what is locked is compared.
+    Comparing,
+    /// All is being made durable.
+    Syncing,
+    /// The primary was told.
+    Done,
+}
+
+/// A cell that catches up.
+#[derive(Debug)]
+struct Catching {
+    assigned: TableVersion,
+    stage: Stage,
+    /// Complete up to here.
+    progress: Option<Tid>,
+    /// What is to be fetched, as far as it is known.
+    goal: Tid,
+    /// Whether what the source does not have beyond that was removed.
+    swept: bool,
+    /// Transactions that were pending when it was registered, and have not ended.
+    pending: BTreeSet<TxnId>,
+    /// Attempts that failed: other cells come first.
+    failures: u32,
+}
+
+impl Catching {
+    const fn new(assigned: TableVersion) -> Self {
+        Self {
+            assigned,
+            stage: Stage::Unknown,
+            progress: None,
+            goal: Tid::ZERO,
+            swept: false,
+            pending: BTreeSet::new(),
+            failures: 0,
+        }
+    }
+
+    fn wants_fetch(&self) -> bool {
+        let has_all = self.progress.is_some_and(|tid| tid >= self.goal);
+        self.stage == Stage::Fetching && (!self.swept || !has_all)
+    }
+}
+
+/// The cells that catch up.
+#[derive(Debug)]
+pub(crate) struct Replication {
+    mutations: Mutations,
+    identification_timeout: Duration,
+    cells: BTreeMap<Partition, Catching>,
+    /// Cells whose progress is being read.
+    looking: Vec<Partition>,
+    /// The registration that waits for its answer.
+    registering: Option<(MsgId, Vec<AssignedPartition>)>,
+    /// The table with which the primary refused one.
+    refused: Option<TableVersion>,
+    source: Source,
+    current: Option<Current>,
+    writing: Option<Writing>,
+    comparing: Option<Comparing>,
+    last_number: u64,
+    pace: Pace,
+    backoff: Backoff,
+    /// No cell is registered before.
+    register_at: Option<Instant>,
+    /// No pass begins before.
+    fetch_at: Option<Instant>,
+    /// Something changed: every cell is looked at.
+    look: bool,
+    /// How many transactions had ended when the cells were looked at.
+    ends: u64,
+}
+
+impl Replication {
+    pub(crate) fn new(seed: u64, limits: &StorageLimits, mutations: Mutations) -> Self {
+        Self {
+            mutations,
+            identification_timeout: limits.identification_timeout(),
+            cells: BTreeMap::new(),
+            looking: Vec::new(),
+            registering: None,
+            refused: None,
+            source: Source::new(seed),
+            current: None,
+            writing: None,
+            comparing: None,
+            last_number: 0,
+            pace: Pace::new(limits.replication_bytes_per_s_min),
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+            register_at: None,
+            fetch_at: None,
+            look: false,
+            ends: 0,
+        }
+    }
+
+    /// The partition table is another one.
+    pub(crate) fn table_changed(&mut self, cells: &Cells) {
+        let outdated: BTreeMap<_, _> = cells.outdated().collect();
+        self.cells
+            .retain(|partition, cell| outdated.get(partition) == Some(&cell.assigned));
+        for (partition, assigned) in outdated {
+            let new = || Catching::new(assigned);
+            self.cells.entry(partition).or_insert_with(new);
+        }
+        self.look = true;
+    }
+
+    /// Something changed that may let it go on: the nodes that are there, for example.
+    pub(crate) const fn look(&mut self) {
+        self.look = true;
+    }
+
+    /// An import made everything up to this tid count. What came of it to a cell that catches up
+    /// was left to be fetched.
+    pub(crate) fn imported(&mut self, tid: Tid) {
+        for cell in self.cells.values_mut() {
+            if cell.stage == Stage::Fetching {
+                cell.goal = cell.goal.max(tid);
+            }
+        }
+        self.look = true;
+    }
+
+    /// Whether nothing is under way that goes on by itself.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.writing.is_none() && self.comparing.is_none()
+    }
+
+    /// The connection to the source.
+    pub(crate) const fn conn(&self) -> Option<ConnId> {
+        self.source.conn()
+    }
+
+    /// When something is due.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        let page = self.current.as_ref().map(Current::has_page);
+        let page = page.unwrap_or(false) && self.writing.is_none();
+        let all = [
+            self.pace.due().filter(|_| page),
+            self.source.deadline(),
+            self.register_at,
+            self.fetch_at,
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// Goes on wherever it can.
+    pub(crate) fn pump(&mut self, around: &mut Around<'_, '_>) {
+        for (partition, tid) in around.transactions.take_holes() {
+            if let Some(cell) = self.cells.get_mut(&partition) {
+                cell.goal = cell.goal.max(tid);
+                self.look = true;
+            }
+        }
+        if self.cells.is_empty() && self.source.nid().is_none() {
+            return;
+        }
+        self.expire(around);
+        let ends = around.transactions.ends();
+        let look = std::mem::take(&mut self.look);
+        if look {
+            self.check_source(around);
+            self.read_progress(around.io);
+            self.register(around);
+        }
+        self.write(around);
+        self.fetch(around, look);
+        if look || std::mem::take(&mut self.look) || self.ends != ends {
+            self.ends = ends;
+            self.finish(around);
+        }
+        if self.current.is_none() && !self.cells.values().any(Catching::wants_fetch) {
+            self.leave_source(around.io);
+        }
+    }
+
+    /// What was waited for is due, or has taken too long.
+    fn expire(&mut self, around: &mut Around<'_, '_>) {
+        let now = around.io.now.mono;
+        if self
+            .source
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.source_failed(around.io, "it does not answer");
+        }
+        for at in [&mut self.register_at, &mut self.fetch_at] {
+            if at.is_some_and(|at| at <= now) {
+                *at = None;
+                self.look = true;
+            }
+        }
+    }
+
+    /// The nodes that a partition can be fetched from.
+    fn sources(&self, around: &Around<'_, '_>, partition: Partition) -> Vec<NodeId> {
+        let cells = around.cells.table().into_iter();
+        let cells = cells.flat_map(|table| table.readable(partition));
+        let others = cells.map(|cell| cell.nid).filter(|nid| *nid != around.nid);
+        let running = |nid: &NodeId| around.conns.running_at(*nid).is_some();
+        others.filter(running).collect()
+    }
+
+    /// Where the source is to be reached.
+    fn address(around: &Around<'_, '_>, nid: NodeId) -> Option<Address> {
+        around.conns.running_at(nid).cloned()
+    }
+}
