@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use neo_api::ClusterState;
+use neo_api::{Cell, ClusterState};
 
 use super::facts::Facts;
 use super::fault::{InFlight, Keep};
@@ -31,8 +31,8 @@ impl World {
         world
     }
 
-    /// Whether the cluster is RUNNING, with every storage node that is up and has a readable cell,
-    /// and every client that is up.
+    /// Whether the cluster is RUNNING, with every storage node that is up and has a cell, and every
+    /// client that is up.
     #[must_use]
     pub fn is_running(&self) -> bool {
         if self.cluster_state() != Some(ClusterState::Running) {
@@ -43,7 +43,7 @@ impl World {
             .filter(|name| self.is_up(*name) && !self.is_serving(*name));
         waits.all(|name| match name {
             Name::Master(_) => true,
-            Name::Storage(_) => !self.is_readable(name),
+            Name::Storage(_) => !self.has_cell(name),
             Name::Client(_) => false,
             Name::Puppet(_) => true,
         })
@@ -52,10 +52,28 @@ impl World {
     /// Whether a storage node has a readable cell in the table that the primary goes by.
     #[must_use]
     pub fn is_readable(&self, name: Name) -> bool {
+        self.cells_of(name).any(|cell| cell.state.is_readable())
+    }
+
+    /// Whether a storage node has a cell in the table that the primary goes by.
+    #[must_use]
+    pub fn has_cell(&self, name: Name) -> bool {
+        self.cells_of(name).next().is_some()
+    }
+
+    /// Whether every cell of every storage node that is up is readable.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        let storages = self.names().filter(|name| self.is_up(*name));
+        let mut cells = storages.flat_map(|name| self.cells_of(name));
+        self.partition_table().is_some() && cells.all(|cell| cell.state.is_readable())
+    }
+
+    fn cells_of(&self, name: Name) -> impl Iterator<Item = &Cell> {
         let nid = self.nid(name);
         let rows = self.partition_table().map(|table| &table.rows);
-        let mut cells = rows.into_iter().flatten().flatten();
-        cells.any(|cell| Some(cell.nid) == nid && cell.state.is_readable())
+        let cells = rows.into_iter().flatten().flatten();
+        cells.filter(move |cell| Some(cell.nid) == nid)
     }
 
     /// Runs until the cluster is RUNNING.
@@ -66,7 +84,17 @@ impl World {
         self.run_until("RUNNING", PATIENCE, Self::is_running)
     }
 
-    /// Starts what is down, and runs until the cluster is RUNNING and quiet.
+    /// Runs until the cluster is RUNNING and no cell lacks anything.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn wait_caught_up(&mut self) -> Result<(), Stuck> {
+        let is_whole = |world: &Self| world.is_running() && world.is_caught_up();
+        self.run_until("UP_TO_DATE everywhere", PATIENCE, is_whole)
+    }
+
+    /// Starts what is down, and runs until the cluster is RUNNING, every cell is UP_TO_DATE again and
+    /// all is quiet.
     ///
     /// # Errors
     /// When it does not get there.
@@ -75,7 +103,7 @@ impl World {
         // A connection that one end believes in takes as long to end as silence is borne.
         let noticed = "rid of connections that are only half there";
         self.run_until(noticed, PATIENCE, |world| !world.has_half_open_links())?;
-        self.wait_running()?;
+        self.wait_caught_up()?;
         self.settle(PATIENCE)
     }
 

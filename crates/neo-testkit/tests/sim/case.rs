@@ -102,7 +102,8 @@ pub(crate) struct Counts {
     pub(crate) committed: usize,
     pub(crate) not_committed: usize,
     pub(crate) unknown: usize,
-    pub(crate) outdated: usize,
+    /// Runs in which a cell was out of date, and caught up.
+    pub(crate) caught_up: usize,
     /// Runs in which a connection was cut.
     pub(crate) cut: usize,
 }
@@ -113,7 +114,7 @@ impl Counts {
         self.committed += other.committed;
         self.not_committed += other.not_committed;
         self.unknown += other.unknown;
-        self.outdated += other.outdated;
+        self.caught_up += other.caught_up;
         self.cut += other.cut;
     }
 
@@ -139,14 +140,14 @@ impl fmt::Display for Counts {
             committed,
             not_committed,
             unknown,
-            outdated,
+            caught_up,
             cut,
         } = self;
         write!(
             f,
             "{runs} runs; of the struck transactions {committed} were committed, {not_committed} \
-             not, {unknown} unknown to their client; {outdated} runs ended with an outdated cell, \
-             in {cut} a connection was cut"
+             not, {unknown} unknown to their client; in {caught_up} runs a cell caught up, in {cut} a \
+             connection was cut"
         )
     }
 }
@@ -473,14 +474,7 @@ pub(crate) fn count(world: &World) -> Counts {
             Told::Asked | Told::Unknown => counts.unknown += 1,
         }
     }
-    let table = world.partition_table();
-    let outdated = table.is_some_and(|table| {
-        table
-            .rows
-            .iter()
-            .flatten()
-            .any(|cell| !cell.state.is_readable())
-    });
-    counts.outdated = usize::from(outdated);
+    let caught_up = |point: &Point| matches!(point.what, Happens::Delivery { packet, .. } if packet == "NotifyReplicationDone");
+    counts.caught_up = usize::from(world.points().iter().any(caught_up));
     counts
 }

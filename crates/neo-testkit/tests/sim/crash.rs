@@ -137,7 +137,7 @@ fn any_connection_cut_at_any_point_seen_from_either_end() {
         assert!(counts.runs > points.len(), "{counts}");
         assert_eq!(counts.cut, counts.runs, "a cut found nothing to cut");
         assert!(counts.committed > 0 && counts.not_committed > 0, "{counts}");
-        assert_eq!(counts.outdated > 0, shape.replicas > 0, "{counts}");
+        assert_eq!(counts.caught_up > 0, shape.replicas > 0, "{counts}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! the change is durable and what waited for it is answered; each of them has runs of its own, which
 //! differ in who is struck and in when the lost one is back: before, with, or after the others.
 //! While one is away that the newest table on any disk names as complete, nothing is served; in the
-//! end, all that the clients were told is there, and what is readable is equal. `NEO_SIM=full` takes
+//! end, all that the clients were told is there, every copy is readable again, and they are equal. `NEO_SIM=full` takes
 //! every loss and every combination, where each point of some losses has a few by default.
 
 use std::fmt;
@@ -362,7 +362,7 @@ fn enumerate(comeback: Comeback) {
     );
     assert!(counts.committed > 0 && counts.not_committed > 0, "{counts}");
     assert!(
-        counts.outdated > 0 && counts.outdated < counts.runs,
+        counts.caught_up > 0 && counts.caught_up < counts.runs,
         "{counts}"
     );
     assert!(waited > 0 && went_on > 0, "{waited} waited, {went_on} not");

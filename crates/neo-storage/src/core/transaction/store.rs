@@ -550,7 +550,7 @@ impl Transactions {
         {
             let txn = request.txn;
             let dropped = t.objects.remove(&request.oid);
-            self.discard(txn, dropped.and_then(|object| object.value));
+            self.discard_value(txn, dropped.and_then(|object| object.value));
         }
         self.end_request(io, ticket, false);
     }

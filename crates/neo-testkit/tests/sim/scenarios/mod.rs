@@ -1,5 +1,6 @@
 //! Scripted scenarios, one file a subject: races and losses that NEO met, and some that it did not.
 
+mod catching_up;
 mod clocks;
 mod contention;
 mod failures;
@@ -18,7 +19,8 @@ use bytes::Bytes;
 use neo_api::{ConflictingChange, Oid, Tid};
 use neo_client::Error;
 use neo_testkit::sim::{
-    Fault, Handle, Name, PATIENCE, Pattern, SimClient, SimTxn, When, World, WorldSettings, m,
+    Fault, Handle, Happens, Name, PATIENCE, Pattern, SimClient, SimTxn, When, World, WorldSettings,
+    m,
 };
 
 /// A cluster with two replicas and some clients.
@@ -100,6 +102,23 @@ pub(crate) fn add(change: &ConflictingChange) -> Option<Bytes> {
     let committed = change.committed.as_ref().map_or(Some(0), number)?;
     let sum = committed + number(&change.new)? - base;
     Some(Bytes::from(sum.to_string()))
+}
+
+/// Who has told the primary that it has caught up, so often.
+fn caught_up(world: &World, name: Name) -> usize {
+    let points = world.points().iter();
+    let told = points.filter(|point| {
+        matches!(point.what, Happens::Delivery { from, packet, .. }
+            if from == name && packet == "NotifyReplicationDone")
+    });
+    told.count()
+}
+
+/// Starts what is down; everything gets UP_TO_DATE again.
+fn heal(world: &mut World) {
+    if let Err(stuck) = world.heal() {
+        panic!("{stuck}\n{}", world.trace().tail(200));
+    }
 }
 
 /// Creates counters.
