@@ -26,6 +26,9 @@ pub struct MasterSettings {
     /// Create the cluster as soon as so many storage nodes are there, without being told. Default:
     /// `None`: an operator starts it.
     pub autostart: Option<u32>,
+    /// Balance the partition table without an operator when a storage node has been away for so long,
+    /// and when it has been back for as long. Default: `None`: an operator does it.
+    pub auto_tweak_s: Option<u64>,
     /// A transaction that has not begun to finish after so long is aborted. Default: 3,600 s.
     pub transaction_age_max_s: u64,
     /// Most transactions that may be pending at once. Default: 100,000.
@@ -103,6 +106,7 @@ impl Default for MasterSettings {
             replicas: 0,
             partitions: 100,
             autostart: None,
+            auto_tweak_s: None,
             transaction_age_max_s: 3600,
             transactions_max: 100_000,
             transactions_per_client_max: 10_000,
@@ -169,6 +173,7 @@ impl MasterSettings {
         }
         let numbers = [
             ("autostart", self.autostart.map_or(1, u64::from)),
+            ("auto_tweak_s", self.auto_tweak_s.unwrap_or(1)),
             ("transaction_age_max_s", self.transaction_age_max_s),
             ("transactions_max", self.transactions_max as u64),
             (
@@ -205,6 +210,10 @@ impl MasterSettings {
 
     pub(crate) const fn recovery_timeout(&self) -> Duration {
         Duration::from_millis(self.recovery_timeout_ms)
+    }
+
+    pub(crate) fn auto_tweak(&self) -> Option<Duration> {
+        self.auto_tweak_s.map(Duration::from_secs)
     }
 
     pub(crate) const fn starting_timeout(&self) -> Duration {

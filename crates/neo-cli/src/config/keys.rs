@@ -137,6 +137,7 @@ pub const KEYS: &[Key] = &[
     key("autostart", 'A', &[Master]),
     key("replicas", 'r', &[Master]),
     key("partitions", 'p', &[Master]),
+    key("auto_tweak", ' ', &[Master]),
     key("upstream_cluster", 'C', &[Master]).lacks(NO_BACKUP),
     key("upstream_masters", 'M', &[Master]).lacks(NO_BACKUP),
     key("backup", 'B', &[Master]).flag().lacks(NO_BACKUP),

@@ -71,6 +71,10 @@ pub struct MasterArgs {
     /// Partitions of a new cluster, fixed for ever [default: 100]
     #[arg(short, long, value_name = "N", value_parser = value::<u32>)]
     pub partitions: Option<u32>,
+    /// Make the copies of a storage node anew when it has been away for so long, and balance when
+    /// it is back [default: an operator does it]
+    #[arg(long, value_name = "SECONDS", value_parser = value::<u32>)]
+    pub auto_tweak: Option<u32>,
 }
 
 /// A storage node of neo: keeps data.

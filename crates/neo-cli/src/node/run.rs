@@ -72,6 +72,7 @@ async fn master(
     let MasterConfig {
         common,
         autostart,
+        auto_tweak,
         replicas,
         partitions,
     } = config;
@@ -80,6 +81,7 @@ async fn master(
     settings.nid = common.nid;
     settings.masters = masters;
     settings.autostart = autostart;
+    settings.auto_tweak_s = auto_tweak.map(u64::from);
     settings.replicas = replicas;
     settings.partitions = partitions;
     let builder = Master::builder(settings).bind(common.bind.value.clone());

@@ -35,6 +35,8 @@ pub struct MasterConfig {
     pub common: Common,
     /// Storages to create a new cluster with, without being told.
     pub autostart: Option<u32>,
+    /// After how many seconds the table is balanced without an operator.
+    pub auto_tweak: Option<u32>,
     /// Of a new cluster.
     pub replicas: u32,
     /// Of a new cluster.
@@ -123,8 +125,16 @@ impl MasterArgs {
                 zero.origin()
             )));
         }
+        let auto_tweak = settings.optional("auto_tweak", self.auto_tweak)?;
+        if let Some(zero) = auto_tweak.as_ref().filter(|setting| setting.value == 0) {
+            return Err(ConfigError::Usage(format!(
+                "{}: a storage node that restarts needs some seconds",
+                zero.origin()
+            )));
+        }
         Ok(MasterConfig {
             common,
+            auto_tweak: auto_tweak.map(|setting| setting.value),
             autostart: autostart.map(|setting| setting.value),
             replicas: settings
                 .with_default("replicas", self.replicas, || 0)?

@@ -56,6 +56,10 @@ pub struct SimpleArgs {
     /// Number of partitions [default: 12]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub partitions: Option<u32>,
+    /// Make the copies of a storage node anew when it has been away for so long
+    /// [default: an operator does it, by neoctl tweak]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub auto_tweak: Option<u32>,
     /// What keeps the data [default: SQLite]
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,

@@ -172,6 +172,10 @@ impl Cluster {
             words.push(option.into());
             words.push(number.to_string().into());
         }
+        if let Some(seconds) = args.auto_tweak {
+            words.push("--auto-tweak".into());
+            words.push(seconds.to_string().into());
+        }
         self.nodes.start(NodePlan {
             name: if is_first {
                 MASTER.to_owned()

@@ -186,6 +186,9 @@ impl MasterCore {
         let changes = self.table.as_ref().map(|table| table.discard(nid));
         self.change_table(&changes.unwrap_or_default(), out);
         self.nodes.remove(nid);
+        if let Some(running) = self.running() {
+            running.auto_tweak.forget(nid);
+        }
         Ok(format!("{nid} is dropped: its cells are gone"))
     }
 }

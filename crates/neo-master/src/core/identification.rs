@@ -12,6 +12,8 @@ use super::{MasterCore, Phase};
 pub(crate) enum Peer {
     /// It has not identified yet, and must until then.
     New { deadline: Instant },
+    /// A copy of a storage node's database that got an id of its own, and must end until then.
+    Copy { deadline: Instant },
     /// A node of the cluster that this master leads.
     Node(NodeId),
     /// Another master, on its way to be connected, or connected.
@@ -65,7 +67,19 @@ impl MasterCore {
             self.disconnect(now, conn, "this master is not the primary", out);
             return;
         }
-        match self.admit(&peer) {
+        let admitted = match peer.nid {
+            Some(original) if peer.new_nid && peer.node_type == NodeType::Storage => {
+                let named = self.admit_anybody(&peer);
+                let named =
+                    named.and_then(|()| self.name_copy(now, conn, id, original, &peer, out));
+                if named.is_ok() {
+                    return;
+                }
+                named.map(|()| original)
+            }
+            _ => self.admit(&peer),
+        };
+        match admitted {
             Ok(nid) => {
                 if let Some(other) = self.nodes.conn(nid) {
                     let words = format!("{nid} is the id of a node that has data");
@@ -82,8 +96,8 @@ impl MasterCore {
         }
     }
 
-    /// The id under which a node is admitted.
-    fn admit(&mut self, peer: &Identification) -> Result<NodeId, Refusal> {
+    /// Whether a peer is of this cluster, as far as it knows.
+    fn admit_anybody(&mut self, peer: &Identification) -> Result<(), Refusal> {
         let Identification { node_type, nid, .. } = peer;
         if peer.cluster != self.settings.cluster {
             return Err((ErrorCode::OtherCluster, self.other_cluster_words(peer)));
@@ -96,6 +110,13 @@ impl MasterCore {
         if let Some(words) = self.own_way(peer) {
             return Err((ErrorCode::OtherCluster, words));
         }
+        Ok(())
+    }
+
+    /// The id under which a node is admitted.
+    fn admit(&mut self, peer: &Identification) -> Result<NodeId, Refusal> {
+        self.admit_anybody(peer)?;
+        let Identification { node_type, nid, .. } = peer;
         let state = self.cluster_state();
         match node_type {
             NodeType::Client if self.admits_client(peer) => {}

@@ -18,11 +18,11 @@ use std::collections::BTreeSet;
 use neo_api::{Instant, NodeId, NodeState, NodeType, Now, Oid, Tid};
 use neo_proto::{ClusterIdentity, Packet, Recovery};
 
-use super::MasterCore;
 use super::effect::Out;
 use super::identification::Kinship;
 use super::requests::Ask;
 use super::survey::base_after;
+use super::{MasterCore, Phase};
 
 /// How much longer than others a node may take that nobody waits for.
 const LAGGARD_FACTOR: u32 = 10;
@@ -183,6 +183,12 @@ impl MasterCore {
         if self.table.as_ref().is_some_and(|table| table.has_node(nid)) {
             tracing::info!(%nid, "takes part again, out of date");
             self.admit_to_running(now, nid, out);
+        } else if self
+            .running()
+            .is_some_and(|r| r.auto_tweak.is_replaced(nid))
+        {
+            tracing::info!(%nid, "takes part again: its copies were made anew meanwhile");
+            self.admit_to_running(now, nid, out);
         } else {
             tracing::info!(%nid, "stays PENDING until it is added: it has no cells");
         }
@@ -209,8 +215,9 @@ impl MasterCore {
     pub(super) fn admit_waiting(&mut self, now: Now, out: &mut Out) {
         let online: Vec<NodeId> = self.nodes.online(NodeType::Storage).map(|o| o.0).collect();
         for nid in online {
-            let is_pending = self.is_pending(nid);
-            if is_pending && self.table.as_ref().is_some_and(|table| table.has_node(nid)) {
+            let has_cells = self.table.as_ref().is_some_and(|table| table.has_node(nid));
+            let is_replaced = |r: &mut super::Running| r.auto_tweak.is_replaced(nid);
+            if self.is_pending(nid) && (has_cells || self.running().is_some_and(is_replaced)) {
                 self.admit_to_running(now, nid, out);
             }
         }
@@ -266,13 +273,14 @@ impl MasterCore {
     }
 
     pub(super) fn storage_ready(&mut self, now: Now, nid: NodeId, operation: u64, out: &mut Out) {
-        let Some(running) = self.running() else {
+        let Phase::Running(running) = &mut self.phase else {
             return;
         };
         if operation != running.operation || running.starting.remove(&nid).is_none() {
             return;
         }
         running.laggards.remove(&nid);
+        running.auto_tweak.back(now, nid, &self.settings);
         running.readiness += 1;
         let readiness = running.readiness;
         running.operating.insert(nid, Some(readiness));

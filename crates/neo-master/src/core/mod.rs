@@ -7,9 +7,11 @@
 //! ```
 
 mod admin;
+mod auto_tweak;
 mod catching_up;
 mod changes;
 mod commit;
+mod copied;
 mod creation;
 mod dispatch;
 mod effect;
@@ -233,7 +235,7 @@ impl MasterCore {
     /// Forgets a connection; what follows from its loss is the caller's.
     fn forget_peer(&mut self, conn: ConnId) -> Option<Peer> {
         let peer = self.peers.remove(&conn)?;
-        if let Peer::New { deadline } = peer {
+        if let Peer::New { deadline } | Peer::Copy { deadline } = peer {
             self.deadlines.remove(&(deadline, conn));
         }
         self.requests.drop_conn(conn);
@@ -242,7 +244,7 @@ impl MasterCore {
 
     fn peer_lost(&mut self, now: Now, conn: ConnId, peer: Peer, reason: &str, out: &mut Out) {
         let nid = match peer {
-            Peer::New { .. } => return,
+            Peer::New { .. } | Peer::Copy { .. } => return,
             Peer::Master => return self.master_lost(now, conn, reason, out),
             Peer::Node(nid) => nid,
         };
@@ -302,6 +304,13 @@ impl MasterCore {
             (_, Packet::Heartbeat {} | Packet::Credit { .. }) => {}
             (Some(Peer::New { .. }), Packet::RequestIdentification { identification }) => {
                 self.identify(now, conn, id, *identification, out);
+            }
+            (Some(Peer::Copy { .. }), Packet::NotifyPartitionTableStored { .. }) => {
+                self.disconnect(now, conn, "it has an id of its own now", out);
+            }
+            (Some(Peer::Copy { .. }), packet) => {
+                let words = format!("{} from a copy that got its id", packet.name());
+                self.violation(now, conn, id, &words, out);
             }
             (Some(Peer::New { .. }), packet) => {
                 let words = format!(

@@ -107,6 +107,37 @@ impl Table {
         self.by_node.contains_key(&nid)
     }
 
+    /// Partitions that a node has cells of, in order.
+    pub(crate) fn partitions_of(&self, nid: NodeId) -> impl Iterator<Item = Partition> {
+        let holding = self.by_node.get(&nid).into_iter();
+        holding.flat_map(|holding| holding.partitions.iter().copied())
+    }
+
+    /// Cells of nodes that are replaced, in these partitions: they can go where as many others are
+    /// readable as are wanted.
+    pub(crate) fn replaced(
+        &self,
+        nodes: &BTreeSet<NodeId>,
+        partitions: impl Iterator<Item = Partition>,
+    ) -> Vec<CellChange> {
+        let mut changes = Vec::new();
+        for partition in partitions {
+            let row = self.table.cells(partition);
+            let others = row.iter().filter(|cell| !nodes.contains(&cell.nid));
+            let readable = others.filter(|cell| cell.state.is_readable()).count();
+            if readable <= self.table.replicas as usize {
+                continue;
+            }
+            let cells = row.iter().filter(|cell| nodes.contains(&cell.nid));
+            changes.extend(cells.map(|cell| {
+                let state = CellState::Discarded;
+                let cell = Cell { state, ..*cell };
+                CellChange { partition, cell }
+            }));
+        }
+        changes
+    }
+
     /// Every node that has a cell, in order.
     pub(crate) fn holders(&self) -> impl Iterator<Item = NodeId> {
         self.by_node.keys().copied()

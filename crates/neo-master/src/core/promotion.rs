@@ -152,7 +152,8 @@ impl MasterCore {
             }
         }
         self.tell_users(&packet, out);
-        self.discard_surplus(partitions.into_iter(), out);
+        self.discard_surplus(partitions.iter().copied(), out);
+        self.discard_replaced(partitions.into_iter(), out);
         self.retry_delayed_votes(out);
         self.table_settled(now, out);
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use neo_api::{ClusterState, Instant, NodeId, NodeState, NodeType, Now, Tid};
 use neo_proto::{ConnId, MsgId, Packet, WireLastIds};
 
+use super::auto_tweak::AutoTweak;
 use super::catching_up::CatchingUp;
 use super::effect::Out;
 use super::import::Import;
@@ -31,6 +32,7 @@ pub(crate) struct Running {
     /// Nodes that came while the cluster ran, and have no part yet.
     pub(crate) joining: BTreeMap<NodeId, Joining>,
     pub(crate) catching_up: CatchingUp,
+    pub(crate) auto_tweak: AutoTweak,
     /// The change of the partition table that is under way.
     pub(crate) promotion: Option<Promotion>,
     /// Commands that change the table, and wait for it.
@@ -65,7 +67,9 @@ impl Running {
         let oldest = self.txns.oldest();
         let age = oldest.map(|(since, _)| since + settings.transaction_age_max());
         let joining = MasterCore::joining_deadline(self);
-        [age, self.stopping, joining].into_iter().flatten().min()
+        let auto_tweak = self.auto_tweak.deadline(settings);
+        let deadlines = [age, self.stopping, joining, auto_tweak];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Nodes that take part in a transaction that began at this moment.
@@ -117,6 +121,7 @@ impl MasterCore {
             readiness: 0,
             joining: BTreeMap::new(),
             catching_up: CatchingUp::default(),
+            auto_tweak: AutoTweak::default(),
             promotion: None,
             commands: VecDeque::new(),
             txns: TransactionManager::default(),
@@ -128,6 +133,18 @@ impl MasterCore {
             clients: 0,
         }));
         self.nodes.gathered(out);
+        let holders: Vec<NodeId> = match &self.table {
+            Some(table) => table.holders().collect(),
+            None => Vec::new(),
+        };
+        if let Some(running) = self.running() {
+            for nid in holders
+                .into_iter()
+                .filter(|nid| !verified.chosen.contains(nid))
+            {
+                running.auto_tweak.gone(now, nid);
+            }
+        }
         for nid in &verified.chosen {
             if let Some(conn) = self.nodes.conn(*nid) {
                 out.notify(conn, Packet::StartOperation { operation });
@@ -169,6 +186,9 @@ impl MasterCore {
         for nid in &lost {
             running.starting.remove(nid);
             running.catching_up.node_lost(*nid);
+            if table.has_node(*nid) {
+                running.auto_tweak.gone(now, *nid);
+            }
             running.txns.storage_lost(*nid);
             freed.extend(running.oids.noted(*nid));
         }
@@ -244,6 +264,7 @@ impl MasterCore {
             self.transaction_ended(now, out);
         }
         self.joining_timer(now, out);
+        self.auto_tweak_timer(now, out);
         self.stopping_timer(now, out);
     }
 

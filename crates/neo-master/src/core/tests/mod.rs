@@ -3,8 +3,10 @@
 mod harness;
 mod played;
 
+mod auto_tweak;
 mod catching_up;
 mod commit;
+mod copied;
 mod creation;
 mod ends;
 mod failures;
