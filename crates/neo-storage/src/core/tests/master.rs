@@ -55,7 +55,12 @@ fn a_secondary_names_the_primary() {
     }
     world.join();
     let nid = storage(1);
-    assert_eq!(world.events, [StorageEvent::Identified { nid }]);
+    let known = vec![Address::new("m1", 1), Address::new("m2", 2)];
+    let events = [
+        StorageEvent::Masters(known),
+        StorageEvent::Identified { nid },
+    ];
+    assert_eq!(world.events, events);
 }
 
 #[test]
