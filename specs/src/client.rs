@@ -2,6 +2,7 @@
 
 use crate::message::Message;
 use crate::network::End;
+use crate::options::{Options, Rule};
 use crate::set::Set;
 use crate::state::{Client, STORAGES, State, Tid};
 
@@ -18,7 +19,13 @@ impl State {
         }
     }
 
-    fn client_aborts(&mut self, number: usize) {
+    /// The client gives up by itself: nobody can have committed its transaction.
+    pub(crate) fn client_aborts(&mut self, number: usize) {
+        self.client_decides_abort(number);
+        self.client_is_told_abort(number);
+    }
+
+    fn client_is_told_abort(&mut self, number: usize) {
         let message = Message::AbortTransaction {
             transaction: number,
         };
@@ -30,23 +37,10 @@ impl State {
     }
 
     fn client_is_told(&mut self, number: usize, outcome: Client) {
-        let committed = self.truth.committed[number];
-        match outcome {
-            Client::ToldAborted if committed != 0 => {
-                self.break_promise("4: told aborted, yet committed");
-            }
-            Client::ToldCommitted(tid) if committed != 0 && committed != tid => {
-                self.break_promise("4: told committed, wrongly");
-            }
-            _ => {}
-        }
+        self.check_told(number, outcome);
         self.client_leaves_master(number);
         self.client_leaves_storages(number);
         self.clients[number] = outcome;
-    }
-
-    pub(crate) fn give_up_store(&mut self, number: usize) {
-        self.client_aborts(number);
     }
 
     // Asks again, at any primary.
@@ -73,7 +67,12 @@ impl State {
         }
     }
 
-    pub(crate) fn client_loses_storage(&mut self, number: usize, storage: usize) {
+    pub(crate) fn client_loses_storage(
+        &mut self,
+        number: usize,
+        storage: usize,
+        options: &Options,
+    ) {
         self.network.client_storage[number][storage].close(End::Connecting);
         match &mut self.clients[number] {
             Client::Storing { sent, failed, .. } if sent.has(storage) => failed.insert(storage),
@@ -81,29 +80,34 @@ impl State {
             Client::AskingStorage(at) if *at == storage => self.client_starts_over(number),
             _ => {}
         }
-        self.client_goes_on(number);
+        self.client_goes_on(number, options);
     }
 
     /// The client stores its object, based on the serial that it saw, at these storages.
-    pub(crate) fn client_stores(&mut self, number: usize, storages: Set, base: Tid) {
+    pub(crate) fn client_stores(
+        &mut self,
+        number: usize,
+        storages: Set,
+        base: Tid,
+        options: &Options,
+    ) {
         self.truth.bases[number] = base;
         let mut failed = Set::EMPTY;
         for storage in storages.members() {
             if self.client_connects_to_storage(number, storage) {
                 self.network
-                    .client_to_storage(number, storage, Message::StoreObject { base });
+                    .client_to_storage(number, storage, Message::StoreObjects { base });
             } else {
                 failed.insert(storage);
             }
         }
         self.clients[number] = Client::Storing {
             sent: storages,
-            locked: Set::EMPTY,
-            unchecked: Set::EMPTY,
+            stored: Set::EMPTY,
             failed,
-            base,
+            checked: [Set::EMPTY; STORAGES],
         };
-        self.client_goes_on(number);
+        self.client_goes_on(number, options);
     }
 
     fn client_connects_to_storage(&mut self, number: usize, storage: usize) -> bool {
@@ -126,7 +130,7 @@ impl State {
     /// `TransactionBegun` is not among these: see [`Self::client_stores`].
     pub(crate) fn client_receives_from_master(&mut self, number: usize, message: Message) {
         match message {
-            Message::FinishRefused | Message::NotCommitted => self.client_aborts(number),
+            Message::FinishRefused | Message::NotCommitted => self.client_is_told_abort(number),
             Message::TransactionFinishedAt(tid) | Message::FinalTid(tid) => {
                 self.client_is_told(number, Client::ToldCommitted(tid));
             }
@@ -140,14 +144,16 @@ impl State {
         number: usize,
         storage: usize,
         message: Message,
+        options: &Options,
     ) {
         match message {
-            Message::ObjectLocked
-            | Message::ObjectUnchecked
+            Message::ObjectsStored { .. }
             | Message::Conflict
             | Message::Refused
-            | Message::TransactionVoted => self.storage_answers_client(number, storage, message),
-            Message::NotCommitted => self.client_aborts(number),
+            | Message::TransactionVoted => {
+                self.storage_answers_client(number, storage, message, options)
+            }
+            Message::NotCommitted => self.client_is_told_abort(number),
             Message::FinalTid(tid) => self.client_is_told(number, Client::ToldCommitted(tid)),
             Message::NonReadableCell => {
                 self.network.client_storage[number][storage].close(End::Connecting);
@@ -157,11 +163,22 @@ impl State {
         }
     }
 
-    fn storage_answers_client(&mut self, number: usize, storage: usize, message: Message) {
+    fn storage_answers_client(
+        &mut self,
+        number: usize,
+        storage: usize,
+        message: Message,
+        options: &Options,
+    ) {
         match (&mut self.clients[number], message) {
-            (Client::Storing { locked, .. }, Message::ObjectLocked) => locked.insert(storage),
-            (Client::Storing { unchecked, .. }, Message::ObjectUnchecked) => {
-                unchecked.insert(storage);
+            (
+                Client::Storing {
+                    stored, checked, ..
+                },
+                Message::ObjectsStored { checked: there },
+            ) => {
+                stored.insert(storage);
+                checked[storage] = there;
             }
             (Client::Storing { failed, .. } | Client::Voting { failed, .. }, Message::Refused) => {
                 failed.insert(storage);
@@ -173,23 +190,21 @@ impl State {
             (Client::Voting { voted, .. }, Message::TransactionVoted) => voted.insert(storage),
             _ => {}
         }
-        self.client_goes_on(number);
+        self.client_goes_on(number, options);
     }
 
-    /// When all have answered or failed: the vote, then finish. Without a cell that has checked the
-    /// store and not failed, there is neither.
-    fn client_goes_on(&mut self, number: usize) {
+    /// When all have answered or failed: the vote, then finish. There is neither without a cell,
+    /// for each object, that has compared the serial and not failed.
+    fn client_goes_on(&mut self, number: usize, options: &Options) {
         match self.clients[number] {
             Client::Storing {
                 sent,
-                locked,
-                unchecked,
+                stored,
                 failed,
-                ..
-            } if locked.or(unchecked).or(failed).includes(sent) => {
-                let locked = locked.without(failed);
-                let asked = locked.or(unchecked).without(failed);
-                if locked.is_empty() {
+                checked,
+            } if stored.or(failed).includes(sent) => {
+                let asked = stored.without(failed);
+                if !self.all_checked(number, asked, checked, options) {
                     self.client_aborts(number);
                     return;
                 }
@@ -197,8 +212,8 @@ impl State {
                 self.clients[number] = Client::Voting {
                     asked,
                     voted,
-                    locked,
                     failed,
+                    checked,
                 };
                 for storage in asked.members() {
                     self.network
@@ -208,18 +223,41 @@ impl State {
             Client::Voting {
                 asked,
                 voted,
-                locked,
                 failed,
+                checked,
             } if voted.or(failed).includes(asked) => {
-                if locked.and(voted).without(failed).is_empty() {
+                if !self.all_checked(number, voted.without(failed), checked, options) {
                     self.client_aborts(number);
                     return;
                 }
-                self.clients[number] = Client::Finishing;
-                self.network
-                    .client_to_master(number, Message::FinishTransaction { failed });
+                self.client_finishes(number, failed);
             }
             _ => {}
         }
+    }
+
+    pub(crate) fn client_finishes(&mut self, number: usize, failed: Set) {
+        self.clients[number] = Client::Finishing;
+        self.network
+            .client_to_master(number, Message::FinishTransaction { failed });
+    }
+
+    /// A cell that is readable counts: if it was promoted meanwhile, it has compared what it had
+    /// stored unchecked.
+    fn all_checked(
+        &self,
+        number: usize,
+        storages: Set,
+        checked: [Set; STORAGES],
+        options: &Options,
+    ) -> bool {
+        let master = self.network.master_of_client(number);
+        let table = master
+            .and_then(|master| self.masters[master].table)
+            .unwrap_or_default();
+        let checked = storages.members().fold(Set::EMPTY, |all, storage| {
+            all.or(checked[storage]).or(table.readable_on(storage))
+        });
+        checked.includes(options.object_partitions()) || !options.has(Rule::OneCellChecks)
     }
 }

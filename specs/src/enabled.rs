@@ -59,6 +59,7 @@ impl State {
             steps.push(Step::BreakSeenByMaster { master, storage });
         }
         if self.storages[storage].up
+            && !self.storages[storage].refused
             && self.network.master_of_storage(storage).is_none()
             && connection.is_closed()
             && matches!(role, Role::Recovering | Role::Verifying | Role::Running)
@@ -119,11 +120,20 @@ impl State {
         }
         if matches!(self.clients[client], Client::Idle | Client::InDoubt)
             && self.network.master_of_client(client).is_none()
-            && self.masters[master].role == Role::Running
+            && self.admits_client(master, client)
             && !(connection.is_open(End::Accepting) && old.is_open(End::Accepting))
         {
             steps.push(Step::ClientConnects { master, client });
         }
+    }
+
+    // A client that has been on a side which was started later, by force, is not let in.
+    fn admits_client(&self, master: usize, client: usize) -> bool {
+        let node = &self.masters[master];
+        node.role == Role::Running
+            && self
+                .truth
+                .is_in_chain(self.client_epochs[client], node.current_table().epoch)
     }
 
     // A client has seen the object before the other transaction, or after it.
@@ -135,7 +145,7 @@ impl State {
         options: &Options,
         steps: &mut Vec<Step>,
     ) {
-        let other = self.truth.committed[1 - client];
+        let other = self.truth.tids(1 - client).next().unwrap_or(0);
         let seen = (options.same_object && other != 0).then_some(other);
         let node = &self.masters[master];
         let all = storages.or(node.ready);
@@ -201,7 +211,7 @@ impl State {
                 steps.push(Step::ClientLeavesStorage { storage, client });
             }
         }
-        if let WriteLock::Waiting(base) = node.locks[client]
+        if let WriteLock::Waiting { base } = node.locks[client]
             && node.operational
         {
             if !self.is_locked_by_another(storage, client, options) {
@@ -221,6 +231,9 @@ impl State {
         if matches!(state, Client::Choosing(readable) if readable.is_empty()) {
             steps.push(Step::ClientStartsOver { client });
         }
+        if options.hasty && matches!(state, Client::Voting { .. }) {
+            steps.push(Step::ClientFinishesEarly { client });
+        }
         let over = matches!(
             state,
             Client::Dead | Client::ToldCommitted(_) | Client::ToldAborted | Client::Idle
@@ -232,18 +245,26 @@ impl State {
 
     fn of_storage(&self, storage: usize, options: &Options, steps: &mut Vec<Step>) {
         let node = &self.storages[storage];
-        if let Replication::Running {
-            up_to,
-            fetched: false,
-            ..
-        } = node.replication
-        {
-            let others = (0..STORAGES).filter(|&other| other != storage);
-            let sources = others.filter(|&other| self.can_replicate_from(other, up_to, options));
-            steps.extend(sources.map(|source| Step::StorageReplicates { storage, source }));
-        }
-        if self.has_replicated_all(storage, options) {
-            steps.push(Step::StorageHasReplicated { storage });
+        for partition in 0..options.partitions {
+            if let Replication::Running {
+                up_to,
+                fetched: false,
+                ..
+            } = node.replication[partition]
+            {
+                let others = (0..STORAGES).filter(|&other| other != storage);
+                let sources = others
+                    .filter(|&other| self.can_replicate_from(other, partition, up_to, options));
+                let replicate = |source| Step::StorageReplicates {
+                    storage,
+                    partition,
+                    source,
+                };
+                steps.extend(sources.map(replicate));
+            }
+            if self.has_replicated_all(storage, partition, options) {
+                steps.push(Step::StorageHasReplicated { storage, partition });
+            }
         }
         if !options.has(Rule::DurableTable) && node.up && node.durable_table != node.table {
             steps.push(Step::StorageSyncsTable { storage });
@@ -269,6 +290,9 @@ impl State {
             Role::Recovering => {
                 if self.can_start(master, options) {
                     steps.push(Step::StartVerification { master });
+                }
+                if self.budget.forced > 0 && self.can_be_forced(master, options) {
+                    steps.push(Step::OperatorStarts { master });
                 }
                 let primary = matches!(other, Role::Recovering | Role::Verifying | Role::Running);
                 if options.masters > 1 && primary {

@@ -68,47 +68,71 @@ pub(crate) fn explore(options: &Options) -> Report {
 
 /// The initial state, or the one after the prefix.
 pub(crate) fn first_state(options: &Options) -> State {
-    let mut state = State::initial(options);
-    let steps: &[Step] = match options.prefix {
-        Prefix::None => &[],
-        Prefix::TwoPrimaries => &[
-            Step::BreakSeenByMaster {
-                master: 0,
-                storage: 0,
-            },
-            Step::BreakSeenByStorage {
-                master: 0,
-                storage: 1,
-            },
-            Step::MasterLosesStorage {
-                master: 0,
-                storage: 1,
-            },
-            Step::StorageLosesMaster {
-                master: 0,
-                storage: 0,
-            },
-            Step::SecondaryRises { master: 1 },
-            Step::StorageConnects {
-                master: 1,
-                storage: 0,
-            },
-            Step::StorageConnects {
-                master: 1,
-                storage: 1,
-            },
-        ],
-    };
+    let state = State::initial(options);
+    match options.prefix {
+        Prefix::None => state,
+        Prefix::TwoPrimaries => two_primaries(state, options),
+        Prefix::OneCommit => one_commit(state, options),
+    }
+}
+
+fn two_primaries(mut state: State, options: &Options) -> State {
+    let steps = [
+        Step::BreakSeenByMaster {
+            master: 0,
+            storage: 0,
+        },
+        Step::BreakSeenByStorage {
+            master: 0,
+            storage: 1,
+        },
+        Step::MasterLosesStorage {
+            master: 0,
+            storage: 1,
+        },
+        Step::StorageLosesMaster {
+            master: 0,
+            storage: 0,
+        },
+        Step::SecondaryRises { master: 1 },
+        Step::StorageConnects {
+            master: 1,
+            storage: 0,
+        },
+        Step::StorageConnects {
+            master: 1,
+            storage: 1,
+        },
+    ];
     for step in steps {
         let mut enabled = Vec::new();
         state.enabled(options, &mut enabled);
         assert!(
-            enabled.contains(step),
+            enabled.contains(&step),
             "the prefix needs 2 masters and 3 breaks: {step}"
         );
-        state = state.after(*step, options);
+        state = state.after(step, options);
     }
     state
+}
+
+fn one_commit(mut state: State, options: &Options) -> State {
+    let is_of_others = |step: &Step| {
+        step.is_fault()
+            || matches!(
+                step,
+                Step::ClientConnects { client: 0, .. } | Step::StorageReplicates { .. }
+            )
+    };
+    let mut steps = Vec::new();
+    loop {
+        steps.clear();
+        state.enabled(options, &mut steps);
+        let Some(step) = steps.iter().find(|step| !is_of_others(step)) else {
+            return state;
+        };
+        state = state.after(*step, options);
+    }
 }
 
 enum End {

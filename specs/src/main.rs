@@ -17,6 +17,7 @@ mod storage;
 mod suite;
 mod table;
 mod take;
+mod truth;
 mod walk;
 
 use std::process::ExitCode;
@@ -32,10 +33,16 @@ masters=1 clients=1      1 or 2 each
 same-object=1            two clients store the same object, or each its own
 crashes=1 breaks=0       how many nodes may crash, how many connections may break
 crash=storages,masters,clients   which nodes may
-catching-up=1            S1 is OUT_OF_DATE at the start
+forced=0                 how often an operator may start the cluster without a missing node
+partitions=1 replicated=1   two partitions: both on both storages, or each on its own
+objects-everywhere=1     a transaction stores in every partition, or only in the first
+first-tid=0              what the first tid follows: where the first metadata is
+catching-up=all|last     S1 is OUT_OF_DATE at the start, or only its cell of the last partition
 deferred-unlock=1        an unlock that is not synced yet is lost in a crash
 latecomers=1             a client also writes to a storage that became ready after begin
+hasty=1                  a client may ask to finish before all have voted
 prefix=two-primaries     starts after a sequence of three breaks
+prefix=one-commit        starts when the second client has committed its transaction
 check-stuck=0            states in which nothing more can happen are fine
 without=RULE,...         drops rules of the protocol
 states=60000000 seconds=600   where to stop

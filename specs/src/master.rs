@@ -38,33 +38,46 @@ impl State {
         options: &Options,
     ) {
         match message {
-            Message::Recovery { table, reign } => {
-                if self.masters[number].role == Role::Recovering {
-                    self.storage_answers_recovery(number, storage, table, reign, options);
-                } else {
-                    self.storage_joins(number, storage);
-                }
+            Message::Recovery {
+                table,
+                reign,
+                reached,
+            } => {
+                let theirs = (table, reign, reached);
+                self.storage_answers_recovery(number, storage, theirs, options);
             }
             Message::LockedTransactions(rows) => {
                 self.masters[number].found[storage] = Some(rows);
                 self.masters[number].awaiting.remove(storage);
-                self.continue_verification(number);
+                self.continue_verification(number, options);
             }
             Message::LastTid(tid) => {
                 let master = &mut self.masters[number];
-                if master.current_table().readable[storage] {
+                if master.current_table().readable_storages().has(storage) {
                     master.last_tid = master.last_tid.max(tid);
                 }
                 master.awaiting.remove(storage);
-                self.continue_verification(number);
+                self.continue_verification(number, options);
             }
             Message::NotifyReady => {
                 self.masters[number].starting.remove(storage);
                 self.masters[number].ready.insert(storage);
             }
-            Message::AskUnfinishedTransactions => self.register_cell(number, storage),
-            Message::ReplicationDone => self.promote(number, storage, options),
-            Message::PartitionTableStored { ptid } => self.table_stored(number, storage, ptid),
+            Message::AskUnfinishedTransactions { partitions } => {
+                self.register_cells(number, storage, partitions);
+            }
+            Message::ReplicationDone { partition } => {
+                self.cell_is_done(number, storage, partition, options);
+            }
+            Message::PartitionTableStored { ptid } => {
+                self.table_stored(number, storage, ptid, options);
+            }
+            Message::NotifyVoted {
+                transaction,
+                partitions,
+            } => {
+                self.note_vote(number, storage, transaction, partitions, options);
+            }
             Message::InformationLocked { transaction } => {
                 self.storage_has_locked(number, storage, transaction);
             }

@@ -8,10 +8,12 @@ use crate::table::Table;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Message {
     // Between storages and masters.
-    /// First message of a storage: what it remembers (`AnswerRecovery`, `AnswerPartitionTable`).
+    /// First message of a storage: what it remembers (`AnswerRecovery`, `AnswerPartitionTable`), and
+    /// the greatest tid that it has committed or locked (`AnswerLastIds`, where it is asked).
     Recovery {
         table: Table,
         reign: u8,
+        reached: Tid,
     },
     /// VERIFYING: the table and the new reign (`SendPartitionTable`, `AskStartReign`).
     StartReign {
@@ -30,9 +32,12 @@ pub(crate) enum Message {
         reign: u8,
     },
     NotifyReady,
-    /// Asked by a cell that catches up.
-    AskUnfinishedTransactions,
+    /// Of cells that catch up, by partition.
+    AskUnfinishedTransactions {
+        partitions: Set,
+    },
     UnfinishedTransactions {
+        partitions: Set,
         last_tid: Tid,
         pending: Set,
     },
@@ -41,7 +46,9 @@ pub(crate) enum Message {
         transaction: usize,
         tid: Tid,
     },
-    ReplicationDone,
+    ReplicationDone {
+        partition: usize,
+    },
     PartitionTable(Table),
     PartitionTableStored {
         ptid: u8,
@@ -52,6 +59,11 @@ pub(crate) enum Message {
     },
     InformationLocked {
         transaction: usize,
+    },
+    /// For which partitions a storage has voted.
+    NotifyVoted {
+        transaction: usize,
+        partitions: Set,
     },
     UnlockInformation {
         transaction: usize,
@@ -76,18 +88,23 @@ pub(crate) enum Message {
     NotCommitted,
 
     // Between clients and storages.
-    /// With the serial that the client saw.
-    StoreObject {
+    /// All objects that the storage gets, with the serial that the client saw of them.
+    StoreObjects {
         base: Tid,
     },
-    ObjectLocked,
-    /// Taken without a lock, by a cell that catches up.
-    ObjectUnchecked,
+    /// All objects are locked; in these partitions their serials were compared (`Locked`), in the
+    /// others not (`Unchecked`).
+    ObjectsStored {
+        checked: Set,
+    },
     Conflict,
     Refused,
     VoteTransaction,
     TransactionVoted,
     NonReadableCell,
+
+    // From a master to a storage that went its own way, or belongs to another chain of epochs.
+    OtherCluster,
 
     // Of several pairs.
     /// From a client to a storage or a master, from a master to a storage.

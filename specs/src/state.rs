@@ -1,53 +1,84 @@
 //! What a state of the model is: every node, what is on its way between them, and what is true.
 
-use crate::message::Message;
 use crate::network::Network;
 use crate::options::Options;
 use crate::set::Set;
 use crate::table::Table;
+use crate::truth::Truth;
 
 pub(crate) const STORAGES: usize = 2;
 pub(crate) const MASTERS: usize = 2;
 pub(crate) const CLIENTS: usize = 2;
+pub(crate) const PARTITIONS: usize = 2;
 /// Each client has one transaction, of the same number.
 pub(crate) const TRANSACTIONS: usize = CLIENTS;
+
+/// At most two forced starts.
+pub(crate) const EPOCHS: usize = 3;
 
 /// One counter gives ttids and tids; 0 is none.
 pub(crate) type Tid = u8;
 
-/// What a storage has on disk of one transaction: its objects and metadata.
+/// What a storage has of one transaction, on disk but for the tid where the metadata is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) enum Rows {
-    #[default]
-    None,
-    Voted,
-    Locked(Tid),
-    Committed(Tid),
+pub(crate) struct Rows {
+    /// The partitions of what is voted and not unlocked: objects, or metadata.
+    pub(crate) unfinished: Set,
+    /// The tid under which it is locked, or 0.
+    pub(crate) locked: Tid,
+    /// The tid with which it is in its final place, by partition, or 0.
+    pub(crate) committed: [Tid; PARTITIONS],
 }
 
 impl Rows {
-    pub(crate) fn is_unfinished(self) -> bool {
-        matches!(self, Self::Voted | Self::Locked(_))
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
-    pub(crate) fn tid(self) -> Option<Tid> {
-        match self {
-            Self::Locked(tid) | Self::Committed(tid) => Some(tid),
-            Self::None | Self::Voted => None,
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// What is unfinished moves to its final place.
+    pub(crate) fn unlock(&mut self, tid: Tid) {
+        for partition in std::mem::take(&mut self.unfinished).members() {
+            self.committed[partition] = tid;
         }
+        self.locked = 0;
+    }
+
+    pub(crate) fn drop_unfinished(&mut self) {
+        self.unfinished = Set::EMPTY;
+        self.locked = 0;
+    }
+
+    /// The partitions in which it is in its final place.
+    pub(crate) fn final_partitions(&self) -> Set {
+        (0..PARTITIONS)
+            .filter(|&partition| self.committed[partition] != 0)
+            .collect()
+    }
+
+    /// The greatest tid that it is locked or committed with.
+    pub(crate) fn reached(&self) -> Tid {
+        self.committed.into_iter().fold(self.locked, Tid::max)
     }
 }
 
-/// What a storage has in memory of one transaction's store; each with the serial that it is based
-/// on.
+/// What a storage has in memory of what a transaction stores, and of the locks that it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) enum WriteLock {
     #[default]
     None,
-    Waiting(Tid),
-    Held(Tid),
-    /// Stored without a lock, on a cell that catches up.
-    Unchecked(Tid),
+    /// Another transaction has the lock; `base` is the serial that the client saw.
+    Waiting { base: Tid },
+    Held {
+        base: Tid,
+        /// The partitions with objects of the transaction.
+        stored: Set,
+        /// Those where the serial was not compared: the cell catches up.
+        unchecked: Set,
+    },
 }
 
 /// How far a cell that catches up has come.
@@ -76,10 +107,13 @@ pub(crate) struct Storage {
     /// Durable.
     pub(crate) reign: u8,
     pub(crate) rows: [Rows; TRANSACTIONS],
-    /// Unlocked in a write that is not synced: a crash makes it locked again.
-    pub(crate) unsynced: [bool; TRANSACTIONS],
+    /// What was unlocked in a write that is not synced: a crash makes it unfinished again.
+    pub(crate) unsynced: [Set; TRANSACTIONS],
     pub(crate) locks: [WriteLock; TRANSACTIONS],
-    pub(crate) replication: Replication,
+    /// By partition.
+    pub(crate) replication: [Replication; PARTITIONS],
+    /// A master has told it that it went its own way: it ends.
+    pub(crate) refused: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -100,15 +134,27 @@ pub(crate) enum Transaction {
     Begun {
         /// Ready when it began, and there ever since.
         storages: Set,
+        /// The partitions for which each storage has told of its vote.
+        votes: [Set; STORAGES],
+        /// Its client wants it finished, without these storages; some have not told of their vote.
+        parked: Option<Set>,
     },
     Finishing {
         tid: Tid,
-        /// Have not locked yet.
+        /// Of the storages that are to lock, those that have not yet.
         awaiting: Set,
         storages: Set,
         /// Its client has lost the answer and asked for the final tid.
         asked: bool,
     },
+}
+
+/// A table that promotes cells, while those that have readable ones store it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Promotion {
+    pub(crate) table: Table,
+    pub(crate) first: Set,
+    pub(crate) awaiting: Set,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -125,8 +171,10 @@ pub(crate) struct Master {
     pub(crate) stayed: bool,
 
     // RECOVERING and VERIFYING.
-    /// Storages that have said what they remember.
-    pub(crate) answered: [bool; STORAGES],
+    /// Storages that have said what they remember, with the last epoch that they know.
+    pub(crate) answered: [Option<usize>; STORAGES],
+    /// How far they went: the greatest tid that each has committed or locked.
+    pub(crate) reached: [Tid; STORAGES],
     /// With which it starts.
     pub(crate) chosen: Set,
     pub(crate) awaiting: Set,
@@ -138,12 +186,14 @@ pub(crate) struct Master {
     /// Told to start operation, not ready yet: no transaction begins meanwhile.
     pub(crate) starting: Set,
     pub(crate) ready: Set,
-    /// Of which transactions a cell that catches up waits for the end.
-    pub(crate) told_at_end: [Set; STORAGES],
-    /// Storages whose cell is registered: it catches up.
-    pub(crate) replicating: Set,
-    /// The ptid of the table that promotes a cell, while others store it.
-    pub(crate) promotion: Option<u8>,
+    /// Of each storage, the partitions whose cell is registered: it catches up.
+    pub(crate) registered: [Set; STORAGES],
+    /// Those of them that are complete.
+    pub(crate) done: [Set; STORAGES],
+    /// The transactions that were pending when a cell was registered, and still are:
+    /// `[partition][storage]`.
+    pub(crate) missed: [[Set; STORAGES]; PARTITIONS],
+    pub(crate) promotion: Option<Promotion>,
     pub(crate) transactions: [Transaction; TRANSACTIONS],
 }
 
@@ -154,17 +204,16 @@ pub(crate) enum Client {
     Beginning,
     Storing {
         sent: Set,
-        locked: Set,
-        unchecked: Set,
+        stored: Set,
         failed: Set,
-        base: Tid,
+        /// The partitions where each storage has compared the serial.
+        checked: [Set; STORAGES],
     },
     Voting {
         asked: Set,
         voted: Set,
-        /// Stored there under a lock.
-        locked: Set,
         failed: Set,
+        checked: [Set; STORAGES],
     },
     Finishing,
     /// The answer to finish is lost.
@@ -178,26 +227,13 @@ pub(crate) enum Client {
     Dead,
 }
 
-/// What is so, whether or not a node knows it: what the checks compare with.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) struct Truth {
-    /// The reign and ttid that each transaction was given.
-    pub(crate) names: [(u8, Tid); TRANSACTIONS],
-    /// 0: not committed (yet).
-    pub(crate) committed: [Tid; TRANSACTIONS],
-    /// The serials that they are based on.
-    pub(crate) bases: [Tid; TRANSACTIONS],
-    /// The latest reign in which something was committed.
-    pub(crate) commit_reign: u8,
-    /// The first promise that was broken.
-    pub(crate) broken: Option<&'static str>,
-}
-
 /// How many faults may still happen.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Budget {
     pub(crate) crashes: u8,
     pub(crate) breaks: u8,
+    /// Forced starts.
+    pub(crate) forced: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -205,6 +241,8 @@ pub(crate) struct State {
     pub(crate) storages: [Storage; STORAGES],
     pub(crate) masters: [Master; MASTERS],
     pub(crate) clients: [Client; CLIENTS],
+    /// The last epoch of the chain that each client has been shown.
+    pub(crate) client_epochs: [usize; CLIENTS],
     pub(crate) network: Network,
     pub(crate) truth: Truth,
     pub(crate) budget: Budget,
@@ -214,11 +252,11 @@ impl State {
     /// A cluster that runs, without data.
     pub(crate) fn initial(options: &Options) -> Self {
         let mut state = Self::default();
-        let readable = [true, !options.catching_up];
         let table = Table {
+            epoch: 0,
             reign: 1,
             ptid: 1,
-            readable,
+            cells: options.cells(),
         };
         for (number, storage) in state.storages.iter_mut().enumerate() {
             *storage = Storage {
@@ -237,13 +275,11 @@ impl State {
             reign: 1,
             ptid_max: 1,
             ready: (0..STORAGES).collect(),
+            last_tid: options.first_tid,
             ..Master::default()
         };
-        if options.catching_up {
-            state.storages[1].replication = Replication::Asked;
-            state
-                .network
-                .storage_to_master(0, 1, Message::AskUnfinishedTransactions);
+        for storage in 0..STORAGES {
+            state.storage_asks_unfinished(storage, table.out_of_date_on(storage));
         }
         if options.masters > 1 {
             state.masters[1].role = Role::Secondary;
@@ -254,16 +290,25 @@ impl State {
         state.budget = Budget {
             crashes: options.crashes,
             breaks: options.breaks,
+            forced: options.forced,
         };
         state
     }
 
-    /// The object that a transaction stores.
-    pub(crate) fn object(options: &Options, transaction: usize) -> usize {
-        if options.same_object { 0 } else { transaction }
+    /// Whether two transactions store the same objects.
+    pub(crate) fn rivals(options: &Options, one: usize, other: usize) -> bool {
+        one != other && options.same_object
     }
 
-    pub(crate) fn break_promise(&mut self, which: &'static str) {
-        self.truth.broken.get_or_insert(which);
+    /// The partition of a transaction's metadata: its ttid's, and so its tid's.
+    pub(crate) fn home(&self, transaction: usize, options: &Options) -> usize {
+        usize::from(self.truth.names[transaction].1) % options.partitions
+    }
+
+    /// The partitions that a transaction involves.
+    pub(crate) fn involved(&self, transaction: usize, options: &Options) -> Set {
+        options
+            .object_partitions()
+            .or(Set::one(self.home(transaction, options)))
     }
 }

@@ -99,6 +99,10 @@ pub(crate) enum Step {
         storage: usize,
         client: usize,
     },
+    /// Before all have voted.
+    ClientFinishesEarly {
+        client: usize,
+    },
     /// It cannot reach the storage that it was told to ask.
     ClientStartsOver {
         client: usize,
@@ -114,10 +118,12 @@ pub(crate) enum Step {
     },
     StorageReplicates {
         storage: usize,
+        partition: usize,
         source: usize,
     },
     StorageHasReplicated {
         storage: usize,
+        partition: usize,
     },
     /// Only where a table is not made durable at once.
     StorageSyncsTable {
@@ -175,6 +181,10 @@ pub(crate) enum Step {
     SecondaryRises {
         master: usize,
     },
+    /// By force, without the storages that are missing.
+    OperatorStarts {
+        master: usize,
+    },
 }
 
 impl Step {
@@ -191,6 +201,7 @@ impl Step {
                 | Self::BreakStorageSeenByClient { .. }
                 | Self::BreakClientSeenByStorage { .. }
                 | Self::SecondaryRises { .. }
+                | Self::OperatorStarts { .. }
         )
     }
 

@@ -5,38 +5,52 @@ mod replication;
 use crate::message::Message;
 use crate::network::End;
 use crate::options::{Options, Rule};
-use crate::state::{CLIENTS, Replication, Rows, State, TRANSACTIONS, Tid, WriteLock};
+use crate::set::Set;
+use crate::state::{CLIENTS, PARTITIONS, Replication, State, TRANSACTIONS, Tid, WriteLock};
 use crate::table::Table;
 
 impl State {
-    /// The storage loses its master, or leaves it: operation ends.
-    pub(crate) fn storage_leaves_master(&mut self, number: usize) {
+    /// The storage loses its master, or leaves it: operation ends, and with it what is only in
+    /// memory: locks, and the tids of what is locked where the metadata is not.
+    pub(crate) fn storage_leaves_master(&mut self, number: usize, options: &Options) {
         if let Some(master) = self.network.master_of_storage(number) {
             self.network.storage_master[master][number].close(End::Connecting);
         }
+        for transaction in 0..TRANSACTIONS {
+            if !self.has_metadata(number, transaction, options) || !options.has(Rule::DurableTid) {
+                self.storages[number].rows[transaction].locked = 0;
+            }
+        }
         let storage = &mut self.storages[number];
         storage.operational = false;
-        storage.replication = Replication::None;
+        storage.replication = [Replication::None; PARTITIONS];
         storage.locks = [WriteLock::None; TRANSACTIONS];
         for client in 0..CLIENTS {
             self.network.client_storage[client][number].close(End::Accepting);
         }
     }
 
+    fn has_metadata(&self, number: usize, transaction: usize, options: &Options) -> bool {
+        let home = self.home(transaction, options);
+        self.storages[number].rows[transaction].unfinished.has(home)
+    }
+
     pub(crate) fn crash_storage(&mut self, number: usize, options: &Options) {
-        self.storage_leaves_master(number);
+        for transaction in 0..TRANSACTIONS {
+            let rows = &mut self.storages[number].rows[transaction];
+            let unsynced = std::mem::take(&mut self.storages[number].unsynced[transaction]);
+            for partition in unsynced.members() {
+                rows.locked = std::mem::take(&mut rows.committed[partition]);
+                rows.unfinished.insert(partition);
+            }
+        }
+        self.storage_leaves_master(number, options);
         let storage = &mut self.storages[number];
         storage.up = false;
         storage.table = storage.durable_table;
-        for transaction in 0..TRANSACTIONS {
-            let rows = &mut storage.rows[transaction];
-            if std::mem::take(&mut storage.unsynced[transaction])
-                && let Rows::Committed(tid) = *rows
-            {
-                *rows = Rows::Locked(tid);
-            }
-            if !options.has(Rule::DurableVote) && *rows == Rows::Voted {
-                *rows = Rows::None;
+        for rows in &mut storage.rows {
+            if !options.has(Rule::DurableVote) && rows.locked == 0 {
+                rows.drop_unfinished();
             }
         }
     }
@@ -44,7 +58,7 @@ impl State {
     /// A client's connection is lost: what it has not voted is dropped, the rest is the master's.
     pub(crate) fn storage_loses_client(&mut self, number: usize, client: usize) {
         self.network.client_storage[client][number].close(End::Accepting);
-        if self.storages[number].rows[client] == Rows::None {
+        if self.storages[number].rows[client].is_empty() {
             self.storages[number].locks[client] = WriteLock::None;
         }
     }
@@ -57,18 +71,22 @@ impl State {
         options: &Options,
     ) {
         match message {
-            Message::StoreObject { base } => self.store(number, client, base, options),
+            Message::StoreObjects { base } => self.store(number, client, base, options),
             Message::VoteTransaction => self.vote(number, client, options),
             Message::AbortTransaction { transaction } => self.storage_aborts(number, transaction),
             Message::AskFinalTid => {
                 let answer = self.final_tid_at_storage(number, client, options);
+                if answer == Message::NotCommitted {
+                    self.tells_abort(client, self.storages[number].table.epoch);
+                }
                 self.network.storage_to_client(number, client, answer);
             }
             _ => unreachable!("a client sends no {message:?} to a storage"),
         }
     }
 
-    /// A store takes the object's lock and compares serials; it waits while another has the lock.
+    /// A store takes the objects' locks and compares serials; it waits while another has the locks.
+    /// A cell that catches up locks as any other does, and does not compare.
     pub(crate) fn store(
         &mut self,
         number: usize,
@@ -76,33 +94,38 @@ impl State {
         base: Tid,
         options: &Options,
     ) {
+        let stored = options
+            .object_partitions()
+            .and(self.storages[number].table.writable_on(number));
+        let checked = self.checking_cells(number).and(stored);
+        let conflicts = checked
+            .members()
+            .any(|partition| self.newest_serial(number, partition, transaction, options) != base);
         let (lock, answer) = if self.is_of_other_reign(number, transaction, options) {
-            (None, Message::Refused)
-        } else if !self.checks_serials(number) {
-            (Some(WriteLock::Unchecked(base)), Message::ObjectUnchecked)
+            (WriteLock::None, Message::Refused)
         } else if self.is_locked_by_another(number, transaction, options) {
-            self.storages[number].locks[transaction] = WriteLock::Waiting(base);
+            self.storages[number].locks[transaction] = WriteLock::Waiting { base };
             return;
-        } else if self.newest_serial(number, transaction, options) == base {
-            (Some(WriteLock::Held(base)), Message::ObjectLocked)
+        } else if conflicts {
+            (WriteLock::None, Message::Conflict)
         } else {
-            (Some(WriteLock::None), Message::Conflict)
+            let unchecked = stored.without(checked);
+            (
+                WriteLock::Held {
+                    base,
+                    stored,
+                    unchecked,
+                },
+                Message::ObjectsStored { checked },
+            )
         };
-        if let Some(lock) = lock {
-            self.storages[number].locks[transaction] = lock;
-        }
+        self.storages[number].locks[transaction] = lock;
         self.network.storage_to_client(number, transaction, answer);
     }
 
     fn is_of_other_reign(&self, number: usize, transaction: usize, options: &Options) -> bool {
         options.has(Rule::StoresOfOwnReign)
             && self.truth.names[transaction].0 != self.storages[number].reign
-    }
-
-    // A cell that has caught up does, before it is promoted.
-    fn checks_serials(&self, number: usize) -> bool {
-        let storage = &self.storages[number];
-        storage.table.readable[number] || storage.replication == Replication::DoneSent
     }
 
     pub(crate) fn is_locked_by_another(
@@ -112,57 +135,70 @@ impl State {
         options: &Options,
     ) -> bool {
         (0..TRANSACTIONS).any(|other| {
-            other != transaction
-                && Self::object(options, other) == Self::object(options, transaction)
-                && matches!(self.storages[number].locks[other], WriteLock::Held(_))
+            Self::rivals(options, transaction, other)
+                && matches!(self.storages[number].locks[other], WriteLock::Held { .. })
         })
     }
 
+    /// The newest revision of the transaction's object in a partition, as the storage has it.
     pub(crate) fn newest_serial(
         &self,
         number: usize,
+        partition: usize,
         transaction: usize,
         options: &Options,
     ) -> Tid {
-        let object = Self::object(options, transaction);
+        let rows = &self.storages[number].rows;
         (0..TRANSACTIONS)
-            .filter(|&other| Self::object(options, other) == object)
-            .filter_map(|other| match self.storages[number].rows[other] {
-                Rows::Committed(tid) => Some(tid),
-                _ => None,
-            })
+            .filter(|&other| other == transaction || Self::rivals(options, transaction, other))
+            .map(|other| rows[other].committed[partition])
             .max()
             .unwrap_or(0)
     }
 
+    /// All but the tid becomes durable; the master is told, and then the client.
     fn vote(&mut self, number: usize, transaction: usize, options: &Options) {
-        let stored = matches!(
-            self.storages[number].locks[transaction],
-            WriteLock::Held(_) | WriteLock::Unchecked(_)
-        );
-        if !stored || self.is_of_other_reign(number, transaction, options) {
+        let WriteLock::Held { stored, .. } = self.storages[number].locks[transaction] else {
+            self.network
+                .storage_to_client(number, transaction, Message::Refused);
+            return;
+        };
+        if self.is_of_other_reign(number, transaction, options) {
             self.network
                 .storage_to_client(number, transaction, Message::Refused);
             return;
         }
+        let writable = self.storages[number].table.writable_on(number);
+        let metadata = Set::one(self.home(transaction, options)).and(writable);
+        let partitions = stored.or(metadata);
         let rows = &mut self.storages[number].rows[transaction];
-        if *rows == Rows::None {
-            *rows = Rows::Voted;
-        }
+        rows.unfinished = partitions.without(rows.final_partitions());
         self.sync(number);
+        if options.has(Rule::VotesAreTold) {
+            let message = Message::NotifyVoted {
+                transaction,
+                partitions,
+            };
+            self.network.storage_to_its_master(number, message);
+        }
         self.network
             .storage_to_client(number, transaction, Message::TransactionVoted);
     }
 
     fn final_tid_at_storage(&self, number: usize, client: usize, options: &Options) -> Message {
         let storage = &self.storages[number];
-        if !storage.table.readable[number] {
+        let home = self.home(client, options);
+        if !storage.table.is_readable(home, number) {
             return Message::NonReadableCell;
         }
         let tid = (0..TRANSACTIONS)
             .filter(|&other| self.have_same_name(client, other, options))
-            .filter_map(|other| storage.rows[other].tid())
-            .next_back();
+            .map(|other| {
+                storage.rows[other]
+                    .locked
+                    .max(storage.rows[other].committed[home])
+            })
+            .rfind(|&tid| tid != 0);
         tid.map_or(Message::NotCommitted, Message::FinalTid)
     }
 
@@ -176,8 +212,9 @@ impl State {
 
     fn storage_aborts(&mut self, number: usize, transaction: usize) {
         self.storages[number].locks[transaction] = WriteLock::None;
-        if self.storages[number].rows[transaction] == Rows::Voted {
-            self.storages[number].rows[transaction] = Rows::None;
+        let rows = &mut self.storages[number].rows[transaction];
+        if rows.is_unfinished() && rows.locked == 0 {
+            rows.drop_unfinished();
             self.sync(number);
         }
     }
@@ -192,15 +229,25 @@ impl State {
             Message::StartReign { table, reign } => self.start_reign(number, table, reign),
             Message::Validate(tids) => self.validate(number, tids),
             Message::StartOperation { table, reign } => self.start_operation(number, table, reign),
-            Message::UnfinishedTransactions { last_tid, pending } => {
-                self.start_replicating(number, last_tid, pending, options);
+            Message::UnfinishedTransactions {
+                partitions,
+                last_tid,
+                pending,
+            } => {
+                self.start_replicating(number, partitions, last_tid, pending, options);
             }
             Message::TransactionFinished { transaction, tid } => {
                 self.pending_one_ended(number, transaction, tid);
                 self.storage_aborts(number, transaction);
             }
             Message::PartitionTable(table) => self.change_table(number, table, options),
-            Message::LockInformation { transaction, tid } => self.lock(number, transaction, tid),
+            Message::LockInformation { transaction, tid } => {
+                self.lock(number, transaction, tid, options);
+            }
+            Message::OtherCluster => {
+                self.storage_leaves_master(number, options);
+                self.storages[number].refused = true;
+            }
             Message::UnlockInformation { transaction } => {
                 self.unlock(number, transaction, options);
             }
@@ -220,12 +267,10 @@ impl State {
     fn validate(&mut self, number: usize, tids: [Tid; TRANSACTIONS]) {
         let mut last = 0;
         for (rows, tid) in self.storages[number].rows.iter_mut().zip(tids) {
-            if tid != 0 && rows.is_unfinished() {
-                *rows = Rows::Committed(tid);
+            if tid != 0 {
+                rows.unlock(tid);
             }
-            if let Rows::Committed(tid) = *rows {
-                last = last.max(tid);
-            }
+            last = rows.committed.into_iter().fold(last, Tid::max);
         }
         self.sync(number);
         self.network
@@ -241,37 +286,31 @@ impl State {
         storage.operational = true;
         storage.locks = [WriteLock::None; TRANSACTIONS];
         for rows in &mut storage.rows {
-            if rows.is_unfinished() {
-                *rows = Rows::None;
-            }
+            rows.drop_unfinished();
         }
-        let complete = table.readable[number];
-        storage.replication = if complete {
-            Replication::None
-        } else {
-            Replication::Asked
-        };
+        storage.replication = [Replication::None; PARTITIONS];
         self.network
             .storage_to_its_master(number, Message::NotifyReady);
-        if !complete {
-            self.network
-                .storage_to_its_master(number, Message::AskUnfinishedTransactions);
-        }
+        self.storage_asks_unfinished(number, table.out_of_date_on(number));
     }
 
+    /// A cell that was promoted and is not, after all, asks again: it is not registered any more.
     fn change_table(&mut self, number: usize, table: Table, options: &Options) {
+        let before = self.storages[number].table;
         if options.has(Rule::DurableTable) {
             self.store_table(number, table);
         } else {
             self.storages[number].table = table;
         }
-        if table.readable[number] {
-            self.storages[number].replication = Replication::None;
+        for partition in table.readable_on(number).members() {
+            self.storages[number].replication[partition] = Replication::None;
         }
         if options.has(Rule::PromotionInTwoSteps) {
             let stored = Message::PartitionTableStored { ptid: table.ptid };
             self.network.storage_to_its_master(number, stored);
         }
+        let again = before.readable_on(number).and(table.out_of_date_on(number));
+        self.storage_asks_unfinished(number, again);
     }
 
     fn store_table(&mut self, number: usize, table: Table) {
@@ -281,29 +320,34 @@ impl State {
     }
 
     /// A storage that is to lock what it has not voted breaks the protocol, and leaves.
-    fn lock(&mut self, number: usize, transaction: usize, tid: Tid) {
+    fn lock(&mut self, number: usize, transaction: usize, tid: Tid, options: &Options) {
         let rows = &mut self.storages[number].rows[transaction];
-        if *rows != Rows::Voted {
-            self.storage_leaves_master(number);
+        if !rows.is_unfinished() {
+            self.break_promise("9: a storage is to lock what it has not voted");
             return;
         }
-        *rows = Rows::Locked(tid);
-        self.sync(number);
+        rows.locked = tid;
+        if self.has_metadata(number, transaction, options) {
+            self.sync(number);
+        }
         self.network
             .storage_to_its_master(number, Message::InformationLocked { transaction });
     }
 
     fn unlock(&mut self, number: usize, transaction: usize, options: &Options) {
         let storage = &mut self.storages[number];
-        if let Rows::Locked(tid) = storage.rows[transaction] {
-            storage.rows[transaction] = Rows::Committed(tid);
-            storage.unsynced[transaction] = options.deferred_unlock;
+        let rows = &mut storage.rows[transaction];
+        if rows.locked != 0 {
+            if options.deferred_unlock {
+                storage.unsynced[transaction] = rows.unfinished;
+            }
+            rows.unlock(rows.locked);
         }
         storage.locks[transaction] = WriteLock::None;
     }
 
     /// A durable write makes durable all that was written before it.
     pub(crate) fn sync(&mut self, number: usize) {
-        self.storages[number].unsynced = [false; TRANSACTIONS];
+        self.storages[number].unsynced = [Set::EMPTY; TRANSACTIONS];
     }
 }

@@ -50,46 +50,74 @@ macro_rules! cases {
 cases! {
     clean {
         without_faults: "clients=2 crashes=0",
-        two_crashes: "crashes=2",
-        one_crash_and_one_break: "breaks=1",
-        crashes_while_a_cell_catches_up: "crashes=2 catching-up=1 latecomers=1 deferred-unlock=1",
+        two_crashes: "crashes=2 crash=storages,masters",
+        a_crash_and_a_break: "breaks=1 crash=storages",
+        a_cell_that_catches_up: "catching-up=all latecomers=1 deferred-unlock=1",
+        unchecked_stores: "clients=2 crashes=0 breaks=1 catching-up=all prefix=one-commit",
         two_masters: "masters=2 crashes=0 breaks=2",
+        metadata_apart: "partitions=2 replicated=0 objects-everywhere=0 crashes=2",
+        partitions_apart: "partitions=2 replicated=0 crashes=2 deferred-unlock=1",
+        partitions_that_catch_up: "partitions=2 crash=storages catching-up=all",
+        a_forced_start: "masters=2 crashes=0 breaks=2 forced=1",
+        votes_that_come_late: "crashes=0 hasty=1",
     }
     broken {
         durable_table: "1/7",
-            "crashes=2 crash=storages,masters catching-up=1 without=durable-table",
+            "crashes=2 crash=storages,masters catching-up=all without=durable-table",
         durable_vote: "1/7", "crashes=2 crash=storages,masters without=durable-vote",
-        wait_for_pending: "1/7", "crash=storages,masters without=wait-for-pending",
-        source_waits: "1/7", "crash=storages,masters without=source-waits",
+        durable_tid: "1/7", "crashes=2 crash=storages,masters without=durable-tid",
+        wait_for_pending: "1/7", "crash=storages without=wait-for-pending",
+        source_waits: "1/7", "crash=storages without=source-waits",
+        registered_are_bound: "1/7", "crash=storages without=registered-are-bound",
+        unchecked_are_compared: "3:",
+            "clients=2 crashes=0 breaks=1 catching-up=all prefix=one-commit \
+             without=unchecked-are-compared",
+        promotion_in_two_steps: "1/7",
+            "crashes=2 crash=storages,masters catching-up=all without=promotion-in-two-steps",
         fence: "4:", "crashes=0 breaks=1 without=fence",
+        votes_are_told: "9:", "crashes=0 hasty=1 without=votes-are-told",
         reign_in_name: "4:",
             "clients=2 same-object=0 crash=masters check-stuck=0 without=reign-in-name",
-        floor_and_strict_start: "1/7", "crashes=3 crash=storages without=floor,strict-start",
-        strict_start: "1/7", "crashes=2 crash=storages catching-up=1 without=strict-start",
-        promotion_in_two_steps: "1/7",
-            "crashes=2 crash=storages,masters catching-up=1 without=promotion-in-two-steps",
         stores_of_own_reign: "8:", "without=stores-of-own-reign",
-        verification_goes_back: "1/7",
-            "crashes=3 crash=storages,masters without=verification-goes-back",
+        floor_and_strict_start: "1/7", "crashes=3 crash=storages without=floor,strict-start",
+        strict_start: "1/7", "crashes=2 crash=storages catching-up=all without=strict-start",
         tables_by_reign: "1/7",
             "masters=2 crashes=2 breaks=3 crash=storages,masters prefix=two-primaries \
              without=tables-by-reign",
+        epochs_are_opened: "1/7", "crashes=2 forced=1 without=epochs-are-opened",
+        own_ways_are_refused: "6:", "crashes=2 forced=1 without=own-ways-are-refused",
     }
     long {
-        "crashes=3 crash=storages,masters catching-up=1" => Expected::Clean,
+        "crashes=3 crash=storages,masters catching-up=all states=20000000" => Expected::Clean,
         "masters=2 crashes=0 breaks=3" => Expected::Clean,
-        "masters=2 crashes=0 breaks=3 catching-up=1 states=14000000" => Expected::Clean,
+        "masters=2 crashes=0 breaks=3 catching-up=all states=14000000" => Expected::Clean,
         "masters=2 crashes=1 breaks=2 crash=storages,masters states=14000000" => Expected::Clean,
         "masters=2 crashes=2 breaks=3 crash=storages,masters prefix=two-primaries states=9000000"
             => Expected::Clean,
         "crashes=3 crash=storages,masters deferred-unlock=1 states=9000000" => Expected::Clean,
         "crashes=2 breaks=1 states=9000000" => Expected::Clean,
+        "crashes=2 catching-up=all latecomers=1 deferred-unlock=1" => Expected::Clean,
+        "clients=2 same-object=0 crash=masters" => Expected::Clean,
         "clients=2 crash=storages states=9000000" => Expected::Clean,
         "clients=2 crashes=0 breaks=1 states=9000000" => Expected::Clean,
+        "clients=2 crashes=0 catching-up=all" => Expected::Clean,
+        "partitions=2 crashes=2 crash=storages,masters states=9000000" => Expected::Clean,
+        "partitions=2 catching-up=all" => Expected::Clean,
+        "partitions=2 replicated=0 clients=2 states=9000000" => Expected::Clean,
+        "crashes=2 forced=1" => Expected::Clean,
+        "crashes=1 breaks=1 forced=1" => Expected::Clean,
+        "masters=2 crashes=0 breaks=3 forced=1 states=14000000" => Expected::Clean,
         // The floor alone is not missed: with the strict start, whatever was relied on is durable
         // on a cell that a start waits for.
         "crashes=3 crash=storages without=floor" => Expected::Clean,
-        "masters=2 crashes=0 breaks=3 catching-up=1 without=later-reign-deposes"
+        // Nor is the check by the client: a cell that the master counts on has compared.
+        "clients=2 crashes=0 breaks=1 catching-up=all prefix=one-commit without=one-cell-checks"
+            => Expected::Clean,
+        "partitions=2 crashes=2 crash=storages catching-up=last without=tids-of-readable-cells"
+            => Expected::Broken("1/7"),
+        "crashes=3 crash=storages,masters without=verification-goes-back"
+            => Expected::Broken("1/7"),
+        "masters=2 crashes=0 breaks=3 catching-up=all without=later-reign-deposes"
             => Expected::Broken("4:"),
     }
 }

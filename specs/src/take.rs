@@ -4,7 +4,8 @@ use crate::master::Which;
 use crate::message::Message;
 use crate::network::End;
 use crate::options::Options;
-use crate::state::{Client, Master, Role, State};
+use crate::set::Set;
+use crate::state::{Client, Master, Role, Rows, State};
 use crate::step::Step;
 
 impl State {
@@ -66,7 +67,7 @@ impl State {
                 base,
             } => {
                 network.client_master[master][client].take_first(End::Connecting);
-                self.client_stores(client, storages, base);
+                self.client_stores(client, storages, base, options);
             }
             Step::StorageReceivesFromClient {
                 storage,
@@ -82,7 +83,7 @@ impl State {
                 message,
             } => {
                 network.client_storage[client][storage].take_first(End::Connecting);
-                self.client_receives_from_storage(client, storage, message);
+                self.client_receives_from_storage(client, storage, message, options);
             }
             _ => self.notice(step, options),
         }
@@ -93,7 +94,9 @@ impl State {
             Step::MasterLosesStorage { master, storage } => {
                 self.master_loses_storage(master, storage, options);
             }
-            Step::StorageLosesMaster { storage, .. } => self.storage_leaves_master(storage),
+            Step::StorageLosesMaster { storage, .. } => {
+                self.storage_leaves_master(storage, options)
+            }
             Step::MasterLosesClient { master, client } => {
                 self.network.client_master[master][client].close(End::Accepting);
                 self.master_aborts(master, client);
@@ -107,7 +110,7 @@ impl State {
                 self.storage_loses_client(storage, client);
             }
             Step::ClientLosesStorage { storage, client } => {
-                self.client_loses_storage(client, storage);
+                self.client_loses_storage(client, storage, options);
             }
             _ => self.act(step, options),
         }
@@ -123,8 +126,9 @@ impl State {
             Step::ClientLeavesStorage { storage, client } => {
                 self.network.client_storage[client][storage].close(End::Connecting);
             }
+            Step::ClientFinishesEarly { client } => self.client_finishes(client, Set::EMPTY),
             Step::ClientStartsOver { client } => self.client_starts_over(client),
-            Step::ClientGivesUpStore { client, .. } => self.give_up_store(client),
+            Step::ClientGivesUpStore { client, .. } => self.client_aborts(client),
             Step::StorageRetriesStore {
                 storage,
                 client,
@@ -132,8 +136,16 @@ impl State {
             } => {
                 self.store(storage, client, base, options);
             }
-            Step::StorageReplicates { storage, source } => self.replicate(storage, source),
-            Step::StorageHasReplicated { storage } => self.finish_replication(storage, options),
+            Step::StorageReplicates {
+                storage,
+                partition,
+                source,
+            } => {
+                self.replicate(storage, partition, source);
+            }
+            Step::StorageHasReplicated { storage, partition } => {
+                self.finish_replication(storage, partition, options);
+            }
             Step::StorageSyncsTable { storage } => {
                 self.storages[storage].durable_table = self.storages[storage].table;
             }
@@ -158,6 +170,7 @@ impl State {
             Step::CrashStorage { .. } | Step::CrashMaster { .. } | Step::CrashClient { .. } => {
                 self.budget.crashes -= 1;
             }
+            Step::OperatorStarts { .. } => self.budget.forced -= 1,
             _ => self.budget.breaks -= 1,
         }
         match step {
@@ -171,18 +184,22 @@ impl State {
                 self.client_leaves_storages(client);
                 self.clients[client] = Client::Dead;
             }
-            Step::BreakSeenByStorage { storage, .. } => self.storage_leaves_master(storage),
+            Step::BreakSeenByStorage { storage, .. } => {
+                self.storage_leaves_master(storage, options)
+            }
             Step::BreakSeenByMaster { master, storage } => {
                 self.master_loses_storage(master, storage, options);
             }
             Step::BreakMasterSeenByClient { client, .. } => self.client_loses_master(client),
             Step::BreakStorageSeenByClient { storage, client } => {
-                self.client_loses_storage(client, storage);
+                self.client_loses_storage(client, storage, options);
             }
             Step::BreakClientSeenByStorage { storage, client } => {
                 self.storage_loses_client(storage, client);
             }
             Step::SecondaryRises { master } => self.master_recovers(master),
+            Step::OperatorStarts { master } => self.force_start(master, options),
+
             _ => unreachable!("{step} is no fault"),
         }
     }
@@ -190,9 +207,12 @@ impl State {
     fn storage_connects(&mut self, master: usize, storage: usize) {
         self.network.storage_master[master][storage].open_both();
         let node = &self.storages[storage];
+        let reached = node.rows.iter().map(Rows::reached).max().unwrap_or(0);
+        let table = node.durable_table;
         let message = Message::Recovery {
-            table: node.durable_table,
+            table,
             reign: node.reign,
+            reached,
         };
         self.network.storage_to_master(master, storage, message);
     }
@@ -209,6 +229,7 @@ impl State {
             (Client::AskingMaster, Message::AskFinalTid)
         };
         self.clients[client] = state;
+        self.client_epochs[client] = self.masters[master].current_table().epoch;
         self.network.client_to_master(client, message);
     }
 

@@ -3,7 +3,7 @@
 use crate::message::Message;
 use crate::options::{Options, Rule};
 use crate::set::Set;
-use crate::state::{Role, STORAGES, State, TRANSACTIONS, Tid, Transaction};
+use crate::state::{STORAGES, State, TRANSACTIONS, Tid, Transaction};
 
 impl State {
     pub(super) fn begin(&mut self, number: usize, client: usize, options: &Options) -> Message {
@@ -11,7 +11,12 @@ impl State {
         master.last_tid += 1;
         let name = (master.reign, master.last_tid);
         let storages = master.ready;
-        master.transactions[client] = Transaction::Begun { storages };
+        let votes = [Set::EMPTY; STORAGES];
+        master.transactions[client] = Transaction::Begun {
+            storages,
+            votes,
+            parked: None,
+        };
         let names = &mut self.truth.names;
         names[client] = name;
         let twice = (0..TRANSACTIONS).any(|other| other != client && names[other] == name);
@@ -21,8 +26,7 @@ impl State {
         Message::TransactionBegun { storages }
     }
 
-    /// Nodes where the client failed are closed and outdated before the tid is given: they may
-    /// lack rows of the transaction.
+    /// The client wants its transaction finished, without the storages where it failed.
     pub(super) fn finish(
         &mut self,
         number: usize,
@@ -30,43 +34,95 @@ impl State {
         failed: Set,
         options: &Options,
     ) -> Option<Message> {
-        let Transaction::Begun { storages } = self.masters[number].transactions[client] else {
+        let Transaction::Begun { parked, .. } = &mut self.masters[number].transactions[client]
+        else {
+            self.tells_abort(client, self.masters[number].current_table().epoch);
             return Some(Message::FinishRefused);
         };
-        let readable = self.masters[number].current_table().readable_cells();
-        if storages.without(failed).and(readable).is_empty() {
-            self.master_aborts(number, client);
-            return Some(Message::FinishRefused);
+        *parked = Some(failed);
+        self.finish_parked(number, client, options);
+        None
+    }
+
+    pub(super) fn note_vote(
+        &mut self,
+        number: usize,
+        storage: usize,
+        transaction: usize,
+        partitions: Set,
+        options: &Options,
+    ) {
+        if let Transaction::Begun { votes, .. } =
+            &mut self.masters[number].transactions[transaction]
+        {
+            votes[storage] = votes[storage].or(partitions);
+            self.finish_parked(number, transaction, options);
         }
-        for storage in storages.and(failed).members() {
-            if self.masters[number].role == Role::Running {
-                self.master_loses_storage(number, storage, options);
-            }
-        }
-        if self.masters[number].role != Role::Running {
-            return None;
-        }
-        let Transaction::Begun { storages } = self.masters[number].transactions[client] else {
-            return None;
+    }
+
+    /// Gives the tid when every bound cell has voted: once a tid is durable somewhere, the
+    /// transaction can't be given up. What failed is outdated before: it may lack rows.
+    pub(super) fn finish_parked(&mut self, number: usize, transaction: usize, options: &Options) {
+        let Transaction::Begun {
+            storages,
+            votes,
+            parked: Some(failed),
+        } = self.masters[number].transactions[transaction]
+        else {
+            return;
         };
+        let there = self.storages_there(number);
+        let table = self.masters[number].current_table();
+        let taking_part = storages.without(failed);
+        let mut nodes: Set = taking_part
+            .members()
+            .filter(|&storage| !votes[storage].is_empty())
+            .collect();
+        let mut complete = table.is_operational(there.without(failed));
+        let mut voted = true;
+        for partition in self.involved(transaction, options).members() {
+            let bound: Set = taking_part
+                .members()
+                .filter(|&s| self.is_bound(number, partition, s, transaction, options))
+                .collect();
+            complete &= !bound.and(table.readable_of(partition)).is_empty();
+            voted &= bound.members().all(|storage| votes[storage].has(partition));
+            nodes = nodes.or(bound);
+        }
+        if !complete {
+            self.master_aborts(number, transaction);
+            self.tells_abort(transaction, table.epoch);
+            self.network
+                .master_to_client(number, transaction, Message::FinishRefused);
+        } else if !voted && options.has(Rule::VotesAreTold) {
+            // The votes are on their way, or their storage is lost.
+        } else if let Some(lost) = there.and(failed).members().next() {
+            // It comes back here, when what is left of the cluster is known.
+            self.master_loses_storage(number, lost, options);
+        } else {
+            self.give_tid(number, transaction, nodes, options);
+        }
+    }
+
+    fn give_tid(&mut self, number: usize, transaction: usize, storages: Set, options: &Options) {
+        let home = self.home(transaction, options);
         let master = &mut self.masters[number];
         master.last_tid += 1;
+        while usize::from(master.last_tid) % options.partitions != home {
+            master.last_tid += 1;
+        }
         let tid = master.last_tid;
-        master.transactions[client] = Transaction::Finishing {
+        master.transactions[transaction] = Transaction::Finishing {
             tid,
             awaiting: storages,
             storages,
             asked: false,
         };
         for storage in storages.members() {
-            let message = Message::LockInformation {
-                transaction: client,
-                tid,
-            };
+            let message = Message::LockInformation { transaction, tid };
             self.network.master_to_storage(number, storage, message);
         }
         self.commit_what_is_locked(number);
-        None
     }
 
     pub(super) fn storage_has_locked(&mut self, number: usize, storage: usize, transaction: usize) {
@@ -93,8 +149,7 @@ impl State {
             let master = &mut self.masters[number];
             master.transactions[transaction] = Transaction::None;
             master.last_committed = tid;
-            let reign = master.reign;
-            self.primary_commits(transaction, tid, reign);
+            self.primary_commits(number, transaction, tid);
             let answer = if asked {
                 Message::FinalTid(tid)
             } else {
@@ -147,8 +202,9 @@ impl State {
             self.fall_back(number, options);
             return None;
         }
+        let home = self.home(client, options);
         let master = &mut self.masters[number];
-        let readable = master.current_table().readable_cells().and(master.ready);
+        let readable = master.current_table().readable_of(home).and(master.ready);
         let unknown = Some(Message::AskStorages { readable });
         let Some(transaction) = self.transaction_by_name(number, client, options) else {
             return unknown;
@@ -159,6 +215,7 @@ impl State {
                 if options.has(Rule::Fence) {
                     self.master_aborts(number, transaction);
                 }
+                self.tells_abort(client, self.masters[number].current_table().epoch);
                 Some(Message::NotCommitted)
             }
             Transaction::Finishing { asked, .. } => {

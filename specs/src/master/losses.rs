@@ -4,7 +4,7 @@ use crate::message::Message;
 use crate::network::End;
 use crate::options::{Options, Rule};
 use crate::set::Set;
-use crate::state::{Role, STORAGES, State, Transaction};
+use crate::state::{PARTITIONS, Role, STORAGES, State, TRANSACTIONS, Transaction};
 
 impl State {
     /// The master sees that it has lost a storage, or closes it because a client said so.
@@ -19,20 +19,16 @@ impl State {
         if !matches!(role, Role::Running | Role::Verifying) {
             return;
         }
-        let promotion = self.masters[number].promotion.take();
-        let mut table = self.masters[number].current_table();
-        if table.readable[storage] {
-            let left = table.readable_cells().without(Set::one(storage));
-            let waits = role == Role::Verifying && options.has(Rule::VerificationGoesBack);
-            if waits || left.and(self.storages_there(number)).is_empty() {
-                self.fall_back(number, options);
-                return;
-            }
-            table.readable[storage] = false;
+        let before = self.masters[number].current_table();
+        let mut table = before;
+        table.outdate(storage);
+        let waits = role == Role::Verifying && options.has(Rule::VerificationGoesBack);
+        if table != before && (waits || !table.is_operational(self.storages_there(number))) {
+            self.fall_back(number, options);
+            return;
         }
-        // A promotion is void with the loss of its node, or of one that must store it: the next
-        // table has a higher ptid, so that the void one is older wherever it was stored.
-        if self.masters[number].current_table() != table || promotion.is_some() {
+        // The next table has a higher ptid than a void one, which is older wherever it was stored.
+        if self.void_promotion(number) || table != before {
             let table = self.masters[number].change_table(table);
             for other in (0..STORAGES).filter(|&other| other != storage) {
                 self.network
@@ -40,22 +36,30 @@ impl State {
             }
         }
         if role == Role::Verifying {
-            self.continue_verification(number);
-        } else {
-            self.commit_what_is_locked(number);
+            self.continue_verification(number, options);
+            return;
+        }
+        self.promote(number, options);
+        self.commit_what_is_locked(number);
+        for transaction in 0..TRANSACTIONS {
+            self.finish_parked(number, transaction, options);
         }
     }
 
-    fn forget_storage(&mut self, number: usize, storage: usize) {
+    pub(super) fn forget_storage(&mut self, number: usize, storage: usize) {
         self.network.storage_master[number][storage].close(End::Accepting);
         let master = &mut self.masters[number];
-        master.answered[storage] = false;
-        master.told_at_end[storage] = Set::EMPTY;
+        master.answered[storage] = None;
+        master.reached[storage] = 0;
+        master.registered[storage] = Set::EMPTY;
+        master.done[storage] = Set::EMPTY;
+        for partition in 0..PARTITIONS {
+            master.missed[partition][storage] = Set::EMPTY;
+        }
         master.found[storage] = None;
         for set in [
             &mut master.ready,
             &mut master.starting,
-            &mut master.replicating,
             &mut master.chosen,
             &mut master.awaiting,
         ] {
@@ -64,7 +68,12 @@ impl State {
         for transaction in &mut master.transactions {
             match transaction {
                 Transaction::None => {}
-                Transaction::Begun { storages } => storages.remove(storage),
+                Transaction::Begun {
+                    storages, votes, ..
+                } => {
+                    storages.remove(storage);
+                    votes[storage] = Set::EMPTY;
+                }
                 Transaction::Finishing {
                     awaiting, storages, ..
                 } => {

@@ -1,33 +1,37 @@
 //! VERIFYING: a tid anywhere means committed everywhere; what has none is dropped.
 
 use crate::message::Message;
-use crate::state::{Role, Rows, STORAGES, State, TRANSACTIONS, Tid};
+use crate::options::{Options, Rule};
+use crate::state::{Role, STORAGES, State, TRANSACTIONS, Tid};
 
 impl State {
     /// When all have answered: the next question, or the start of operation.
-    pub(super) fn continue_verification(&mut self, number: usize) {
+    pub(super) fn continue_verification(&mut self, number: usize, options: &Options) {
         if !self.masters[number].awaiting.is_empty() {
             return;
         }
         if self.masters[number].validating {
             self.run(number);
         } else {
-            self.validate_transactions(number);
+            self.validate_transactions(number, options);
         }
     }
 
-    fn validate_transactions(&mut self, number: usize) {
-        let tids = self.tids_found(number);
+    fn validate_transactions(&mut self, number: usize, options: &Options) {
+        let tids = self.tids_found(number, options);
         let master = &mut self.masters[number];
-        let table = master.current_table();
+        let epoch = master.current_table().epoch;
+        let counts = master.current_table().readable_storages();
         let found = std::mem::take(&mut master.found);
         master.validating = true;
         master.awaiting = master.chosen;
+        let mut unfinished = [false; TRANSACTIONS];
         for storage in master.chosen.members() {
             let rows = found[storage].expect("every chosen storage has answered");
             let mut known = [0; TRANSACTIONS];
             for transaction in 0..TRANSACTIONS {
-                if table.readable[storage] && rows[transaction].is_unfinished() {
+                if counts.has(storage) && rows[transaction].is_unfinished() {
+                    unfinished[transaction] = true;
                     known[transaction] = tids[transaction];
                 }
             }
@@ -35,26 +39,37 @@ impl State {
                 .master_to_storage(number, storage, Message::Validate(known));
         }
         for (transaction, tid) in tids.into_iter().enumerate() {
-            if tid != 0 {
-                self.is_committed(transaction, tid);
+            if tid != 0 && unfinished[transaction] {
+                self.is_committed(transaction, tid, epoch);
             }
         }
     }
 
-    // What readable cells say: a cell that catches up may have rows that were given up.
-    fn tids_found(&mut self, number: usize) -> [Tid; TRANSACTIONS] {
-        let master = &self.masters[number];
-        let readable = master.current_table().readable_cells();
-        let found: Vec<[Rows; TRANSACTIONS]> = (0..STORAGES)
-            .filter(|&s| readable.has(s))
-            .filter_map(|s| master.found[s])
-            .collect();
+    // From readable cells where the metadata is: a committed transaction has its tid on all of them.
+    // Another node may have rows that were given up; and what it makes final now nobody asks it for
+    // when this verification is cut short.
+    fn tids_found(&mut self, number: usize, options: &Options) -> [Tid; TRANSACTIONS] {
         let mut tids = [0; TRANSACTIONS];
-        for rows in found {
+        for storage in 0..STORAGES {
+            let master = &self.masters[number];
+            let readable = master.current_table().readable_on(storage);
+            let Some(rows) = master.found[storage] else {
+                continue;
+            };
             for transaction in 0..TRANSACTIONS {
-                let Some(tid) = rows[transaction].tid() else {
-                    continue;
+                let home = self.home(transaction, options);
+                let counts = readable.has(home)
+                    || !readable.is_empty() && !options.has(Rule::TidsOfReadableCells);
+                let locked = if counts { rows[transaction].locked } else { 0 };
+                let committed = if readable.has(home) {
+                    rows[transaction].committed[home]
+                } else {
+                    0
                 };
+                let tid = locked.max(committed);
+                if tid == 0 {
+                    continue;
+                }
                 if tids[transaction] != 0 && tids[transaction] != tid {
                     self.break_promise("5: one transaction, two tids (verification)");
                 }

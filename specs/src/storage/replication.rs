@@ -1,14 +1,28 @@
-//! How a cell catches up: it copies what is committed, then waits for what was pending.
+//! How a cell catches up: it copies what is committed, waits for what was pending, and compares
+//! what it stored unchecked meanwhile.
 
 use crate::message::Message;
 use crate::options::{Options, Rule};
 use crate::set::Set;
-use crate::state::{Replication, Rows, State, TRANSACTIONS, Tid, WriteLock};
+use crate::state::{PARTITIONS, Replication, State, TRANSACTIONS, Tid, WriteLock};
 
 impl State {
+    /// Has cells registered, so that they are told what they must wait for.
+    pub(crate) fn storage_asks_unfinished(&mut self, number: usize, partitions: Set) {
+        if partitions.is_empty() {
+            return;
+        }
+        for partition in partitions.members() {
+            self.storages[number].replication[partition] = Replication::Asked;
+        }
+        let message = Message::AskUnfinishedTransactions { partitions };
+        self.network.storage_to_its_master(number, message);
+    }
+
     pub(super) fn start_replicating(
         &mut self,
         number: usize,
+        partitions: Set,
         last_tid: Tid,
         pending: Set,
         options: &Options,
@@ -18,99 +32,150 @@ impl State {
         } else {
             Set::EMPTY
         };
-        self.storages[number].replication = Replication::Running {
-            pending,
-            up_to: last_tid,
-            fetched: false,
-        };
+        for partition in partitions.members() {
+            self.storages[number].replication[partition] = Replication::Running {
+                pending,
+                up_to: last_tid,
+                fetched: false,
+            };
+        }
     }
 
     pub(super) fn pending_one_ended(&mut self, number: usize, transaction: usize, tid: Tid) {
-        if let Replication::Running {
-            pending,
-            up_to,
-            fetched,
-        } = &mut self.storages[number].replication
-        {
-            pending.remove(transaction);
-            *up_to = (*up_to).max(tid);
-            *fetched &= tid == 0;
+        for replication in &mut self.storages[number].replication {
+            if let Replication::Running {
+                pending,
+                up_to,
+                fetched,
+            } = replication
+                && pending.has(transaction)
+            {
+                pending.remove(transaction);
+                *up_to = (*up_to).max(tid);
+                *fetched &= tid == 0;
+            }
         }
     }
 
     /// A source is readable, and answers only when no transaction that it has locked up to there
     /// is still unmoved.
-    pub(crate) fn can_replicate_from(&self, source: usize, up_to: Tid, options: &Options) -> bool {
-        let source_node = &self.storages[source];
-        let unmoved = |rows: &Rows| matches!(*rows, Rows::Locked(tid) if tid <= up_to);
-        source_node.up
-            && source_node.operational
-            && source_node.table.readable[source]
-            && !(options.has(Rule::SourceWaits) && source_node.rows.iter().any(unmoved))
+    pub(crate) fn can_replicate_from(
+        &self,
+        source: usize,
+        partition: usize,
+        up_to: Tid,
+        options: &Options,
+    ) -> bool {
+        let node = &self.storages[source];
+        let unmoved = node
+            .rows
+            .iter()
+            .any(|rows| rows.unfinished.has(partition) && rows.locked != 0 && rows.locked <= up_to);
+        node.up
+            && node.operational
+            && node.table.is_readable(partition, source)
+            && !(options.has(Rule::SourceWaits) && unmoved)
     }
 
-    /// Copies all up to a tid, in one step; what the source has not is deleted.
-    pub(crate) fn replicate(&mut self, number: usize, source: usize) {
-        let Replication::Running { up_to, fetched, .. } = &mut self.storages[number].replication
+    /// Copies a partition up to a tid, in one step; what the source has not is deleted. What was
+    /// voted here of a transaction that has ended without this cell is dropped for its final rows.
+    pub(crate) fn replicate(&mut self, number: usize, partition: usize, source: usize) {
+        let Replication::Running { up_to, fetched, .. } =
+            &mut self.storages[number].replication[partition]
         else {
             return;
         };
         *fetched = true;
         let up_to = *up_to;
         for transaction in 0..TRANSACTIONS {
-            let theirs = self.storages[source].rows[transaction];
+            let theirs = self.storages[source].rows[transaction].committed[partition];
             let storage = &mut self.storages[number];
-            match (theirs, storage.rows[transaction]) {
-                (Rows::Committed(tid), _) if tid <= up_to => {
-                    storage.rows[transaction] = theirs;
+            let rows = &mut storage.rows[transaction];
+            let own = rows.committed[partition];
+            if theirs != 0 && theirs <= up_to {
+                rows.committed[partition] = theirs;
+                rows.unfinished.remove(partition);
+                if !rows.is_unfinished() {
+                    rows.locked = 0;
                     storage.locks[transaction] = WriteLock::None;
                 }
-                (_, Rows::Committed(tid)) if tid <= up_to => {
-                    storage.rows[transaction] = Rows::None;
-                }
-                _ => {}
+            } else if own <= up_to {
+                rows.committed[partition] = 0;
             }
         }
         self.sync(number);
     }
 
-    pub(crate) fn has_replicated_all(&self, number: usize, options: &Options) -> bool {
-        let unchecked = self.unchecked(number).count();
-        matches!(
-            self.storages[number].replication,
+    /// A transaction whose unchecked store turns out to be stale, and that has voted already, will
+    /// be aborted: it met the conflict on a cell that checks. Its end is waited for.
+    pub(crate) fn has_replicated_all(
+        &self,
+        number: usize,
+        partition: usize,
+        options: &Options,
+    ) -> bool {
+        let storage = &self.storages[number];
+        let complete = matches!(
+            storage.replication[partition],
             Replication::Running {
                 pending: Set::EMPTY,
                 fetched: true,
                 ..
             }
-        ) && !(options.same_object && unchecked > 1)
+        );
+        let stale_vote = |transaction: &usize| {
+            storage.rows[*transaction].is_unfinished()
+                && self.is_stale(number, partition, *transaction, options)
+        };
+        complete && !(0..TRANSACTIONS).any(|transaction| stale_vote(&transaction))
     }
 
-    /// The cell is complete: what it stored unchecked is compared now, and locked.
-    pub(crate) fn finish_replication(&mut self, number: usize, options: &Options) {
-        for transaction in self.unchecked(number).collect::<Vec<_>>() {
-            let newest = self.newest_serial(number, transaction, options);
-            let storage = &mut self.storages[number];
-            match storage.locks[transaction] {
-                WriteLock::Unchecked(base) if base == newest => {
-                    storage.locks[transaction] = WriteLock::Held(base);
-                }
-                _ => {
-                    storage.locks[transaction] = WriteLock::None;
-                    if storage.rows[transaction] == Rows::Voted {
-                        storage.rows[transaction] = Rows::None;
-                    }
-                }
+    /// The cell is complete: what it stored unchecked is compared now. From here on it checks.
+    pub(crate) fn finish_replication(
+        &mut self,
+        number: usize,
+        partition: usize,
+        options: &Options,
+    ) {
+        for transaction in 0..TRANSACTIONS {
+            let stale = self.is_stale(number, partition, transaction, options);
+            let lock = &mut self.storages[number].locks[transaction];
+            if stale && options.has(Rule::UncheckedAreCompared) {
+                *lock = WriteLock::None;
+            } else if let WriteLock::Held { unchecked, .. } = lock {
+                unchecked.remove(partition);
             }
         }
-        self.storages[number].replication = Replication::DoneSent;
-        self.network
-            .storage_to_its_master(number, Message::ReplicationDone);
+        self.storages[number].replication[partition] = Replication::DoneSent;
+        let message = Message::ReplicationDone { partition };
+        self.network.storage_to_its_master(number, message);
     }
 
-    fn unchecked(&self, number: usize) -> impl Iterator<Item = usize> {
-        let locks = self.storages[number].locks;
-        (0..TRANSACTIONS)
-            .filter(move |&transaction| matches!(locks[transaction], WriteLock::Unchecked(_)))
+    fn is_stale(
+        &self,
+        number: usize,
+        partition: usize,
+        transaction: usize,
+        options: &Options,
+    ) -> bool {
+        match self.storages[number].locks[transaction] {
+            WriteLock::Held {
+                base, unchecked, ..
+            } if unchecked.has(partition) => {
+                self.newest_serial(number, partition, transaction, options) != base
+            }
+            _ => false,
+        }
+    }
+
+    /// Which cells of the storage compare serials: the readable ones, and those that have caught up
+    /// and wait to be promoted.
+    pub(super) fn checking_cells(&self, number: usize) -> Set {
+        let storage = &self.storages[number];
+        let done = |partition: &usize| storage.replication[*partition] == Replication::DoneSent;
+        storage
+            .table
+            .readable_on(number)
+            .or((0..PARTITIONS).filter(done).collect())
     }
 }
