@@ -104,6 +104,16 @@ pub(crate) struct DelayedVote {
     pub(crate) failed: BTreeSet<NodeId>,
 }
 
+/// What becomes of a vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noted {
+    Vote,
+    /// The transaction waits for it.
+    AwaitedVote,
+    /// The transaction has ended, or goes on without the node.
+    TooLate,
+}
+
 /// All pending transactions.
 #[derive(Debug, Default)]
 pub(crate) struct TransactionManager {
@@ -210,17 +220,23 @@ impl TransactionManager {
         }
     }
 
-    /// A storage node has voted. Whether the transaction waits for this.
-    pub(crate) fn vote(&mut self, txn: TxnId, nid: NodeId, vote: Vote) -> bool {
+    /// A storage node has voted.
+    pub(crate) fn vote(&mut self, txn: TxnId, nid: NodeId, vote: Vote) -> Noted {
         let Some(transaction) = self.all.get_mut(&txn) else {
-            return false;
+            return Noted::TooLate;
         };
-        transaction.votes.insert(nid, vote);
-        let finish = match &transaction.stage {
-            Stage::Begun { parked, .. } => parked.as_deref(),
-            Stage::Finishing(_) => None,
-        };
-        finish.is_some_and(|finish| finish.unvoted.contains(&nid))
+        match &transaction.stage {
+            Stage::Finishing(finishing) if !finishing.nodes.contains(&nid) => Noted::TooLate,
+            Stage::Finishing(_) => Noted::Vote,
+            Stage::Begun { parked, .. } => {
+                transaction.votes.insert(nid, vote);
+                let finish = parked.as_deref();
+                match finish.is_some_and(|finish| finish.unvoted.contains(&nid)) {
+                    true => Noted::AwaitedVote,
+                    false => Noted::Vote,
+                }
+            }
+        }
     }
 
     /// A parked transaction waits for a vote. Whether the node is to be asked: it was not yet.

@@ -19,7 +19,7 @@ use neo_proto::Packet;
 
 use super::effect::Out;
 use super::requests::Ask;
-use super::transaction_manager::Vote;
+use super::transaction_manager::{Noted, Vote};
 use super::{MasterCore, Phase};
 
 /// Who takes part in a transaction that is to finish.
@@ -98,11 +98,23 @@ impl MasterCore {
     }
 
     /// A storage node tells of a vote.
+    ///
+    /// One that no cell of it is bound to is not waited for: its vote may come when the transaction
+    /// has its tid. It is to forget the transaction then, and fetch it: nobody would tell it to
+    /// unlock, and its locks would be waited for, for ever.
     pub(super) fn voted(&mut self, now: Now, nid: NodeId, txn: TxnId, vote: Vote, out: &mut Out) {
-        if let Some(running) = self.running()
-            && running.txns.vote(txn, nid, vote)
-        {
-            self.finish_parked(now, txn, out);
+        let Some(running) = self.running() else {
+            return;
+        };
+        match running.txns.vote(txn, nid, vote) {
+            Noted::Vote => {}
+            Noted::AwaitedVote => self.finish_parked(now, txn, out),
+            Noted::TooLate => {
+                if let Some(conn) = self.nodes.conn(nid) {
+                    let nodes = Vec::new();
+                    out.notify(conn, Packet::AbortTransaction { txn, nodes });
+                }
+            }
         }
     }
 

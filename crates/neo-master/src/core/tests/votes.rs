@@ -80,6 +80,32 @@ fn a_vote_that_is_late_is_waited_for() {
 }
 
 #[test]
+fn a_vote_that_comes_too_late_is_taken_back() {
+    // Of a node that nobody waited for: nobody tells it to unlock.
+    let mut world = World::running(2, 0, 2);
+    let client = world.client();
+    let txn = loop {
+        let txn = world.begin(client);
+        if txn.ttid.0.is_multiple_of(2) {
+            break txn;
+        }
+    };
+    world.vote(txn, &[1]);
+    let storage = world.storages.get_mut(&1).unwrap();
+    storage.holds.insert("AskLockInformation");
+    let id = world.request(client, finish(txn, &[], &[]));
+    assert_eq!(world.answer(client, id), None);
+    let two = conn(&world, 2);
+    let abort = (two, "AbortTransaction".to_owned());
+    let late = voted_for(txn, false, &[(1, 1)]);
+    let told = effects(&mut world, two, 0, late.clone());
+    assert_eq!(told, [abort.clone()]);
+    world.release(1, "AskLockInformation");
+    assert!(is_committed(world.answer(client, id)));
+    assert_eq!(effects(&mut world, two, 0, late), [abort]);
+}
+
+#[test]
 fn a_client_that_has_not_voted_is_disconnected_and_nobody_else() {
     for (votes, oids, partitions, what) in [
         (
