@@ -129,9 +129,6 @@ impl View {
         let Some(table) = self.table.as_ref().filter(|_| self.is_running()) else {
             return Some(format!("RUNNING: the cluster is {state}"));
         };
-        if !CATCHES_UP {
-            return None;
-        }
         let up = self.up();
         if up.len() < storages as usize {
             let names: Vec<String> = up.iter().map(ToString::to_string).collect();
@@ -139,6 +136,9 @@ impl View {
                 "{storages} storage nodes that are RUNNING: {} are",
                 names.join(", ")
             ));
+        }
+        if !CATCHES_UP {
+            return None;
         }
         let rows = table.rows.iter().flatten();
         let behind = rows
