@@ -99,7 +99,11 @@ impl Faults {
                 chosen.len()
             }
             Kind::Pause | Kind::Freeze => {
-                let chosen = self.spared(nodes, view);
+                let mut chosen = self.spared(nodes, view);
+                if kind == Kind::Freeze {
+                    // All clients wait for it.
+                    chosen.truncate(1);
+                }
                 let times = if kind == Kind::Pause {
                     PAUSE_MS
                 } else {
