@@ -16,9 +16,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use neo_client::Client;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::availability::absence::Absence;
 use crate::availability::failover::Failover;
@@ -113,11 +114,20 @@ fn main() -> Result<()> {
         .build()?;
     if let Some(command) = &options.command {
         let dir = dir.path().join("cluster");
-        runtime.block_on(async {
+        let measuring = async {
             match command {
                 Command::Failover(failover) => failover.measure(&dir, &mut report).await,
                 Command::Absence(absence) => absence.measure(&dir, &mut report).await,
                 Command::Replica(replica) => replica.measure(&dir, &mut report).await,
+            }
+        };
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            // The nodes end with what is dropped.
+            tokio::select! {
+                measured = measuring => measured,
+                _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+                _ = terminate.recv() => bail!("terminated"),
             }
         })?;
         return finish(&options, &report);

@@ -208,12 +208,13 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\n{}\n{:<22}", self.title, "")?;
         for column in &self.columns {
-            write!(f, " {column:>15}")?;
+            write!(f, "  {column:>8}")?;
         }
         for (name, figures) in &self.rows {
             write!(f, "\n{name:<22}")?;
-            for figure in figures {
-                write!(f, " {figure:>15.1}")?;
+            for (figure, column) in figures.iter().zip(&self.columns) {
+                let width = column.len().max(8);
+                write!(f, "  {figure:>width$.1}")?;
             }
         }
         writeln!(f)

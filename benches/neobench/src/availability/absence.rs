@@ -52,7 +52,8 @@ impl Absence {
             load.stop().await?;
         }
         let title = format!(
-            "a storage node that was away; {:.0} MB, {} commits of {OBJECT_BYTES} B a second",
+            "a storage node that was away; {:.0} MB, {} commits of {OBJECT_BYTES} B a second; \
+             latencies in ms",
             bytes as f64 / 1e6,
             self.rate
         );
@@ -60,7 +61,7 @@ impl Absence {
             "missed txns",
             "missed MB",
             "s to U",
-            "before p50 ms",
+            "before p50",
             "p99",
             "away p50",
             "p99",

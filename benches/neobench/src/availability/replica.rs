@@ -10,6 +10,7 @@ use neo_api::{
     ClusterState, DataId, Durability, FetchedRevision, NodeState, NodeType, ObjectData, Oid,
     PageLimit, Partition, RevisionId, StorageBackend, Tid, WriteBatch, WriteOp,
 };
+use neo_testkit::process::View;
 
 use super::Fragile;
 use super::load::fill;
@@ -50,7 +51,7 @@ impl Replica {
         fragile.cluster.start_all()?;
         fragile.whole(PATIENCE).await?;
         fragile.cluster.add_storage(&fragile.options)?;
-        let pending = |view: &neo_testkit::process::View| {
+        let pending = |view: &View| {
             let mut nodes = view.nodes.iter();
             let is_there = nodes.any(|node| {
                 node.node_type() == NodeType::Storage && node.state == NodeState::Pending
@@ -61,9 +62,12 @@ impl Replica {
         let control = fragile.watcher.control().await?;
         control.add_nodes(Vec::new()).await?;
         control.set_replicas(1).await?;
+        let added = |view: &View| (view.up().len() < 2).then(|| "the node to take part".to_owned());
+        fragile.until(PATIENCE, added).await?;
+        let control = fragile.watcher.control().await?;
         let start = Instant::now();
         control.tweak(false, Vec::new()).await?;
-        let replicated = |view: &neo_testkit::process::View| {
+        let replicated = |view: &View| {
             let cells = view.table.iter().flat_map(|table| &table.rows);
             let is_small = cells.clone().any(|row| row.len() < 2);
             if is_small {

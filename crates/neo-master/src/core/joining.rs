@@ -35,6 +35,13 @@ pub(crate) struct Joining {
     deadline: Instant,
 }
 
+impl Joining {
+    /// Whether it takes part in a moment.
+    pub(crate) const fn is_admitted(&self) -> bool {
+        matches!(self.stage, Stage::Noting { .. })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// It missed the opening of an epoch, and knows so many.

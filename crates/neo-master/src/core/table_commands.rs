@@ -158,6 +158,18 @@ impl MasterCore {
                 names(&absent)
             ));
         }
+        // One that was just added would get nothing, to the surprise of whoever added it for that.
+        let soon = running
+            .joining
+            .iter()
+            .filter(|(_, joining)| joining.is_admitted());
+        let soon: Vec<NodeId> = soon
+            .map(|(nid, _)| *nid)
+            .filter(|nid| !ignore.contains(nid))
+            .collect();
+        if !soon.is_empty() {
+            return Err(format!("{} joining: try again in a moment", names(&soon)));
+        }
         let taking_part = running.operating.keys().filter(|nid| !ignore.contains(nid));
         let place = |nid: &NodeId| {
             let node = self.nodes.get(*nid);

@@ -231,6 +231,20 @@ fn feeding_goes_in_a_change_of_its_own_after_the_promotion() {
 }
 
 #[test]
+fn a_node_that_was_just_added_is_not_left_out() {
+    let mut world = World::running(1, 0, 2);
+    let admin = world.admin();
+    pending(2, &mut world);
+    let storage = world.storages.get_mut(&2).unwrap();
+    storage.holds.insert("AskStartReign");
+    done(add(&mut world, admin, &["S2"]));
+    let refused = words(tweak(&mut world, admin, false, &[]));
+    assert!(refused.contains("S2 joining: try again"), "{refused}");
+    world.release(2, "AskStartReign");
+    assert!(tweaked(tweak(&mut world, admin, false, &[])).0);
+}
+
+#[test]
 fn nodes_that_are_down_must_be_named() {
     let mut world = World::running(3, 1, 3);
     let admin = world.admin();
