@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use neo_api::{Epoch, NodeId, Now, Ptid, TableVersion, Tid};
+use neo_api::{Epoch, NodeId, Now, Ptid, Reign, TableVersion, Tid};
 use neo_proto::{ClusterIdentity, Packet};
 
 use super::effect::Out;
@@ -10,6 +10,9 @@ use super::partition_table::Table;
 use super::recovery::{Recovering, Start, names};
 use super::verification::Verifying;
 use super::{MasterCore, Phase};
+
+/// Each epoch has 2^32 reigns to itself.
+const EPOCH_SHIFT: u32 = 32;
 
 impl MasterCore {
     /// Takes the next reign, and goes on to verification with the nodes that are there.
@@ -77,6 +80,10 @@ impl MasterCore {
     ) -> String {
         let base = table.version();
         let changes = table.outdate(missing);
+        // The side that is left behind counts on from the same reign: it must not come to the names
+        // of transactions of this side, about which a client that was there may ask here.
+        let reigns_before = Reign((self.epochs() as u64) << EPOCH_SHIFT);
+        self.reign = self.reign.max(reigns_before);
         let version = TableVersion {
             reign: self.reign,
             ptid: ptid_max.max(base.ptid).next(),

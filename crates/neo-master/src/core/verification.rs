@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{NodeId, NodeState, NodeType, Now, Reign, TableVersion, Tid, TxnId};
+use neo_api::{Cell, NodeId, NodeState, NodeType, Now, Reign, TableVersion, Tid, TxnId};
 use neo_proto::{ClusterIdentity, FinalTid, Packet, Recovery, WireLastIds};
 
 use super::effect::Out;
@@ -254,9 +254,10 @@ impl MasterCore {
         out: &mut Out,
     ) {
         let count_max = self.settings.verification_transactions_max;
-        let Some(verifying) = self.verifying() else {
+        let (Phase::Verifying(verifying), Some(table)) = (&mut self.phase, &self.table) else {
             return;
         };
+        let table = table.get();
         let pages = verifying.pages.entry(nid).or_default();
         let taken = pages.take(page, more, count_max);
         let after = pages.after();
@@ -267,7 +268,13 @@ impl MasterCore {
         for (txn, tid) in page {
             let found = verifying.found.entry(*txn).or_default();
             found.nodes.insert(nid);
-            if let Some(tid) = tid {
+            // What is committed was locked on the readable cells of its metadata. A tid that only
+            // a cell that catches up knows would be forgotten, once obeyed there, by a verification
+            // that has to begin again.
+            let counts = |cell: &Cell| cell.nid == nid;
+            if let Some(tid) = tid
+                && table.readable_of_tid(txn.ttid).any(counts)
+            {
                 found.set_tid(*txn, *tid);
             }
         }

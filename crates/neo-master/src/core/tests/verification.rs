@@ -1,6 +1,6 @@
 //! VERIFYING: what was being committed is completed, what was not is dropped.
 
-use neo_api::{ClusterState, Oid, Reign, Tid, TxnId};
+use neo_api::{CellState, ClusterState, Oid, Reign, Tid, TxnId};
 use neo_proto::{FinalTid, MsgId, Packet};
 
 use super::harness::*;
@@ -63,6 +63,25 @@ fn what_is_committed_on_one_replica_is_completed_on_the_other() {
         log.filter(|name| **name == "AskFinalTid").count()
     };
     assert_eq!((asked(1), asked(2)), (0, 2), "who reported it is not asked");
+}
+
+#[test]
+fn a_tid_that_only_a_cell_that_catches_up_knows_does_not_count() {
+    // The metadata of ttid 11 is in partition 1, which S1 is about to get.
+    let mut world = crashed(2, 1, 2);
+    for storage in world.storages.values_mut() {
+        let table = storage.table.as_mut().unwrap();
+        table.rows[1][0].state = CellState::OutOfDate;
+    }
+    for (n, tid) in [(1, Some(Tid(51))), (2, None)] {
+        let storage = world.storages.get_mut(&n).unwrap();
+        storage.unfinished.insert(txn(11), tid);
+    }
+    join_all(&mut world);
+    assert_eq!(world.state(), ClusterState::Running);
+    for storage in world.storages.values() {
+        assert!(storage.committed.is_empty() && storage.unfinished.is_empty());
+    }
 }
 
 #[test]
