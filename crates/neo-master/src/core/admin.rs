@@ -40,8 +40,9 @@ impl MasterCore {
                 out.send(conn, id, Packet::Error { code, message });
             }
             Packet::AddPendingNodes { nodes } => {
-                let done = self.add_nodes(now, &nodes, out);
-                answer(conn, id, done, out);
+                if let Err(words) = self.add_nodes(now, (conn, id), &nodes, out) {
+                    answer(conn, id, Err(words), out);
+                }
             }
             Packet::SetNumReplicas { replicas } => {
                 let done = self.set_replicas(replicas, out);

@@ -277,6 +277,7 @@ impl MasterCore {
         if let Some(conn) = self.nodes.conn(nid) {
             out.notify(conn, Packet::StartOperation { operation });
         }
+        self.added(nid, out);
     }
 
     pub(super) fn storage_ready(&mut self, now: Now, nid: NodeId, operation: u64, out: &mut Out) {

@@ -12,6 +12,7 @@ use super::import::Import;
 use super::joining::{Joining, Starting};
 use super::oids::Oids;
 use super::promotion::Promotion;
+use super::table_commands::Adding;
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
 use super::{MasterCore, Phase};
 use crate::config::MasterSettings;
@@ -33,6 +34,8 @@ pub(crate) struct Running {
     pub(crate) joining: BTreeMap<NodeId, Joining>,
     pub(crate) catching_up: CatchingUp,
     pub(crate) auto_tweak: AutoTweak,
+    /// Orders to add nodes that do not take part yet.
+    pub(crate) adding: Vec<Adding>,
     /// The change of the partition table that is under way.
     pub(crate) promotion: Option<Promotion>,
     /// Commands that change the table, and wait for it.
@@ -122,6 +125,7 @@ impl MasterCore {
             joining: BTreeMap::new(),
             catching_up: CatchingUp::default(),
             auto_tweak: AutoTweak::default(),
+            adding: Vec::new(),
             promotion: None,
             commands: VecDeque::new(),
             txns: TransactionManager::default(),
@@ -161,19 +165,26 @@ impl MasterCore {
         let Phase::Running(running) = &mut self.phase else {
             return;
         };
-        for nid in lost {
-            running.joining.remove(nid);
-        }
+        let joining: Vec<NodeId> = lost
+            .iter()
+            .filter(|nid| running.joining.remove(nid).is_some())
+            .copied()
+            .collect();
         let lost: BTreeSet<NodeId> = lost
             .iter()
             .filter(|nid| running.operating.remove(nid).is_some())
             .copied()
             .collect();
+        for nid in joining {
+            self.added(nid, out);
+        }
         if lost.is_empty() {
             return;
         }
         self.nodes.publish(out);
-        let Some(table) = &self.table else { return };
+        let (Phase::Running(running), Some(table)) = (&mut self.phase, &self.table) else {
+            return;
+        };
         if let Some(partition) = table.bereft(&lost, |nid| running.operating.contains_key(&nid)) {
             let words = format!(
                 "partition {partition} has no readable cell left, since {} was lost",

@@ -3,12 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{CellState, NodeId, NodeState, NodeType, Now, Partition, TableVersion};
-use neo_proto::Packet;
+use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
 
 use super::effect::Out;
 use super::recovery::names;
 use super::tweak::{Tweak, tweak};
 use super::{MasterCore, Phase};
+
+/// Most orders to add nodes that may wait.
+const ADDING_MAX: usize = 100;
+
+/// An order to add nodes, which is answered when they take part.
+#[derive(Debug)]
+pub(crate) struct Adding {
+    asker: (ConnId, MsgId),
+    nodes: Vec<NodeId>,
+    /// Those that do not take part yet.
+    waiting: BTreeSet<NodeId>,
+}
 
 /// Most replicas that can be wanted.
 const REPLICAS_MAX: u32 = 1000;
@@ -25,13 +37,15 @@ impl MasterCore {
         }
     }
 
-    /// Pending storage nodes take part from now on; none named: all of them.
+    /// Pending storage nodes take part from now on; none named: all of them. It is answered when
+    /// they do: a tweak that comes next counts them in.
     pub(super) fn add_nodes(
         &mut self,
         now: Now,
+        asker: (ConnId, MsgId),
         nodes: &[NodeId],
         out: &mut Out,
-    ) -> Result<String, String> {
+    ) -> Result<(), String> {
         self.is_changeable()?;
         let added: Vec<NodeId> = if nodes.is_empty() {
             let online: Vec<_> = self.nodes.online(NodeType::Storage).collect();
@@ -49,8 +63,46 @@ impl MasterCore {
         for nid in &added {
             self.admit_to_running(now, *nid, out);
         }
-        let names = names(&added);
-        Ok(format!("{names} added: cells are given by `neoctl tweak`"))
+        match self.running() {
+            Some(running) if running.adding.len() < ADDING_MAX => {
+                running.adding.push(Adding {
+                    asker,
+                    waiting: added.iter().copied().collect(),
+                    nodes: added,
+                });
+                Ok(())
+            }
+            _ => Err("too many orders to add nodes are waiting".to_owned()),
+        }
+    }
+
+    /// A node that was added takes part, or is lost: who waits for it is answered.
+    pub(super) fn added(&mut self, nid: NodeId, out: &mut Out) {
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        for adding in &mut running.adding {
+            adding.waiting.remove(&nid);
+        }
+        let done = running
+            .adding
+            .extract_if(.., |adding| adding.waiting.is_empty());
+        for Adding { asker, nodes, .. } in done {
+            let takes_part = |nid: &NodeId| running.operating.contains_key(nid);
+            let (added, lost): (Vec<NodeId>, Vec<NodeId>) = nodes.into_iter().partition(takes_part);
+            let message = format!("{} added: cells are given by `neoctl tweak`", names(&added));
+            let packet = if lost.is_empty() {
+                Packet::AnswerDone { message }
+            } else {
+                let message = format!("{} could not be added: see its log", names(&lost));
+                let code = ErrorCode::Denied;
+                Packet::Error { code, message }
+            };
+            let (conn, id) = asker;
+            if self.peers.contains_key(&conn) {
+                out.send(conn, id, packet);
+            }
+        }
     }
 
     fn can_be_added(&mut self, nid: NodeId) -> Result<(), String> {

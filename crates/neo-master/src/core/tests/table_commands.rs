@@ -379,3 +379,24 @@ fn a_transaction_that_is_under_way_while_cells_move_is_locked_where_it_is_voted(
     assert_eq!(world.storages[&1].committed.len(), 1);
     assert_eq!(world.storages[&3].committed.len(), 0);
 }
+
+#[test]
+fn who_adds_nodes_is_answered_when_they_take_part_or_can_not() {
+    for is_lost in [false, true] {
+        let mut world = World::running(1, 0, 2);
+        let admin = world.admin();
+        pending(2, &mut world);
+        let storage = world.storages.get_mut(&2).unwrap();
+        storage.holds.insert("AskStartReign");
+        let id = world.request(admin, Packet::AddPendingNodes { nodes: Vec::new() });
+        assert_eq!(world.answer(admin, id), None);
+        if is_lost {
+            world.lose(2);
+            assert!(words(world.answer(admin, id)).contains("S2 could not be added"));
+        } else {
+            world.release(2, "AskStartReign");
+            assert!(done(world.answer(admin, id)).contains("S2 added"));
+            assert!(tweaked(tweak(&mut world, admin, true, &[])).0);
+        }
+    }
+}

@@ -22,7 +22,7 @@ fn operated() -> WorldSettings {
 }
 
 /// Asks the master something on a connection of its own, as a node of this type.
-fn ask(world: &mut World, node_type: NodeType, packet: Option<Packet>) -> Packet {
+pub(super) fn ask(world: &mut World, node_type: NodeType, packet: Option<Packet>) -> Packet {
     if !world.is_up(p(1)) {
         world.start(p(1));
     }

@@ -5,6 +5,7 @@ mod clocks;
 mod contention;
 mod failures;
 mod forced;
+mod growing;
 mod imports;
 mod locks;
 mod masters;
