@@ -1,7 +1,7 @@
 //! What an operator changes of the partition table.
 
 use neo_api::{NodeId, NodeState};
-use neo_proto::{ConnId, Packet};
+use neo_proto::{ConnId, Core, Packet};
 
 use super::harness::*;
 
@@ -344,23 +344,19 @@ fn dropping_a_node_that_was_to_replace_a_cell_keeps_the_cell() {
 
 #[test]
 fn a_feeding_cell_goes_with_its_node() {
-    let (mut world, admin) = grown(2, 1, 3);
-    fill(&mut world);
-    tweaked(tweak(&mut world, admin, false, &[]));
-    let has_feeding = |world: &World| {
-        let cells = world.table().rows.iter().flatten();
-        cells
-            .filter(|c| c.state == neo_api::CellState::Feeding)
-            .count()
-    };
-    world.register(2);
-    world.complete(2);
-    let feeding = has_feeding(&world);
-    if feeding > 0 {
-        assert!(world.storages[&1].conn.is_some());
-    }
-    fill(&mut world);
-    assert_eq!(has_feeding(&world), 0);
+    let mut world = World::running(2, 1, 1);
+    let partition = neo_api::Partition(0);
+    let mut cell = *world.table().cell(partition, nid("S1")).unwrap();
+    cell.state = neo_api::CellState::Feeding;
+    let mut out = neo_proto::Effects::new();
+    let change = neo_api::CellChange { partition, cell };
+    world.core.change_table(&[change], &mut out);
+    let conn = world.storages[&1].conn.unwrap();
+    drop(out.take());
+    let reason = "lost".to_owned();
+    let input = neo_proto::Input::Closed { conn, reason };
+    world.core.handle(world.now, input, &mut out);
+    assert_eq!(world.rows(), ["2U"]);
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_vote_that_comes_too_late_is_taken_back() {
     let abort = (two, "AbortTransaction".to_owned());
     let late = voted_for(txn, false, &[(1, 1)]);
     let told = effects(&mut world, two, 0, late.clone());
-    assert_eq!(told, [abort.clone()]);
+    assert_eq!(told, std::slice::from_ref(&abort));
     world.release(1, "AskLockInformation");
     assert!(is_committed(world.answer(client, id)));
     assert_eq!(effects(&mut world, two, 0, late), [abort]);
