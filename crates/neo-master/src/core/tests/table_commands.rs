@@ -237,7 +237,11 @@ fn a_node_that_was_just_added_is_not_left_out() {
     pending(2, &mut world);
     let storage = world.storages.get_mut(&2).unwrap();
     storage.holds.insert("AskStartReign");
-    done(add(&mut world, admin, &["S2"]));
+    assert_eq!(
+        add(&mut world, admin, &["S2"]),
+        None,
+        "it is answered when it takes part"
+    );
     let refused = words(tweak(&mut world, admin, false, &[]));
     assert!(refused.contains("S2 joining: try again"), "{refused}");
     world.release(2, "AskStartReign");
