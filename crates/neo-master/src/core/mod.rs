@@ -203,6 +203,18 @@ impl MasterCore {
         }
     }
 
+    /// Its node id: as the primary calls it, or called it last.
+    #[must_use]
+    pub const fn nid(&self) -> NodeId {
+        self.nid
+    }
+
+    /// Which cluster it leads; a secondary does not know.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&ClusterIdentity> {
+        self.identity.as_ref()
+    }
+
     /// The primary that this master follows, if it does.
     #[must_use]
     pub const fn follows(&self) -> Option<&Address> {

@@ -23,10 +23,15 @@ fn operated() -> WorldSettings {
 
 /// Asks the master something on a connection of its own, as a node of this type.
 pub(super) fn ask(world: &mut World, node_type: NodeType, packet: Option<Packet>) -> Packet {
+    ask_of(world, m(1), node_type, packet)
+}
+
+/// The same of one of several masters.
+fn ask_of(world: &mut World, master: Name, node_type: NodeType, packet: Option<Packet>) -> Packet {
     if !world.is_up(p(1)) {
         world.start(p(1));
     }
-    let to = m(1).address();
+    let to = master.address();
     let conn = |world: &World| world.puppet(p(1)).unwrap().conn(&to);
     if let Some(old) = conn(world) {
         world.say(p(1), Say::Close(old));
@@ -64,12 +69,14 @@ pub(super) fn ask(world: &mut World, node_type: NodeType, packet: Option<Packet>
 
 /// `neoctl start`: what it prints.
 fn order_start(world: &mut World) -> Result<String, String> {
+    order_start_at(world, m(1))
+}
+
+/// The same at one of several masters.
+pub(super) fn order_start_at(world: &mut World, master: Name) -> Result<String, String> {
     let state = ClusterState::Verifying;
-    match ask(
-        world,
-        NodeType::Admin,
-        Some(Packet::SetClusterState { state }),
-    ) {
+    let order = Packet::SetClusterState { state };
+    match ask_of(world, master, NodeType::Admin, Some(order)) {
         Packet::AnswerDone { message } => Ok(message),
         Packet::Error { message, .. } => Err(message),
         other => panic!("{other:?}"),
@@ -126,7 +133,7 @@ fn assert_untouched(world: &World, before: &NodeCopy) {
 }
 
 /// The states of a node's cells.
-fn cells_of(world: &World, name: Name) -> Vec<CellState> {
+pub(super) fn cells_of(world: &World, name: Name) -> Vec<CellState> {
     let table = world.partition_table().expect("a table");
     let cells = table.rows.iter().flatten();
     let own = cells.filter(|cell| Some(cell.nid) == world.nid(name));
@@ -152,7 +159,7 @@ fn wait_running(world: &mut World) {
 }
 
 /// Runs until a node has ended by itself: its last words.
-fn last_words(world: &mut World, name: Name) -> String {
+pub(super) fn last_words(world: &mut World, name: Name) -> String {
     let ended = world.run_until("its end", PATIENCE, |world| world.ended(name).is_some());
     ended.unwrap_or_else(|stuck| panic!("{name}: {stuck}\n{}", world.trace().tail(200)));
     match world.ended(name) {
@@ -161,7 +168,7 @@ fn last_words(world: &mut World, name: Name) -> String {
     }
 }
 
-fn write(world: &mut World, client: Name, oid: Oid, value: &'static str) -> Tid {
+pub(super) fn write(world: &mut World, client: Name, oid: Oid, value: &'static str) -> Tid {
     let done = run(world, client, async move |client: SimClient| {
         client.wait_ready(PATIENCE).await?;
         client.sync().await?;
@@ -171,7 +178,7 @@ fn write(world: &mut World, client: Name, oid: Oid, value: &'static str) -> Tid 
     done.unwrap_or_else(|error| panic!("{error}\n{}", world.trace().tail(100)))
 }
 
-fn value(world: &mut World, client: Name, oid: Oid) -> String {
+pub(super) fn value(world: &mut World, client: Name, oid: Oid) -> String {
     let read = run(world, client, async move |client: SimClient| {
         client.wait_ready(PATIENCE).await?;
         client.sync().await?;
