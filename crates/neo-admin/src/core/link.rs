@@ -14,6 +14,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A primary that is lost sooner than this did not end the trouble: pauses go on growing.
 const STABLE: Duration = Duration::from_secs(1);
 
+/// A master that hangs, or whose machine is gone, is left for the next one after so long, and more
+/// when pauses are longer.
+const DIAL_MIN: Duration = Duration::from_millis(300);
+
 /// Most masters that are remembered, given and heard of.
 const MASTERS_MAX: usize = 64;
 
@@ -48,6 +52,8 @@ pub(super) struct Link {
     pause: Duration,
     tokens: u64,
     stage: Stage,
+    /// When the attempt that is on its way is given up for the next master.
+    dial_until: Instant,
 }
 
 impl Link {
@@ -60,6 +66,7 @@ impl Link {
             pause: PAUSE_MIN,
             tokens: 0,
             stage: Stage::Pausing(Instant(0)),
+            dial_until: Instant(0),
         }
     }
 
@@ -91,16 +98,25 @@ impl Link {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.stage {
             Stage::Pausing(until) => Some(until),
+            Stage::Connecting(_) if self.masters.len() > 1 => Some(self.dial_until),
             _ => None,
         }
     }
 
     /// Whom to connect to, if it is time to.
     pub(super) fn connect(&mut self, now: Instant) -> Option<(ConnectToken, Address)> {
+        if matches!(self.stage, Stage::Connecting(_))
+            && self.masters.len() > 1
+            && now >= self.dial_until
+        {
+            // It may come yet, and is not waited for.
+            self.lost(now);
+        }
         if !matches!(self.stage, Stage::Pausing(until) if now >= until) {
             return None;
         }
         self.tokens += 1;
+        self.dial_until = now + DIAL_MIN + self.pause * 5;
         let token = ConnectToken(self.tokens);
         self.stage = Stage::Connecting(token);
         Some((token, self.master().clone()))

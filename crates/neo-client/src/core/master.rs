@@ -21,6 +21,13 @@ use crate::error::Error;
 /// tells is at hand.
 const STARTING_MAX: Duration = Duration::from_secs(5);
 
+/// A master that hangs, or whose machine is gone, is left for the next one after so long, which
+/// doubles from round to round: the way to it may only be slow.
+const DIAL_MIN: Duration = Duration::from_millis(300);
+
+/// Most masters that are remembered.
+const MASTERS_MAX: usize = 100;
+
 #[derive(Debug)]
 enum State {
     /// Between two attempts.
@@ -64,6 +71,15 @@ impl MasterLink {
             identity: None,
             cleared: false,
             troubles: BTreeMap::new(),
+        }
+    }
+
+    /// There are these masters.
+    fn learn(&mut self, masters: impl IntoIterator<Item = Address>) {
+        for master in masters {
+            if self.masters.len() < MASTERS_MAX && !self.masters.contains(&master) {
+                self.masters.push(master);
+            }
         }
     }
 
@@ -113,6 +129,10 @@ impl ClientCore {
         let to = self.master.masters[self.master.at].clone();
         self.master.state = State::Connecting(token);
         self.out.push(neo_proto::Effect::Connect { token, to });
+        if self.master.masters.len() > 1 {
+            let patience = DIAL_MIN.saturating_mul(1 << self.master_round().min(8));
+            self.master.starting = Some(self.set_timer(patience, Timer::MasterStart));
+        }
     }
 
     /// Another attempt: at once while there are masters that were not asked in this round.
@@ -123,8 +143,12 @@ impl ClientCore {
         self.master.state = State::Idle;
         self.master.at += 1;
         self.master.attempts += 1;
-        let round = self.master.attempts / u32::try_from(self.master.masters.len()).unwrap_or(1);
-        self.set_timer(backoff(round), Timer::MasterRetry);
+        self.set_timer(backoff(self.master_round()), Timer::MasterRetry);
+    }
+
+    /// How often all masters were tried.
+    fn master_round(&self) -> u32 {
+        self.master.attempts / u32::try_from(self.master.masters.len()).unwrap_or(1)
     }
 
     pub(super) fn connected(&mut self, token: ConnectToken, conn: ConnId) {
@@ -132,6 +156,7 @@ impl ClientCore {
             self.storage_connected(token, conn);
             return;
         }
+        self.master_started();
         self.master.state = State::Starting(conn);
         self.master.synced = false;
         self.master.starting = Some(self.set_timer(STARTING_MAX, Timer::MasterStart));
@@ -145,9 +170,15 @@ impl ClientCore {
         }
     }
 
-    /// A master that lives, and does not tell what it should, is not waited for.
+    /// A master that does not answer is not waited for, nor one that lives and does not tell what it
+    /// should.
     pub(super) fn master_start_ended(&mut self) {
         self.master.starting = None;
+        if let State::Connecting(_) = self.master.state {
+            let to = &self.master.masters[self.master.at];
+            let trouble = format!("the master at {to} does not answer");
+            self.master_retry(trouble);
+        }
         if let State::Starting(conn) = self.master.state {
             let reason = format!("it did not tell about the cluster within {STARTING_MAX:?}");
             self.out.close(conn, reason.clone());
@@ -202,11 +233,8 @@ impl ClientCore {
                 self.ask_master(conn, Req::FirstSync, Packet::AskLastTransaction {});
             }
             Packet::NotPrimaryMaster { primary, masters } => {
-                for master in masters.into_iter().chain(primary.clone()) {
-                    if !self.master.masters.contains(&master) {
-                        self.master.masters.push(master);
-                    }
-                }
+                self.master
+                    .learn(masters.into_iter().chain(primary.clone()));
                 self.out.close(conn, "not the primary master");
                 let asked = self.master.masters[self.master.at].clone();
                 self.master_retry(format!("{asked} is not the primary master"));
@@ -378,11 +406,7 @@ impl ClientCore {
             .values()
             .filter(|n| n.node_type() == NodeType::Master);
         let addresses: Vec<Address> = masters.filter_map(|n| n.address.clone()).collect();
-        for address in addresses {
-            if !self.master.masters.contains(&address) {
-                self.master.masters.push(address);
-            }
-        }
+        self.master.learn(addresses);
         self.storages_changed(&before);
     }
 

@@ -104,7 +104,7 @@ impl MasterCore {
         self.links.gone(now.mono, &address, random);
         if let Some(nid) = self.nodes.at(&address)
             && nid.node_type() == NodeType::Master
-            && nid != self.nid
+            && self.nodes.conn(nid).is_some()
         {
             self.nodes.set_down(nid);
         }

@@ -8,6 +8,11 @@ use neo_proto::{ConnId, ConnectToken, MsgId};
 /// Most masters that are remembered.
 const MASTERS_MAX: usize = 100;
 
+/// A master that hangs, or whose machine is gone, is left for the next one after so long, which
+/// doubles from round to round: the way to it may only be slow.
+const DIAL_MIN: Duration = Duration::from_millis(300);
+const DIAL_MAX: Duration = Duration::from_secs(60);
+
 /// Where the search stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -17,6 +22,7 @@ enum State {
     },
     Connecting {
         token: ConnectToken,
+        until: Instant,
     },
     Identifying {
         conn: ConnId,
@@ -84,6 +90,7 @@ impl MasterLink {
     pub(crate) fn timeout(&self) -> Option<Instant> {
         match self.state {
             State::Idle { at } if !self.masters.is_empty() => Some(at),
+            State::Connecting { until, .. } if self.masters.len() > 1 => Some(until),
             State::Identifying { until, .. } => Some(until),
             _ => None,
         }
@@ -97,6 +104,13 @@ impl MasterLink {
 
     /// Starts the attempt that is due, if one is.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<(ConnectToken, Address)> {
+        if let State::Connecting { until, .. } = self.state
+            && until <= now
+            && self.masters.len() > 1
+        {
+            // It may come yet, and is not waited for.
+            self.try_next(now);
+        }
         match self.state {
             State::Idle { at } if at <= now => {}
             _ => return None,
@@ -113,7 +127,11 @@ impl MasterLink {
         self.last = Some(to.clone());
         self.last_token += 1;
         let token = ConnectToken(self.last_token);
-        self.state = State::Connecting { token };
+        let until = now
+            + DIAL_MIN
+                .saturating_mul(1 << self.rounds.min(8))
+                .min(DIAL_MAX);
+        self.state = State::Connecting { token, until };
         Some((token, to))
     }
 
@@ -124,7 +142,7 @@ impl MasterLink {
         conn: ConnId,
         until: Instant,
     ) -> Option<MsgId> {
-        if self.state != (State::Connecting { token }) {
+        if !self.is_connecting(token) {
             return None;
         }
         let id = self.next_id();
@@ -134,9 +152,13 @@ impl MasterLink {
 
     /// The attempt failed.
     pub(crate) fn connect_failed(&mut self, now: Instant, token: ConnectToken) {
-        if self.state == (State::Connecting { token }) {
+        if self.is_connecting(token) {
             self.try_next(now);
         }
+    }
+
+    fn is_connecting(&self, token: ConnectToken) -> bool {
+        matches!(self.state, State::Connecting { token: wanted, .. } if wanted == token)
     }
 
     /// The master is not the primary, but may know it.
@@ -293,6 +315,26 @@ mod tests {
         assert!(pauses[0] >= Duration::from_millis(5) && pauses[0] < Duration::from_millis(7));
         assert!(pauses[3] >= Duration::from_millis(40));
         assert!(*pauses.last().unwrap() < Duration::from_millis(1250));
+    }
+
+    #[test]
+    fn a_master_that_hangs_is_left_for_the_next_one_ever_later() {
+        let mut link = link();
+        let mut now = Instant(0);
+        let mut patience = Vec::new();
+        for _ in 0..6 {
+            let (hangs, _) = link.poll(now).unwrap();
+            let until = link.timeout().unwrap();
+            patience.push(until.since(now));
+            assert!(link.poll(now).is_none());
+            let (token, to) = link.poll(until).unwrap();
+            assert_eq!(to, address(2));
+            assert!(link.connected(hangs, ConnId(1), until).is_none());
+            link.connect_failed(until, token);
+            now = link.timeout().unwrap();
+        }
+        assert_eq!(patience[0], DIAL_MIN);
+        assert!(patience.is_sorted() && patience[5] > Duration::from_secs(5));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a test sees of a world.
 
+use std::cmp::Reverse;
+
 use super::*;
 
 impl World {
@@ -142,7 +144,7 @@ impl World {
             (
                 master.is_some_and(serves),
                 master.and_then(reign),
-                std::cmp::Reverse(*name),
+                Reverse(*name),
             )
         })
     }
