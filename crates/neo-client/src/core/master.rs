@@ -175,8 +175,11 @@ impl ClientCore {
     pub(super) fn master_start_ended(&mut self) {
         self.master.starting = None;
         if let State::Connecting(_) = self.master.state {
-            let to = &self.master.masters[self.master.at];
-            let trouble = format!("the master at {to} does not answer");
+            let at = self.master.at;
+            let to = &self.master.masters[at];
+            // What it said when it did answer says more.
+            let said = self.master.troubles.get(&at).cloned();
+            let trouble = said.unwrap_or_else(|| format!("the master at {to} does not answer"));
             self.master_retry(trouble);
         }
         if let State::Starting(conn) = self.master.state {

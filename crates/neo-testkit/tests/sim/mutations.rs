@@ -5,8 +5,10 @@
 //!
 //! Not here, since one master, two storage nodes and one fault after the other do not need them:
 //! tables that are waited for (writes are durable in order, and the lock is written after them),
-//! reigns in stores (a node that loses its primary drops its clients), the floor, the way back from
-//! VERIFYING and deposition (they need a second primary, or cells that catch up).
+//! reigns in stores (a node that loses its primary drops its clients, whatever number of masters),
+//! the floor (a start waits for whatever was relied on, so that it is spare; the model says the
+//! same), and deposition (what a client asks is for the storage nodes to answer then; masters that
+//! meet compare themselves). The way back from VERIFYING has a scenario of its own, with two masters.
 
 use neo_testkit::sim::{Point, WorldSettings};
 
