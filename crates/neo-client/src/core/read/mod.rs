@@ -458,6 +458,7 @@ impl ClientCore {
         for read in self.reads.values_mut() {
             read.state = State::Waiting;
             read.look_at = None;
+            read.is_hedged = false;
             read.tried.clear();
             read.damaged = false;
         }
