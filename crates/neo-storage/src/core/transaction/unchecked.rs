@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use neo_api::{Oid, Partition, Tid, TxnId};
-use neo_proto::{ErrorCode, Packet, RelockOutcome, StoreOutcome};
+use neo_proto::{Packet, RelockOutcome, StoreOutcome};
 
 use super::store::Kind;
 use super::{Object, Stage, Transactions, Value};
@@ -109,8 +109,8 @@ impl Transactions {
                 io.answer(asker, Packet::AnswerRelockObject { outcome });
             }
             (Kind::Relock { .. }, None) => {
-                let text = format!("transaction {txn} has not stored object {oid} here");
-                return self.refuse(io, ticket, ErrorCode::UnknownTransaction, text);
+                // What was stored went with the cell; this is another one of the same partition.
+                return self.not_here(io, ticket, oid);
             }
         }
         self.unchecked

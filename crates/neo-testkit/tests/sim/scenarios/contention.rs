@@ -32,11 +32,11 @@ enum Fault {
 
 /// How a script's transactions ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Ends {
-    done: u32,
-    conflicts: u32,
+pub(super) struct Ends {
+    pub(super) done: u32,
+    pub(super) conflicts: u32,
     /// By what was lost on the way.
-    lost: u32,
+    pub(super) lost: u32,
 }
 
 impl Contention {
@@ -129,7 +129,7 @@ impl Contention {
 
 /// Transactions that each add one to some of the counters, in an order of their own, and rely on
 /// others.
-async fn work(client: SimClient, oids: Vec<Oid>, mut rng: Rng, rounds: u32) -> Ends {
+pub(super) async fn work(client: SimClient, oids: Vec<Oid>, mut rng: Rng, rounds: u32) -> Ends {
     let mut ends = Ends::default();
     for _ in 0..rounds {
         match transaction(&client, &oids, &mut rng).await {

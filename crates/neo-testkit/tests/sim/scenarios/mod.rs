@@ -9,6 +9,7 @@ mod growing;
 mod imports;
 mod locks;
 mod masters;
+mod moving;
 mod reads;
 mod restarts;
 mod wrong_clients;
