@@ -56,6 +56,10 @@ pub struct MasterSettings {
     /// A storage node that was told to start and is not ready after so long is disconnected;
     /// transactions do not begin before. Default: 10,000 ms.
     pub starting_timeout_ms: u64,
+    /// A primary that did nothing for longer, not even look at the clock, was asleep: it starts over,
+    /// and outdates no storage node that it lost meanwhile. Default: 10,000 ms, after which the
+    /// others take it for lost.
+    pub asleep_max_ms: u64,
     /// Most unfinished transactions that verification takes; more is nonsense. Default: 1,000,000.
     pub verification_transactions_max: usize,
     /// A wall clock that jumps ahead by more is not followed. Default: 3,600 s.
@@ -119,6 +123,7 @@ impl Default for MasterSettings {
             identification_timeout_ms: 10_000,
             recovery_timeout_ms: 60_000,
             starting_timeout_ms: 10_000,
+            asleep_max_ms: 10_000,
             verification_transactions_max: 1_000_000,
             clock_jump_max_s: 3600,
             imposed_tid_ahead_max_s: 86_400,
@@ -183,6 +188,7 @@ impl MasterSettings {
             ("oid_block", self.oid_block),
             ("new_oids_max", u64::from(self.new_oids_max)),
             ("nodes_max", self.nodes_max as u64),
+            ("asleep_max_ms", self.asleep_max_ms),
         ];
         if let Some((name, _)) = numbers.iter().find(|(_, n)| *n == 0) {
             return Err(SettingsError::Zero(name));
@@ -214,6 +220,10 @@ impl MasterSettings {
 
     pub(crate) fn auto_tweak(&self) -> Option<Duration> {
         self.auto_tweak_s.map(Duration::from_secs)
+    }
+
+    pub(crate) const fn asleep_max(&self) -> Duration {
+        Duration::from_millis(self.asleep_max_ms)
     }
 
     pub(crate) const fn starting_timeout(&self) -> Duration {

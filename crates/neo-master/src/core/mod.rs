@@ -433,6 +433,7 @@ impl Core for MasterCore {
             self.started = true;
             self.start_election(now, out);
         }
+        self.note_awake(now, out);
         match input {
             Input::Connected { token, conn } => self.dialed(now, token, conn, out),
             Input::ConnectFailed { token, error } => self.dial_failed(now, token, &error, out),

@@ -17,11 +17,16 @@ use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
 use super::{MasterCore, Phase};
 use crate::config::MasterSettings;
 
+/// How often a primary looks at the clock, to know whether it has been asleep.
+const TICK: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// All that a primary needs while it serves.
 #[derive(Debug)]
 pub(crate) struct Running {
     /// Names this period of service.
     pub(crate) operation: u64,
+    /// When something was dealt with last.
+    awake: Instant,
     /// Nodes that take part; the number is the moment at which each became ready.
     pub(crate) operating: BTreeMap<NodeId, Option<u64>>,
     /// Those that are not ready yet.
@@ -71,7 +76,8 @@ impl Running {
         let age = oldest.map(|(since, _)| since + settings.transaction_age_max());
         let joining = MasterCore::joining_deadline(self);
         let auto_tweak = self.auto_tweak.deadline(settings);
-        let deadlines = [age, self.stopping, joining, auto_tweak];
+        let tick = Some(self.awake + TICK);
+        let deadlines = [age, self.stopping, joining, auto_tweak, tick];
         deadlines.into_iter().flatten().min()
     }
 
@@ -118,6 +124,7 @@ impl MasterCore {
         };
         self.phase = Phase::Running(Box::new(Running {
             operation,
+            awake: now.mono,
             operating: verified.chosen.iter().map(|nid| (*nid, None)).collect(),
             starting: verified.chosen.iter().map(|nid| (*nid, starting)).collect(),
             laggards: BTreeSet::new(),
@@ -157,6 +164,22 @@ impl MasterCore {
         self.announce_state(now, out);
         for (nid, identity) in verified.late {
             self.join_running(now, nid, identity.as_ref(), out);
+        }
+    }
+
+    /// A primary that was asleep for as long as silence is borne may find all its connections ended,
+    /// one after the other: if it outdated the first ones, only the last one could serve, though
+    /// nothing is wrong with any of them. It starts over, with every copy as it was.
+    pub(super) fn note_awake(&mut self, now: Now, out: &mut Out) {
+        let asleep_max = self.settings.asleep_max();
+        let Some(running) = self.running() else {
+            return;
+        };
+        let asleep = now.mono.since(running.awake);
+        running.awake = now.mono;
+        if asleep > asleep_max {
+            let words = format!("this master was asleep for {} s", asleep.as_secs());
+            self.fall_back(now, &words, out);
         }
     }
 

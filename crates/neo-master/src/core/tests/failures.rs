@@ -371,3 +371,28 @@ fn messages_of_an_earlier_operation_are_dropped() {
     world.release(1, "StartOperation");
     assert!(world.answer(client, begin).is_some());
 }
+
+#[test]
+fn a_primary_that_was_asleep_outdates_nobody() {
+    let mut world = World::running(2, 1, 1);
+    let client = world.client();
+    let txn = world.begin(client);
+    world.vote(txn, &[1, 2]);
+    let before = world.table().clone();
+    // Its process was stopped, or its machine; the others have given it up.
+    world.now.mono = world.now.mono + std::time::Duration::from_secs(11);
+    world.lose(1);
+    assert_eq!(world.state(), ClusterState::Recovering);
+    assert!(world.closed[&client].contains("asleep for 11 s"));
+    assert_eq!(world.rows(), ["1U2U"]);
+    assert_eq!(world.table(), &before);
+    for n in [1, 2] {
+        world.join(n);
+    }
+    assert_eq!(world.state(), ClusterState::Running);
+    assert_eq!(world.rows(), ["1U2U"]);
+    // A nap is nothing.
+    world.now.mono = world.now.mono + std::time::Duration::from_secs(9);
+    world.input(Input::Timer);
+    assert_eq!(world.state(), ClusterState::Running);
+}

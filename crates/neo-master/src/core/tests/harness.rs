@@ -144,16 +144,25 @@ impl World {
     }
 
     pub(super) fn sleep(&mut self, time: Duration) {
-        self.now.mono = self.now.mono + time;
-        self.now.wall.0 += time.as_micros() as i64;
-        if self
-            .core
-            .poll_timeout()
-            .is_some_and(|at| at <= self.now.mono)
-        {
-            self.input(Input::Timer);
+        let end = self.now.mono + time;
+        loop {
+            let next = self.core.poll_timeout().unwrap_or(end).min(end);
+            let least = self.now.mono + Duration::from_millis(1).min(time);
+            let step = next.max(least).min(end).since(self.now.mono);
+            self.now.mono = self.now.mono + step;
+            self.now.wall.0 += step.as_micros() as i64;
+            if self
+                .core
+                .poll_timeout()
+                .is_some_and(|at| at <= self.now.mono)
+            {
+                self.input(Input::Timer);
+            }
+            self.settle();
+            if self.now.mono >= end {
+                return;
+            }
         }
-        self.settle();
     }
 
     pub(super) fn command(&mut self, command: Command) {

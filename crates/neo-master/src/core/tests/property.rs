@@ -284,8 +284,12 @@ impl Play {
 
     fn rare(&mut self, a: u8, b: u8) {
         match b % 8 {
-            0 => self.world.sleep(Duration::from_secs(u64::from(a))),
-            1 => self.world.sleep(Duration::from_secs(1000)),
+            0 => self.world.sleep(Duration::from_secs(u64::from(a) / 4)),
+            // The process is stopped for a while.
+            1 => {
+                self.world.now.mono = self.world.now.mono + Duration::from_secs(u64::from(a));
+                self.world.input(neo_proto::Input::Timer);
+            }
             2 => self.world.now.wall.0 += i64::from(a) * 3_000_000_000 - 300_000_000_000,
             3 => {
                 self.world.restart_master();
