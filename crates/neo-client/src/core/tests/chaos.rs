@@ -328,7 +328,7 @@ impl Chaos {
         if reached && to == address(m(1)) {
             self.w.sent.clear();
             self.w.last_tid = Tid(self.tid);
-            self.w.accept_master();
+            self.w.try_accept_master();
         } else {
             self.w.connecting.pop_front();
             self.w.input(Input::ConnectFailed {

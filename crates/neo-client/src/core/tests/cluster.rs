@@ -236,8 +236,15 @@ impl World {
 
     /// The master M1 accepts the client, and tells everything.
     pub(super) fn accept_master(&mut self) {
+        assert!(self.try_accept_master());
+    }
+
+    /// The same, unless the client has given this attempt up.
+    pub(super) fn try_accept_master(&mut self) -> bool {
         self.connected(m(1));
-        let (id, packet) = self.to(m(1));
+        let Some((id, packet)) = self.try_to(m(1)) else {
+            return false;
+        };
         let Packet::RequestIdentification { identification } = packet else {
             panic!("{packet:?}");
         };
@@ -264,6 +271,7 @@ impl World {
         assert_eq!(packet, Packet::AskLastTransaction {});
         let tid = self.last_tid;
         self.says(m(1), id, Packet::AnswerLastTransaction { tid });
+        true
     }
 
     /// Storages accept every client that reaches them.
