@@ -32,7 +32,7 @@ fn is_well(words: &str) -> u64 {
 
 #[test]
 fn a_short_run_finds_no_anomaly() {
-    let commits = is_well("--seconds 12 --storages 3 --clients 4 --seed 1");
+    let commits = is_well("--seconds 20 --masters 3 --storages 3 --clients 4 --seed 1");
     assert!(commits > 0, "clients get through");
 }
 

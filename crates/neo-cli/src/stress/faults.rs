@@ -19,16 +19,26 @@ const PAUSE_MS: (u64, u64) = (100, 5_000);
 /// Until what was killed is started again.
 const RESTART_MS: (u64, u64) = (0, 3_000);
 /// Between faults.
-const BETWEEN_MS: (u64, u64) = (100, 1_200);
+const BETWEEN_MS: (u64, u64) = (100, 1_500);
 
 /// How often a kind is tried, beside the others.
 const fn weight(kind: Kind) -> u64 {
     match kind {
-        Kind::Kill | Kind::Reset => 6,
+        Kind::Kill | Kind::Reset => 10,
+        Kind::Switch => 4,
         Kind::Pause => 3,
-        Kind::Stall | Kind::Switch => 2,
+        Kind::Stall => 2,
         Kind::Freeze | Kind::Coma | Kind::Outage => 1,
     }
+}
+
+/// Whether everybody waits until it is over, or noticed. Several at a time are made rarely, or
+/// nothing would be committed between them.
+const fn is_silence(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Pause | Kind::Freeze | Kind::Stall | Kind::Coma
+    )
 }
 
 /// Makes faults.
@@ -88,7 +98,13 @@ impl Faults {
             at = at.saturating_sub(weight(*kind));
             is_it
         });
-        let Some(kind) = picked else { return Ok(()) };
+        let Some(kind) = picked else {
+            return Ok(());
+        };
+        let is_silent = nodes.is_any_frozen() || !self.stalled.is_empty();
+        if is_silent && is_silence(kind) && self.rng.below(4) > 0 {
+            return Ok(());
+        }
         let made = match kind {
             Kind::Kill => {
                 let chosen = self.spared(nodes, view);

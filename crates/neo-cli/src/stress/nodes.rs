@@ -110,6 +110,10 @@ impl Nodes {
         !self.ill.contains_key(&node)
     }
 
+    pub(super) fn is_any_frozen(&self) -> bool {
+        self.ill.values().any(|(ill, _)| *ill == Ill::Frozen)
+    }
+
     /// SIGKILL; it is started again after a while.
     pub(super) fn kill(&mut self, node: Node, after: Duration) -> io::Result<()> {
         self.process(node).kill()?;
