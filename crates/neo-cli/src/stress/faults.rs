@@ -35,10 +35,7 @@ const fn weight(kind: Kind) -> u64 {
 /// Whether everybody waits until it is over, or noticed. Several at a time are made rarely, or
 /// nothing would be committed between them.
 const fn is_silence(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Pause | Kind::Freeze | Kind::Stall | Kind::Coma
-    )
+    matches!(kind, Kind::Pause | Kind::Freeze | Kind::Stall | Kind::Coma)
 }
 
 /// Makes faults.

@@ -331,7 +331,7 @@ fn a_disk_is_full_and_gets_room() {
 #[test]
 fn transactions_go_on_without_a_replica_whose_disk_is_full() {
     let dir = tempfile::tempdir().expect("a directory");
-    let cluster = limited(&options(dir.path(), 1), &[1]);
+    let mut cluster = limited(&options(dir.path(), 1), &[1]);
     let clients = clients(&cluster);
     let writers = Writers::default();
     std::thread::scope(|scope| {
@@ -352,8 +352,18 @@ fn transactions_go_on_without_a_replica_whose_disk_is_full() {
     drop(told);
     let admin = cluster.admin_address().to_string();
     let pt = cluster::neoctl(&admin, &["print", "pt"]);
-    // Which of them got which id is chance.
-    assert!(pt.contains("P OOOOOOOOOOOO"), "{pt}");
-    assert!(pt.contains("R UUUUUUUUUUUU"), "{pt}");
+    // It tries to catch up, and is expelled again when it can't take what clients write.
+    assert!(pt.contains(" OOOOOOOOOOOO"), "{pt}");
+    assert!(pt.contains("S2 R UUUUUUUUUUUU"), "{pt}");
+    assert!(cluster.storages[0].output().contains("no space left"));
+
+    // With room it does.
+    cluster.storages[0].kill().expect("killed");
+    limit(&mut cluster, dir.path(), &[1], 10 * LIMIT);
+    cluster.start_all().expect("it starts");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !cluster::neoctl(&admin, &["print", "pt"]).contains("S1 R UUUUUUUUUUUU") {
+        assert!(Instant::now() < deadline, "it does not catch up");
+    }
     check_twice(&writers, cluster);
 }
