@@ -162,8 +162,8 @@ fn at_the_master(at: &Address, process: &mut Process, storage: &Address) {
     );
     refused(
         &identify(identification(NodeType::Master)),
-        ErrorCode::Denied,
-        "this version has one master in a cluster: stop the other one",
+        ErrorCode::Protocol,
+        "a master must tell where it listens",
     );
 
     // With what only the cluster knows in the words.
@@ -247,11 +247,21 @@ fn at_a_storage(at: &Address, process: &mut Process, master: &Address) {
     );
     let storage = Identification {
         nid: nid(NodeType::Storage, 1),
-        session: Some((reign, SessionId(1))),
+        session: Some((reign, SessionId(0))),
         ..storage_at("127.0.0.1:9")
     };
     refused(
         &identify(storage),
+        ErrorCode::NotReady,
+        "unknown by the primary master: identify there again",
+    );
+    let master = Identification {
+        nid: nid(NodeType::Master, 1),
+        session: Some((reign, session)),
+        ..identification(NodeType::Master)
+    };
+    refused(
+        &identify(master),
         ErrorCode::Denied,
         "a storage node serves clients, and storage nodes that catch up",
     );
