@@ -39,6 +39,9 @@ pub(crate) enum Rule {
     LaterReignDeposes,
     /// A tid is given when every node that is to lock has told the master of its vote.
     VotesAreTold,
+    /// A storage that tells of its vote when the transaction goes on, or has ended, without it is told
+    /// to forget it.
+    LateVotesAreForgotten,
     /// A cell that is registered takes part in every transaction that begins afterwards.
     RegisteredAreBound,
     /// Of each object, one cell at least has compared the serial.
@@ -71,6 +74,7 @@ impl Rule {
         ("tids-of-readable-cells", Self::TidsOfReadableCells),
         ("later-reign-deposes", Self::LaterReignDeposes),
         ("votes-are-told", Self::VotesAreTold),
+        ("late-votes-are-forgotten", Self::LateVotesAreForgotten),
         ("registered-are-bound", Self::RegisteredAreBound),
         ("one-cell-checks", Self::OneCellChecks),
         ("unchecked-are-compared", Self::UncheckedAreCompared),

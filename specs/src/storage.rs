@@ -238,7 +238,6 @@ impl State {
             }
             Message::TransactionFinished { transaction, tid } => {
                 self.pending_one_ended(number, transaction, tid);
-                self.storage_aborts(number, transaction);
             }
             Message::PartitionTable(table) => self.change_table(number, table, options),
             Message::LockInformation { transaction, tid } => {

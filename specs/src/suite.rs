@@ -69,6 +69,8 @@ cases! {
         wait_for_pending: "1/7", "crash=storages without=wait-for-pending",
         source_waits: "1/7", "crash=storages without=source-waits",
         registered_are_bound: "1/7", "crash=storages without=registered-are-bound",
+        late_votes_are_forgotten: "8:",
+            "catching-up=all latecomers=1 without=late-votes-are-forgotten",
         unchecked_are_compared: "3:",
             "clients=2 crashes=0 breaks=1 catching-up=all prefix=one-commit \
              without=unchecked-are-compared",
@@ -78,7 +80,8 @@ cases! {
         votes_are_told: "9:", "crashes=0 hasty=1 without=votes-are-told",
         reign_in_name: "4:",
             "clients=2 same-object=0 crash=masters check-stuck=0 without=reign-in-name",
-        stores_of_own_reign: "8:", "without=stores-of-own-reign",
+        stores_of_own_reign: "8:",
+            "crash=masters without=stores-of-own-reign,late-votes-are-forgotten",
         floor_and_strict_start: "1/7", "crashes=3 crash=storages without=floor,strict-start",
         strict_start: "1/7", "crashes=2 crash=storages catching-up=all without=strict-start",
         tables_by_reign: "1/7",
@@ -110,6 +113,9 @@ cases! {
         // The floor alone is not missed: with the strict start, whatever was relied on is durable
         // on a cell that a start waits for.
         "crashes=3 crash=storages without=floor" => Expected::Clean,
+        // Nor is this one: the vote of an earlier reign is one that comes too late.
+        "crashes=2 without=stores-of-own-reign" => Expected::Clean,
+        "crash=masters without=late-votes-are-forgotten" => Expected::Clean,
         // Nor is the check by the client: a cell that the master counts on has compared.
         "clients=2 crashes=0 breaks=1 catching-up=all prefix=one-commit without=one-cell-checks"
             => Expected::Clean,

@@ -44,6 +44,7 @@ impl State {
         None
     }
 
+    /// A vote that comes too late is not counted on: the storage copies what it missed.
     pub(super) fn note_vote(
         &mut self,
         number: usize,
@@ -52,11 +53,18 @@ impl State {
         partitions: Set,
         options: &Options,
     ) {
-        if let Transaction::Begun { votes, .. } =
-            &mut self.masters[number].transactions[transaction]
-        {
-            votes[storage] = votes[storage].or(partitions);
-            self.finish_parked(number, transaction, options);
+        let counts = match &mut self.masters[number].transactions[transaction] {
+            Transaction::None => false,
+            Transaction::Begun { votes, .. } => {
+                votes[storage] = votes[storage].or(partitions);
+                self.finish_parked(number, transaction, options);
+                return;
+            }
+            Transaction::Finishing { storages, .. } => storages.has(storage),
+        };
+        if !counts && options.has(Rule::LateVotesAreForgotten) {
+            let message = Message::AbortTransaction { transaction };
+            self.network.master_to_storage(number, storage, message);
         }
     }
 
@@ -74,7 +82,9 @@ impl State {
         let there = self.storages_there(number);
         let table = self.masters[number].current_table();
         let taking_part = storages.without(failed);
-        let mut nodes: Set = taking_part
+        // Who has voted has rows of it, bound or not.
+        let mut nodes: Set = there
+            .without(failed)
             .members()
             .filter(|&storage| !votes[storage].is_empty())
             .collect();

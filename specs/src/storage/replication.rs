@@ -77,8 +77,7 @@ impl State {
             && !(options.has(Rule::SourceWaits) && unmoved)
     }
 
-    /// Copies a partition up to a tid, in one step; what the source has not is deleted. What was
-    /// voted here of a transaction that has ended without this cell is dropped for its final rows.
+    /// Copies a partition up to a tid, in one step; what the source has not is deleted.
     pub(crate) fn replicate(&mut self, number: usize, partition: usize, source: usize) {
         let Replication::Running { up_to, fetched, .. } =
             &mut self.storages[number].replication[partition]
@@ -89,18 +88,11 @@ impl State {
         let up_to = *up_to;
         for transaction in 0..TRANSACTIONS {
             let theirs = self.storages[source].rows[transaction].committed[partition];
-            let storage = &mut self.storages[number];
-            let rows = &mut storage.rows[transaction];
-            let own = rows.committed[partition];
+            let own = &mut self.storages[number].rows[transaction].committed[partition];
             if theirs != 0 && theirs <= up_to {
-                rows.committed[partition] = theirs;
-                rows.unfinished.remove(partition);
-                if !rows.is_unfinished() {
-                    rows.locked = 0;
-                    storage.locks[transaction] = WriteLock::None;
-                }
-            } else if own <= up_to {
-                rows.committed[partition] = 0;
+                *own = theirs;
+            } else if *own <= up_to {
+                *own = 0;
             }
         }
         self.sync(number);
