@@ -1,18 +1,22 @@
 //! An engine whose power can be cut.
 
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use neo_api::{BackendError, BackendResult, Durability, KeyRange, KvBatch, KvEngine, Order, Space};
+use neo_api::{
+    BackendError, BackendResult, Durability, KeyRange, KvBatch, KvEngine, KvOp, Order, Space,
+};
 
-/// Wraps an engine, and remembers what a disk would hold after a loss of power.
+/// Wraps an engine, and remembers what a disk would not hold after a loss of power.
 ///
 /// The power is cut after the n-th `apply`: from then on every call fails. What is on the disk
 /// then is every batch up to the last that was acknowledged as [`Durability::Synced`], and any
 /// number of those after it, in order; the one that failed may be among them, since the power may
 /// go at the very end of an `apply`. [`CrashEngine::survivors`] tells what can be there,
-/// [`CrashEngine::restart`] makes each of these engines.
+/// [`CrashEngine::restart`] makes any of it so. What is remembered is bounded by what was not
+/// synced.
 #[derive(Debug)]
 pub struct CrashEngine<E> {
     live: E,
@@ -21,10 +25,12 @@ pub struct CrashEngine<E> {
 
 #[derive(Debug, Default)]
 struct Disk {
-    /// Every batch, in order.
-    batches: Vec<KvBatch>,
-    /// How many of them are sure to survive.
+    /// How many batches are sure to survive.
     synced: usize,
+    /// For each acknowledged one after these, in order: what takes it back.
+    undo: VecDeque<KvBatch>,
+    /// The one that failed when the power went.
+    failed: Option<KvBatch>,
     /// How many may still be acknowledged.
     left: Option<usize>,
     off: bool,
@@ -49,34 +55,48 @@ impl<E: KvEngine> CrashEngine<E> {
     #[must_use]
     pub fn survivors(&self) -> RangeInclusive<usize> {
         let disk = self.disk();
-        disk.synced..=disk.batches.len()
+        disk.synced..=disk.synced + disk.undo.len() + usize::from(disk.failed.is_some())
     }
 
-    /// The engine with the first `kept` batches, on top of an `empty` one.
+    /// The power is back, and the first `kept` batches are there.
     ///
     /// # Errors
     /// Those of the engine.
     ///
     /// # Panics
     /// When `kept` is not among the [survivors](Self::survivors).
-    pub fn restart(&self, kept: usize, empty: E) -> BackendResult<Self> {
+    pub fn restart(&self, kept: usize) -> BackendResult<()> {
         assert!(
             self.survivors().contains(&kept),
             "{kept} batches are not what can be on the disk"
         );
-        let batches = self.disk().batches[..kept].to_vec();
-        for batch in &batches {
-            empty.apply(batch.clone(), Durability::Synced)?;
+        let mut disk = self.disk();
+        let failed = disk.failed.take();
+        if let Some(failed) = failed.filter(|_| kept > disk.synced + disk.undo.len()) {
+            self.live.apply(failed, Durability::Synced)?;
         }
-        let disk = Disk {
+        while disk.synced + disk.undo.len() > kept {
+            let undo = disk.undo.pop_back().unwrap_or_default();
+            self.live.apply(undo, Durability::Synced)?;
+        }
+        *disk = Disk {
             synced: kept,
-            batches,
             ..Disk::default()
         };
-        Ok(Self {
-            live: empty,
-            disk: Mutex::new(disk),
-        })
+        Ok(())
+    }
+
+    /// What takes a batch back that is not applied yet.
+    fn undo(&self, batch: &KvBatch) -> BackendResult<KvBatch> {
+        let mut undo = KvBatch::default();
+        for op in &batch.ops {
+            let (KvOp::Put(space, key, _) | KvOp::Delete(space, key)) = op;
+            undo.ops.push(match self.live.get(*space, key)? {
+                Some(value) => KvOp::Put(*space, key.clone(), value),
+                None => KvOp::Delete(*space, key.clone()),
+            });
+        }
+        Ok(undo)
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -118,15 +138,18 @@ impl<E: KvEngine> KvEngine for CrashEngine<E> {
         if disk.off {
             return Err(no_power());
         }
-        disk.batches.push(batch.clone());
         if disk.left == Some(0) {
             disk.off = true;
+            disk.failed = Some(batch);
             return Err(no_power());
         }
+        let undo = self.undo(&batch)?;
         self.live.apply(batch, durability)?;
         disk.left = disk.left.map(|n| n - 1);
+        disk.undo.push_back(undo);
         if durability == Durability::Synced {
-            disk.synced = disk.batches.len();
+            disk.synced += disk.undo.len();
+            disk.undo.clear();
         }
         Ok(())
     }

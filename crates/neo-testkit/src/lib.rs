@@ -7,11 +7,13 @@
 //! | cut the power under a [`KvEngine`](neo_api::KvEngine) | [`CrashEngine`] |
 //! | run a whole cluster in one process | [`Cluster`] |
 //! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |
+//! | find what is wrong with a history of transactions | [`history::History`] |
 //! | start, kill and restart the real programs | [`process::ProcessCluster`] |
 
 mod cluster;
 pub mod conformance;
 mod crash_engine;
+pub mod history;
 pub mod invariant;
 pub mod oracle;
 pub mod process;

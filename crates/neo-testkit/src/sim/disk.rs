@@ -4,45 +4,34 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use neo_api::{
-    BackendInfo, BackendResult, Durability, KeyRange, KvBatch, KvEngine, Order, Space,
-    StorageBackend, WriteBatch,
-};
+use neo_api::{BackendInfo, BackendResult, Durability, StorageBackend, WriteBatch};
 use neo_backends::{KvBackend, MemoryEngine};
 use neo_storage::{Done, Persister, Query, QueryResult, Token, execute_query};
 
 use super::fault::Keep;
-use super::world::run_ready;
+use super::name::Name;
+use super::world::{Happening, run_ready};
 use crate::crash_engine::CrashEngine;
 
 /// The engine, which outlives the backend over it.
-#[derive(Debug, Clone)]
-struct Shared(Arc<CrashEngine<MemoryEngine>>);
+type Engine = Arc<CrashEngine<MemoryEngine>>;
 
-impl KvEngine for Shared {
-    fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
-        self.0.get(space, key)
-    }
-
-    fn scan(
-        &self,
-        space: Space,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> BackendResult<Vec<(Bytes, Bytes)>> {
-        self.0.scan(space, range, order, limit)
-    }
-
-    fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
-        self.0.apply(batch, durability)
-    }
+fn backend(engine: &Engine) -> Arc<dyn StorageBackend> {
+    let info = BackendInfo::new("Memory", true);
+    Arc::new(KvBackend::inline(Arc::clone(engine), info))
 }
 
-fn backend(engine: &Shared) -> Arc<dyn StorageBackend> {
-    let info = BackendInfo::new("Memory", true);
-    Arc::new(KvBackend::inline(engine.clone(), info))
+/// Gives the backend of a storage node that starts.
+pub(super) struct Backends(Box<dyn FnMut(Name) -> Arc<dyn StorageBackend>>);
+
+impl Backends {
+    pub(super) fn new(open: impl FnMut(Name) -> Arc<dyn StorageBackend> + 'static) -> Self {
+        Self(Box::new(open))
+    }
+
+    pub(super) fn open(&mut self, name: Name) -> Arc<dyn StorageBackend> {
+        (self.0)(name)
+    }
 }
 
 /// A read on its way.
@@ -63,8 +52,14 @@ struct Writing {
 /// A disk, with what the storage node has under way on it.
 #[derive(Debug)]
 pub struct Disk {
-    engine: Shared,
+    engine: Engine,
     backend: Arc<dyn StorageBackend>,
+    /// The backend is somebody else's: what a crash leaves is not this disk's affair.
+    is_foreign: bool,
+    /// How many times as long as it should everything takes at most.
+    pub(super) slowness: u32,
+    /// While it stands still: what waits for it.
+    pub(super) frozen: Option<Vec<Happening>>,
     persister: Persister,
     writing: Option<Writing>,
     reads: BTreeMap<u64, Reading>,
@@ -73,10 +68,13 @@ pub struct Disk {
 
 impl Disk {
     pub(super) fn new() -> Self {
-        let engine = Shared(Arc::new(CrashEngine::new(MemoryEngine::default())));
+        let engine = Arc::new(CrashEngine::new(MemoryEngine::default()));
         Self {
             backend: backend(&engine),
             engine,
+            is_foreign: false,
+            slowness: 1,
+            frozen: None,
             persister: Persister::new(),
             writing: None,
             reads: BTreeMap::new(),
@@ -93,13 +91,18 @@ impl Disk {
     /// How many batches a crash may lose.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        let survivors = self.engine.0.survivors();
+        let survivors = self.engine.survivors();
         survivors.end() - survivors.start()
     }
 
-    /// The node opens it.
-    pub(super) fn open(&mut self) {
-        self.backend = backend(&self.engine);
+    pub(super) const fn is_slow(&self) -> bool {
+        self.slowness > 1
+    }
+
+    /// The node opens it, or a backend of somebody else.
+    pub(super) fn open(&mut self, foreign: Option<Arc<dyn StorageBackend>>) {
+        self.is_foreign = foreign.is_some();
+        self.backend = foreign.unwrap_or_else(|| backend(&self.engine));
     }
 
     /// The node is gone; `keep`: the machine's power too, else everything is kept.
@@ -107,18 +110,18 @@ impl Disk {
         self.persister = Persister::new();
         self.writing = None;
         self.reads.clear();
-        let survivors = self.engine.0.survivors();
+        let survivors = self.engine.survivors();
         let (sure, all) = (*survivors.start(), *survivors.end());
         let kept = match keep {
             None | Some(Keep::All) => all,
             Some(Keep::None) => sure,
             Some(Keep::First(n)) => all.min(sure + n),
         };
-        let engine = self.engine.0.restart(kept, MemoryEngine::default());
-        self.engine = Shared(Arc::new(
-            engine.expect("memory takes what it has taken before"),
-        ));
-        self.backend = backend(&self.engine);
+        if !self.is_foreign {
+            let restarted = self.engine.restart(kept);
+            restarted.expect("memory takes what it has had before");
+            self.backend = backend(&self.engine);
+        }
     }
 
     // --- writes ---

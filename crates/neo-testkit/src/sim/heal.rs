@@ -93,12 +93,13 @@ impl World {
         self.run_until("UP_TO_DATE everywhere", PATIENCE, is_whole)
     }
 
-    /// Starts what is down, and runs until the cluster is RUNNING, every cell is UP_TO_DATE again and
-    /// all is quiet.
+    /// Ends every fault, starts what is down, and runs until the cluster is RUNNING, every cell is
+    /// UP_TO_DATE again and all is quiet.
     ///
     /// # Errors
     /// When it does not get there.
     pub fn heal(&mut self) -> Result<(), Stuck> {
+        self.end_faults();
         self.start_all();
         // A connection that one end believes in takes as long to end as silence is borne.
         let noticed = "rid of connections that are only half there";

@@ -9,6 +9,7 @@
 //! What it does not execute: the driver, transports, worker threads, SQL backends.
 
 mod client;
+mod clock;
 mod disk;
 mod facts;
 mod fault;
@@ -28,9 +29,9 @@ pub use facts::{CellCopy, Facts, NodeCopy};
 pub use fault::{Fault, Happens, InFlight, Keep, Pattern, Placed, Point, When};
 pub use heal::PATIENCE;
 pub use name::{Name, c, m, p, s};
-pub use network::{LinkId, Side};
+pub use network::{LinkId, Side, Slow};
 pub use node::Ended;
 pub use puppet::{PuppetCore, Say};
 pub use settings::WorldSettings;
 pub use trace::Trace;
-pub use world::{Handle, Stuck, World, run_ready};
+pub use world::{Handle, Stuck, Tally, World, run_ready};

@@ -1,6 +1,7 @@
 //! Simulated connections: ordered in each direction, late, and lost when a test wants it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use neo_proto::frame::LENGTHS_BYTES;
@@ -52,11 +53,36 @@ pub(super) struct Direction {
     pub(super) queue: VecDeque<(u64, Carried)>,
     /// When the last that was queued arrives.
     pub(super) last_arrival: u64,
+    /// What was sent while the way is blocked: it goes when that ends, as TCP sends again.
+    pub(super) held: VecDeque<Carried>,
     /// Nothing arrives any more.
     pub(super) lost: bool,
 }
 
+impl Carried {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.len(),
+            Self::End(_) => 0,
+        }
+    }
+}
+
 impl Direction {
+    /// Queues what arrives at a moment, or after what is before it; when it does.
+    pub(super) fn queue(&mut self, at: u64, carried: Carried) -> u64 {
+        let at = at.max(self.last_arrival + 1);
+        self.last_arrival = at;
+        self.queue.push_back((at, carried));
+        at
+    }
+
+    /// What is on its way is lost.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.held.clear();
+    }
+
     /// Takes bytes and cuts whole frames: a delivery is one message.
     pub(super) fn cut(&mut self, bytes: Bytes) -> Vec<Bytes> {
         let mut frames = Vec::new();
@@ -77,6 +103,74 @@ impl Direction {
             frames.push(self.partial.split_to(length).freeze());
         }
         frames
+    }
+}
+
+/// A way that takes longer than it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slow {
+    /// How many times as long.
+    pub factor: u32,
+    /// What it carries at most, in bytes a second.
+    pub bytes_per_second: u64,
+}
+
+/// What is wrong with the ways between nodes, each way for itself: (from, to).
+#[derive(Debug, Default)]
+pub(super) struct Roads {
+    /// By how many partitions.
+    blocked: BTreeMap<(Name, Name), u32>,
+    slow: BTreeMap<(Name, Name), Slow>,
+}
+
+impl Roads {
+    pub(super) fn block(&mut self, way: (Name, Name)) {
+        *self.blocked.entry(way).or_default() += 1;
+    }
+
+    /// Whether the way is free now, and was not.
+    pub(super) fn unblock(&mut self, way: (Name, Name)) -> bool {
+        let Some(times) = self.blocked.get_mut(&way) else {
+            return false;
+        };
+        *times -= 1;
+        let is_free = *times == 0;
+        if is_free {
+            self.blocked.remove(&way);
+        }
+        is_free
+    }
+
+    pub(super) fn is_blocked(&self, from: Name, to: Name) -> bool {
+        !self.blocked.is_empty() && self.blocked.contains_key(&(from, to))
+    }
+
+    pub(super) fn blocked(&self) -> BTreeSet<(Name, Name)> {
+        self.blocked.keys().copied().collect()
+    }
+
+    pub(super) fn slow(&mut self, way: (Name, Name), slow: Option<Slow>) {
+        match slow {
+            Some(slow) => self.slow.insert(way, slow),
+            None => self.slow.remove(&way),
+        };
+    }
+
+    pub(super) fn slow_ways(&self) -> BTreeSet<(Name, Name)> {
+        self.slow.keys().copied().collect()
+    }
+
+    /// How long something travels that should take `latency`.
+    pub(super) fn takes(&self, from: Name, to: Name, latency: u64, carried: &Carried) -> u64 {
+        if self.slow.is_empty() {
+            return latency;
+        }
+        let Some(slow) = self.slow.get(&(from, to)) else {
+            return latency;
+        };
+        let second = Duration::from_secs(1).as_nanos() as u64;
+        let bytes = carried.bytes() as u64 * second / slow.bytes_per_second.max(1);
+        latency * u64::from(slow.factor.max(1)) + bytes
     }
 }
 
@@ -123,10 +217,6 @@ impl Link {
             Side::Dialer => &mut self.to_dialer,
             Side::Listener => &mut self.to_listener,
         }
-    }
-
-    pub(super) const fn is_dead(&self) -> bool {
-        !self.dialer.open && !self.listener.open
     }
 
     /// Whether one end, and only one, believes that it is connected.

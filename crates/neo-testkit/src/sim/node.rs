@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use neo_api::{Address, Instant, Now, UnixMicros};
+use neo_api::{Address, Instant, Now};
 use neo_client::core::{self as client, ClientCore};
 use neo_master::MasterCore;
 use neo_proto::{ConnId, Core, Endpoint, Output};
 use neo_storage::{Done, Job, StorageCore, StorageEvent};
 
+use super::clock::Clock;
 use super::disk::Disk;
 use super::name::Name;
 use super::network::{LinkId, Side};
 use super::puppet::PuppetCore;
+use super::world::Happening;
 
 /// A node's endpoint.
 #[derive(Debug)]
@@ -152,10 +154,9 @@ pub(super) struct Place {
     pub(super) conns: BTreeMap<ConnId, (LinkId, Side)>,
     /// For when its timer is set.
     pub(super) timer: Option<u64>,
-    /// Its monotonic clock minus the world's.
-    pub(super) mono_offset: u64,
-    /// Its wall clock minus the world's, in microseconds.
-    pub(super) wall_offset: i64,
+    pub(super) clock: Clock,
+    /// While it stands still: what waits for it.
+    pub(super) frozen: Option<Vec<Happening>>,
     /// A storage's.
     pub(super) disk: Option<Disk>,
     /// A storage's id, once it is known.
@@ -163,9 +164,6 @@ pub(super) struct Place {
     /// A storage that serves, a client that can work.
     pub(super) serving: bool,
 }
-
-/// The world's wall clock at its start: 2026-09-21.
-const EPOCH_MICROS: i64 = 1_790_000_000_000_000;
 
 impl Place {
     pub(super) fn new(name: Name, index: usize) -> Self {
@@ -175,9 +173,8 @@ impl Place {
             ended: None,
             conns: BTreeMap::new(),
             timer: None,
-            // Clocks of different nodes have nothing to do with each other.
-            mono_offset: (index as u64 + 1) * 1_000_000_000_000,
-            wall_offset: 0,
+            clock: Clock::new((index as u64 + 1) * 1_000_000_000_000),
+            frozen: None,
             disk: matches!(name, Name::Storage(_)).then(Disk::new),
             nid: None,
             serving: false,
@@ -185,14 +182,11 @@ impl Place {
     }
 
     pub(super) fn now(&self, at: u64) -> Now {
-        Now {
-            mono: Instant(at + self.mono_offset),
-            wall: UnixMicros(EPOCH_MICROS + (at / 1000) as i64 + self.wall_offset),
-        }
+        self.clock.now(at)
     }
 
     /// The world's time of a moment on this node's clock.
-    pub(super) const fn world_time(&self, moment: Instant) -> u64 {
-        moment.0.saturating_sub(self.mono_offset)
+    pub(super) fn world_time(&self, moment: Instant) -> u64 {
+        self.clock.world_time(moment)
     }
 }

@@ -41,9 +41,12 @@ pub struct WorldSettings {
     pub operation_timeout: Duration,
     /// Times and bounds of connections.
     pub session: SessionSettings,
-    /// The trace has messages and faults only: for thousands of runs, of which one that fails is
-    /// run again.
+    /// The trace is a number only: for thousands of runs, of which one that fails is run again.
     pub is_terse: bool,
+    /// All of the trace is printed as it happens, not just kept for a while.
+    pub prints_trace: bool,
+    /// Points are not only counted: for runs that are to be repeated with faults at them.
+    pub keeps_points: bool,
     /// Changes the settings of the masters.
     pub tune_master: fn(&mut MasterSettings),
     /// Changes the settings of the storage nodes.
@@ -70,6 +73,8 @@ impl Default for WorldSettings {
             operation_timeout: Duration::from_secs(20),
             session: SessionSettings::default(),
             is_terse: false,
+            prints_trace: false,
+            keeps_points: true,
             tune_master: |_| {},
             tune_storage: |_| {},
         }

@@ -25,17 +25,20 @@ enum Entry {
 /// The trace of a run.
 #[derive(Debug, Default)]
 pub struct Trace {
-    /// Nothing is put into words: for thousands of runs, of which one that fails is run again.
+    /// Nothing is kept but the hash: for thousands of runs, of which one that fails is run again.
     is_terse: bool,
+    /// Everything is printed as it happens.
+    prints: bool,
     entries: VecDeque<(u64, Option<u64>, Entry)>,
     dropped: u64,
     hash: u64,
 }
 
 impl Trace {
-    pub(super) fn new(is_terse: bool) -> Self {
+    pub(super) fn new(is_terse: bool, prints: bool) -> Self {
         Self {
-            is_terse,
+            is_terse: is_terse && !prints,
+            prints,
             ..Self::default()
         }
     }
@@ -65,6 +68,9 @@ impl Trace {
         bytes: &Bytes,
     ) {
         self.mix(at, bytes);
+        if self.is_terse {
+            return;
+        }
         let (from, to) = ends;
         let frame = bytes.clone();
         self.push(at, point, Entry::Message { from, to, frame });
@@ -83,7 +89,9 @@ impl Trace {
     pub(super) fn note(&mut self, at: u64, point: Option<u64>, note: impl Into<String>) {
         let note = note.into();
         self.mix(at, note.as_bytes());
-        self.push(at, point, Entry::Note(note));
+        if !self.is_terse {
+            self.push(at, point, Entry::Note(note));
+        }
     }
 
     fn mix(&mut self, at: u64, bytes: &[u8]) {
@@ -94,6 +102,10 @@ impl Trace {
     }
 
     fn push(&mut self, at: u64, point: Option<u64>, entry: Entry) {
+        if self.prints {
+            println!("{}", Line(&(at, point, entry)));
+            return;
+        }
         if self.entries.len() == ENTRIES_MAX {
             self.entries.pop_front();
             self.dropped += 1;

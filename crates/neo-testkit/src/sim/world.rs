@@ -3,22 +3,26 @@
 mod disks;
 mod faults;
 mod look;
+mod pauses;
 mod scripts;
 mod wire;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub use self::faults::Tally;
 pub use self::scripts::Handle;
 
 use bytes::Bytes;
-use neo_api::{ClusterState, NodeId, Now, PartitionTable};
+use neo_api::{ClusterState, NodeId, Now, PartitionTable, StorageBackend};
 use neo_client::core::{self as client, ClientCore};
 use neo_master::MasterCore;
 use neo_proto::{ConnId, Endpoint};
@@ -26,11 +30,11 @@ use neo_storage::{Job, StorageCore, StorageEvent};
 
 use self::scripts::Script;
 use super::client::SimClient;
-use super::disk::Disk;
+use super::disk::{Backends, Disk};
 use super::fault::{Fault, Happens, InFlight, Keep, Pattern, Placed, Point, When};
 use super::mailbox::Mailbox;
 use super::name::Name;
-use super::network::{Carried, End, Link, LinkId, Side, packet_name};
+use super::network::{Carried, End, Link, LinkId, Roads, Side, packet_name};
 use super::node::{Act, Ended, Place, Running};
 use super::puppet::{PuppetCore, Say};
 use super::settings::WorldSettings;
@@ -43,7 +47,7 @@ const EVENTS_AT_ONE_MOMENT_MAX: u32 = 200_000;
 
 /// What is to happen.
 #[derive(Debug)]
-enum Happening {
+pub(super) enum Happening {
     /// A node may want its timer.
     Timer { node: Name, incarnation: u32 },
     /// An attempt to connect reaches its target.
@@ -70,6 +74,40 @@ enum Happening {
     Gone { node: Name, incarnation: u32 },
 }
 
+/// What is to happen, by its moment; at one moment, in the order in which it was found.
+#[derive(Debug)]
+struct Due {
+    at: u64,
+    sequence: u64,
+    happening: Happening,
+}
+
+impl Due {
+    const fn order(&self) -> (u64, u64) {
+        (self.at, self.sequence)
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
 /// Something did not happen in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("after {waited:?}, still not {what}")]
@@ -89,17 +127,24 @@ pub struct World {
     now: u64,
     at_this_moment: u32,
     sequence: u64,
-    heap: BTreeMap<(u64, u64), Happening>,
+    heap: BinaryHeap<Reverse<Due>>,
     rng: Rng,
     places: BTreeMap<Name, Place>,
     mailboxes: BTreeMap<Name, Rc<RefCell<Mailbox>>>,
     scripts: Vec<Script>,
     links: Vec<Link>,
+    /// What is wrong with the ways between nodes.
+    roads: Roads,
+    /// Where storage nodes have their data, if not on disks of this world.
+    backends: Option<Backends>,
+    /// Those of the points that are kept.
     points: Vec<Point>,
+    points_met: u64,
     plan: Vec<Placed>,
     patterns: Vec<(Pattern, When, Fault)>,
-    nodes_crashed: usize,
-    links_cut: usize,
+    tally: Tally,
+    /// How many nodes and disks are frozen.
+    frozen: usize,
     /// When something last happened that is not mere waiting.
     busy_at: u64,
     trace: Trace,
@@ -110,7 +155,7 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")
             .field("now", &self.now)
-            .field("points", &self.points.len())
+            .field("points", &self.points_met)
             .finish_non_exhaustive()
     }
 }
@@ -133,24 +178,42 @@ impl World {
             .collect();
         Self {
             rng: Rng::new(settings.seed),
-            trace: Trace::new(settings.is_terse),
+            trace: Trace::new(settings.is_terse, settings.prints_trace),
             settings,
             now: 0,
             at_this_moment: 0,
             sequence: 0,
-            heap: BTreeMap::new(),
+            heap: BinaryHeap::new(),
             places,
             mailboxes,
             scripts: Vec::new(),
             links: Vec::new(),
+            roads: Roads::default(),
+            backends: None,
             points: Vec::new(),
+            points_met: 0,
             plan: Vec::new(),
             patterns: Vec::new(),
-            nodes_crashed: 0,
-            links_cut: 0,
+            tally: Tally::default(),
+            frozen: 0,
             busy_at: 0,
             oracle: Rc::default(),
         }
+    }
+
+    /// A world whose storage nodes have their data in other backends than disks of this world.
+    ///
+    /// `backends` is asked each time a storage node starts, after a crash too, and gives what is
+    /// there then: what a crash leaves is its affair. The futures of such a backend must be ready
+    /// when they are polled first (see `neo_backends::Worker::inline`).
+    #[must_use]
+    pub fn with_backends(
+        settings: WorldSettings,
+        backends: impl FnMut(Name) -> Arc<dyn StorageBackend> + 'static,
+    ) -> Self {
+        let mut world = Self::new(settings);
+        world.backends = Some(Backends::new(backends));
+        world
     }
 
     // --- what a test does ---
@@ -192,28 +255,25 @@ impl World {
             }
         };
         let now = self.now;
+        let backend = match (&mut self.backends, name) {
+            (Some(backends), Name::Storage(_)) => Some(backends.open(name)),
+            _ => None,
+        };
         let place = self.place_mut(name);
+        if let Some(disk) = &mut place.disk {
+            disk.open(backend);
+        }
         place.incarnation += 1;
         place.running = Some(running);
         place.ended = None;
         place.serving = false;
         place.timer = None;
-        if let Some(disk) = &mut place.disk {
-            disk.open();
-        }
         let moment = place.now(now);
         if let Some(running) = &mut place.running {
             running.start(moment);
         }
         self.trace.note(now, None, format!("{name} starts"));
         self.pump(name);
-    }
-
-    /// Jumps a node's wall clock.
-    pub fn shift_wall_clock(&mut self, name: Name, micros: i64) {
-        self.place_mut(name).wall_offset += micros;
-        let note = format!("the wall clock of {name} jumps by {micros} us");
-        self.trace.note(self.now, None, note);
     }
 
     /// Has a puppet do something.
@@ -243,11 +303,7 @@ impl World {
     /// Runs for some virtual time.
     pub fn run_for(&mut self, duration: Duration) {
         let until = self.now + duration.as_nanos() as u64;
-        while self
-            .heap
-            .first_key_value()
-            .is_some_and(|((at, _), _)| *at <= until)
-        {
+        while self.next_at().is_some_and(|at| at <= until) {
             self.step();
         }
         self.now = self.now.max(until);
@@ -265,8 +321,7 @@ impl World {
     ) -> Result<(), Stuck> {
         let until = self.now + patience.as_nanos() as u64;
         while !is_so(self) {
-            let next = self.heap.first_key_value().map(|((at, _), _)| *at);
-            if next.is_none_or(|at| at > until) {
+            if self.next_at().is_none_or(|at| at > until) {
                 return Err(Stuck {
                     what: what.to_owned(),
                     waited: patience,
@@ -290,14 +345,22 @@ impl World {
         })
     }
 
+    fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse(due)| due.at)
+    }
+
     fn push(&mut self, at: u64, happening: Happening) {
         self.sequence += 1;
-        self.heap.insert((at, self.sequence), happening);
+        self.heap.push(Reverse(Due {
+            at,
+            sequence: self.sequence,
+            happening,
+        }));
     }
 
     /// Does the next thing that is to happen.
     pub fn step(&mut self) {
-        let Some(((at, _), happening)) = self.heap.pop_first() else {
+        let Some(Reverse(Due { at, happening, .. })) = self.heap.pop() else {
             return;
         };
         if at > self.now {
@@ -310,6 +373,9 @@ impl World {
             "somebody never rests: {happening:?}\n{}",
             self.trace
         );
+        let Some(happening) = self.unless_frozen(happening) else {
+            return;
+        };
         match happening {
             Happening::Timer { node, incarnation } => self.timer(node, incarnation),
             Happening::Dial { link } => self.dial(link),
@@ -356,6 +422,9 @@ impl World {
 
     /// Does what a node wants, until it wants nothing.
     fn pump(&mut self, node: Name) {
+        if self.is_frozen(node) {
+            return;
+        }
         loop {
             while let Some(act) = self
                 .place_mut(node)

@@ -6,7 +6,7 @@ impl World {
     pub(super) fn storage_job(&mut self, node: Name, job: Job) {
         self.busy_at = self.now;
         let incarnation = self.place(node).incarnation;
-        let (until_read, until_done) = (self.delay_of_read(), self.delay_of_read());
+        let (until_read, until_done) = (self.delay_of_read(node), self.delay_of_read(node));
         let disk = self.place_mut(node).disk.as_mut();
         let disk = disk.expect("storage nodes have disks");
         match job {
@@ -37,10 +37,21 @@ impl World {
         }
     }
 
-    pub(super) fn delay_of_read(&mut self) -> u64 {
+    fn delay_of_read(&mut self, node: Name) -> u64 {
         let (least, most) = self.settings.read_delay;
-        self.rng
-            .between(least.as_nanos() as u64, most.as_nanos() as u64)
+        let delay = self
+            .rng
+            .between(least.as_nanos() as u64, most.as_nanos() as u64);
+        delay * self.slowness(node)
+    }
+
+    /// How many times as long as it should something on a disk takes.
+    fn slowness(&mut self, node: Name) -> u64 {
+        let disk = self.place(node).disk.as_ref();
+        match disk.map_or(1, |disk| disk.slowness) {
+            1 => 1,
+            most => self.rng.between(1, u64::from(most)),
+        }
     }
 
     pub(super) fn start_write(&mut self, node: Name) {
@@ -53,7 +64,7 @@ impl World {
             } else {
                 self.settings.write_delay
             };
-            let at = self.now + delay.as_nanos() as u64;
+            let at = self.now + delay.as_nanos() as u64 * self.slowness(node);
             self.push(at, Happening::Written { node, incarnation });
         }
     }

@@ -1,6 +1,71 @@
 //! The faults of a world: placed at points, or at once.
 
+use std::collections::BTreeSet;
+use std::ops::AddAssign;
+
 use super::*;
+use crate::sim::network::Slow;
+
+/// How many faults there were of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Nodes that crashed: one that is down can't.
+    pub nodes_crashed: usize,
+    /// Connections that were cut.
+    pub links_cut: usize,
+    /// Partitions between nodes.
+    pub partitions: usize,
+    /// Ways that became slow.
+    pub slow_ways: usize,
+    /// Nodes that stood still.
+    pub freezes: usize,
+    /// Disks that stood still.
+    pub disk_freezes: usize,
+    /// Disks that became slow.
+    pub slow_disks: usize,
+    /// Clocks that went too fast or too slowly.
+    pub clock_skews: usize,
+    /// Clocks that jumped.
+    pub clock_jumps: usize,
+}
+
+impl Tally {
+    /// Each kind, with a name.
+    #[must_use]
+    pub const fn kinds(&self) -> [(&'static str, usize); 9] {
+        [
+            ("crashes", self.nodes_crashed),
+            ("cuts", self.links_cut),
+            ("partitions", self.partitions),
+            ("slow links", self.slow_ways),
+            ("frozen nodes", self.freezes),
+            ("frozen disks", self.disk_freezes),
+            ("slow disks", self.slow_disks),
+            ("skewed clocks", self.clock_skews),
+            ("clock jumps", self.clock_jumps),
+        ]
+    }
+
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.kinds().iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.nodes_crashed += other.nodes_crashed;
+        self.links_cut += other.links_cut;
+        self.partitions += other.partitions;
+        self.slow_ways += other.slow_ways;
+        self.freezes += other.freezes;
+        self.disk_freezes += other.disk_freezes;
+        self.slow_disks += other.slow_disks;
+        self.clock_skews += other.clock_skews;
+        self.clock_jumps += other.clock_jumps;
+    }
+}
 
 impl World {
     /// Places a fault.
@@ -49,7 +114,7 @@ impl World {
         let note = format!("CRASH of {up:?}, keep {keep:?}, in flight {in_flight:?}");
         self.trace.note(self.now, None, note);
         self.busy_at = self.now;
-        self.nodes_crashed += up.len();
+        self.tally.nodes_crashed += up.len();
         for name in &up {
             self.take_down(*name, Some(keep));
         }
@@ -60,6 +125,14 @@ impl World {
 
     /// What runs at a place ends; `keep`: what its disk keeps, if the machine crashes with it.
     pub(super) fn take_down(&mut self, name: Name, keep: Option<Keep>) {
+        // What waited for it finds it gone.
+        self.thaw_disk(name);
+        if let Some(waited) = self.place_mut(name).frozen.take() {
+            self.frozen -= 1;
+            for happening in waited {
+                self.push(self.now, happening);
+            }
+        }
         let place = self.place_mut(name);
         place.running = None;
         place.serving = false;
@@ -85,7 +158,7 @@ impl World {
             link_state.to(side).lost = true;
             let there = link_state.to(side.other());
             if in_flight == InFlight::Lost {
-                there.queue.clear();
+                there.clear();
                 there.last_arrival = now;
             }
             self.carry(
@@ -103,11 +176,15 @@ impl World {
         self.trace.note(self.now, None, note);
         self.busy_at = self.now;
         let gap = gap.as_nanos() as u64;
-        let links: Vec<LinkId> = (0..self.links.len())
-            .map(LinkId)
-            .filter(|id| self.links[id.0].joins(first, second) && !self.links[id.0].is_dead())
+        // One that only one end holds is among that end's.
+        let held = [first, second].into_iter().flat_map(|name| {
+            let conns = self.place(name).conns.values();
+            conns.map(|(link, _)| *link)
+        });
+        let links: BTreeSet<LinkId> = held
+            .filter(|id| self.links[id.0].joins(first, second))
             .collect();
-        self.links_cut += links.len();
+        self.tally.links_cut += links.len();
         for id in links {
             let now = self.now;
             let link = &mut self.links[id.0];
@@ -120,6 +197,8 @@ impl World {
                 link.to(side).queue.clear();
                 link.to(side.other()).queue.clear();
             }
+            link.to(side).held.clear();
+            link.to(side.other()).held.clear();
             if in_flight == InFlight::Late {
                 let mut late = Vec::new();
                 for (at, _) in &mut link.to(side.other()).queue {
@@ -145,10 +224,90 @@ impl World {
         }
     }
 
+    /// Nothing that one of `from` sends reaches one of `to`, until [`unblock`](Self::unblock):
+    /// no byte, no attempt to connect. Connections stay open: nobody sees more than silence.
+    pub fn block(&mut self, from: &[Name], to: &[Name]) {
+        let note = format!("BLOCK of {from:?} -> {to:?}");
+        self.trace.note(self.now, None, note);
+        self.tally.partitions += 1;
+        for way in ways(from, to) {
+            self.roads.block(way);
+        }
+    }
+
+    /// A partition ends. Connections that were not given up go on with what was sent meanwhile, as
+    /// TCP does; with `is_reset`, they end.
+    pub fn unblock(&mut self, from: &[Name], to: &[Name], is_reset: bool) {
+        let note = format!("{from:?} -> {to:?} is free again, reset: {is_reset}");
+        self.trace.note(self.now, None, note);
+        for way in ways(from, to) {
+            if self.roads.unblock(way) {
+                self.set_free(way, is_reset);
+            }
+        }
+    }
+
+    fn set_free(&mut self, (from, to): (Name, Name), is_reset: bool) {
+        for id in (0..self.links.len()).map(LinkId) {
+            for side in [Side::Dialer, Side::Listener] {
+                let link = &mut self.links[id.0];
+                if link.to(side).held.is_empty()
+                    || (link.end(side.other()).node, link.end(side).node) != (from, to)
+                {
+                    continue;
+                }
+                if !is_reset {
+                    self.release(id, side);
+                    continue;
+                }
+                for side in [side, side.other()] {
+                    let way = self.links[id.0].to(side);
+                    way.clear();
+                    way.last_arrival = way.last_arrival.min(self.now);
+                    let error = Some("connection reset by peer".into());
+                    self.carry(id, side, Carried::End(error));
+                    self.links[id.0].to(side).lost = true;
+                }
+            }
+        }
+    }
+
+    /// A way takes longer than it should from now on; `None`: no more.
+    pub fn slow_way(&mut self, from: Name, to: Name, slow: Option<Slow>) {
+        let note = format!("{from} -> {to} is slow: {slow:?}");
+        self.trace.note(self.now, None, note);
+        self.tally.slow_ways += usize::from(slow.is_some());
+        self.roads.slow((from, to), slow);
+    }
+
+    /// Everything that stands still or is slow goes on, every way is free; nodes that are down
+    /// stay so, clocks stay wrong.
+    pub fn end_faults(&mut self) {
+        for (from, to) in self.roads.blocked() {
+            while self.roads.is_blocked(from, to) {
+                self.unblock(&[from], &[to], false);
+            }
+        }
+        for (from, to) in self.roads.slow_ways() {
+            self.slow_way(from, to, None);
+        }
+        let names: Vec<Name> = self.names().collect();
+        for name in names {
+            self.thaw(name);
+            self.thaw_disk(name);
+            if self.place(name).disk.as_ref().is_some_and(Disk::is_slow) {
+                self.slow_disk(name, 1);
+            }
+        }
+    }
+
     pub(super) fn point(&mut self, what: Happens) -> u64 {
-        let index = self.points.len() as u64;
+        let index = self.points_met;
+        self.points_met += 1;
         let at = self.now;
-        self.points.push(Point { index, at, what });
+        if self.settings.keeps_points {
+            self.points.push(Point { index, at, what });
+        }
         for (_, when, fault) in self
             .patterns
             .extract_if(.., |(pattern, ..)| pattern.meets(&what))
@@ -180,4 +339,12 @@ impl World {
             }
         }
     }
+}
+
+/// Each way from one of these to one of those.
+fn ways(from: &[Name], to: &[Name]) -> Vec<(Name, Name)> {
+    let from = from.iter();
+    from.flat_map(|from| to.iter().map(move |to| (*from, *to)))
+        .filter(|(from, to)| from != to)
+        .collect()
 }

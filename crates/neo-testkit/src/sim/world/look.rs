@@ -26,13 +26,19 @@ impl World {
     /// How many nodes crashed so far: one that is down can't.
     #[must_use]
     pub const fn nodes_crashed(&self) -> usize {
-        self.nodes_crashed
+        self.tally.nodes_crashed
     }
 
     /// How many connections were cut so far: a cut between nodes without one changes nothing.
     #[must_use]
     pub const fn links_cut(&self) -> usize {
-        self.links_cut
+        self.tally.links_cut
+    }
+
+    /// How many faults of each kind there were so far.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Virtual time since the start.
@@ -163,7 +169,9 @@ impl World {
 
     /// Whether one end of a connection still believes in it, when the other end does not.
     pub(in crate::sim) fn has_half_open_links(&self) -> bool {
-        self.links.iter().any(Link::is_half_open)
+        let held = self.places.values().flat_map(|place| place.conns.values());
+        held.into_iter()
+            .any(|(link, _)| self.links[link.0].is_half_open())
     }
 
     pub(super) fn place(&self, name: Name) -> &Place {

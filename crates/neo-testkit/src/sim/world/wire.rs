@@ -30,15 +30,34 @@ impl World {
 
     /// Sends something to an end of a link.
     pub(super) fn carry(&mut self, link: LinkId, side: Side, carried: Carried) {
-        let at = self.now + self.latency();
-        let to = self.links[link.0].to(side);
-        if to.lost {
+        let latency = self.latency();
+        let state = &mut self.links[link.0];
+        let (from, to) = (state.end(side.other()).node, state.end(side).node);
+        let way = state.to(side);
+        if way.lost {
             return;
         }
-        let at = at.max(to.last_arrival + 1);
-        to.last_arrival = at;
-        to.queue.push_back((at, carried));
+        if !way.held.is_empty() || self.roads.is_blocked(from, to) {
+            way.held.push_back(carried);
+            return;
+        }
+        let takes = self.roads.takes(from, to, latency, &carried);
+        let at = way.queue(self.now + takes, carried);
         self.push(at, Happening::Arrival { link, side });
+    }
+
+    /// What was held back goes on its way.
+    pub(super) fn release(&mut self, link: LinkId, side: Side) {
+        let at = self.now + self.latency();
+        let way = self.links[link.0].to(side);
+        let held = std::mem::take(&mut way.held);
+        let arrivals: Vec<u64> = held
+            .into_iter()
+            .map(|carried| way.queue(at, carried))
+            .collect();
+        for at in arrivals {
+            self.push(at, Happening::Arrival { link, side });
+        }
     }
 
     pub(super) fn dial(&mut self, id: LinkId) {
@@ -47,6 +66,10 @@ impl World {
             return;
         }
         let (dialer, target) = (link.dialer.node, link.listener.node);
+        if self.roads.is_blocked(dialer, target) || self.roads.is_blocked(target, dialer) {
+            // Nobody answers; the dialer gives up by itself.
+            return;
+        }
         let at = self.now + self.latency();
         let from = dialer.address().with_port(10_000 + (id.0 % 50_000) as u16);
         let now = self.now;
