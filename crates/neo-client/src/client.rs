@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::cache::{Hit, Value};
 use crate::codec::{self, CompressionSetting};
 use crate::config::ClientBuilder;
-use crate::core::{ClientCore, Command, CoreSettings, Reply, ReplyId};
+use crate::core::{ClientCore, Command, CoreSettings, Mutations, Reply, ReplyId};
 use crate::error::{Error, Result};
 use crate::invalidation::Invalidations;
 use crate::object::{Lookup, Object, Snapshot};
@@ -83,6 +83,7 @@ impl Client {
             read_only: builder.read_only,
             operation_timeout: builder.operation_timeout,
             seed: builder.env.random(),
+            mutations: Mutations::default(),
         });
         let shared = Arc::new(Shared::new(builder.cache_bytes));
         let shell = ClientShell(Arc::clone(&shared));

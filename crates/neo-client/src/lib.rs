@@ -77,7 +77,8 @@
 //! ```
 
 pub mod blocking;
-mod cache;
+#[doc(hidden)]
+pub mod cache;
 mod client;
 mod codec;
 mod config;

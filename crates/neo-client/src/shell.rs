@@ -6,13 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
-use neo_api::{Compression, Loaded, NodeId, Oid, Partitioning, Record, Tid};
+use neo_api::{Loaded, NodeId, Oid, Partitioning, Tid};
 use neo_proto::net::{DoneSender, Shell};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::cache::{Cache, Value};
-use crate::core::{ClientCore, Command, Event, Reply, ReplyId, TxnKey, Validity};
+use crate::cache::Cache;
+use crate::core::{ClientCore, Command, Event, Reply, ReplyId, TxnKey};
 use crate::error::{Error, Result};
 use crate::invalidation::{Invalidation, Subscribers};
 
@@ -207,19 +206,6 @@ impl Shared {
         self.last_tid.fetch_max(tid.0, Ordering::Release);
     }
 
-    fn committed(&self, tid: Tid, changed: Vec<(Oid, Option<Record>)>, newest: bool) -> Vec<Oid> {
-        let mut oids = Vec::with_capacity(changed.len());
-        for (oid, record) in changed {
-            oids.push(oid);
-            self.cache.invalidate(oid, tid);
-            if newest && let Some(record) = record {
-                let value = cached_value(record);
-                self.cache.insert(oid, tid, value, Validity::Current);
-            }
-        }
-        oids
-    }
-
     /// The driver has ended: nobody is answered any more.
     fn close(&self) {
         self.set_closed();
@@ -234,26 +220,6 @@ impl Shared {
         drop((waiters, callbacks));
         *lock(&self.status) = Status::default();
         self.subscribers.close();
-    }
-}
-
-/// A slice of a large buffer would keep the whole of it.
-const COPIED_BYTES_MAX: usize = 64 << 10;
-
-fn cached_value(record: Record) -> Value {
-    let own = |data: Bytes| {
-        if data.len() <= COPIED_BYTES_MAX {
-            Bytes::copy_from_slice(&data)
-        } else {
-            data
-        }
-    };
-    match record.compression {
-        Compression::None => Value::Plain(own(record.data)),
-        Compression::Zlib => Value::Stored(Record {
-            data: own(record.data),
-            ..record
-        }),
     }
 }
 
@@ -288,6 +254,11 @@ impl Shell<ClientCore> for ClientShell {
 
     fn event(&mut self, event: Event) {
         let shared = &self.0;
+        // The order in each of these is what readers rely on: the cache first, then who wants to
+        // hear, then the last tid. Only what is cleared must not be found once the tid is back.
+        if !matches!(event, Event::Cleared { .. }) {
+            shared.cache.learn(&event);
+        }
         match event {
             Event::Ready { nid, partitioning } => {
                 *lock(&shared.status) = Status {
@@ -298,31 +269,13 @@ impl Shell<ClientCore> for ClientShell {
             Event::NotReady { .. } => lock(&shared.status).nid = None,
             Event::Reply { id, result } => shared.answer(id, result.map(Answer::Reply)),
             Event::Loaded {
-                oid,
-                waiters,
-                loaded,
-                validity,
+                waiters, loaded, ..
             } => {
-                match &loaded {
-                    Loaded::Found(found) => {
-                        let value = cached_value(found.record.clone());
-                        shared.cache.insert(oid, found.serial, value, validity);
-                    }
-                    Loaded::Deleted { serial, .. } => {
-                        shared.cache.insert(oid, *serial, Value::Deleted, validity);
-                    }
-                    Loaded::NotYet | Loaded::Unknown => {}
-                }
                 for waiter in waiters {
                     shared.answer(waiter, Ok(Answer::Loaded(loaded.clone())));
                 }
             }
-            // The order in each of these is what readers rely on: the cache first, then who wants
-            // to hear, then the last tid.
             Event::Invalidated { tid, oids } => {
-                for oid in &oids {
-                    shared.cache.invalidate(*oid, tid);
-                }
                 let oids = oids.into();
                 let own = false;
                 shared
@@ -330,14 +283,13 @@ impl Shell<ClientCore> for ClientShell {
                     .tell(&Invalidation::Objects { tid, oids, own });
                 shared.raise(tid);
             }
-            Event::Resynced { known, tid } => {
-                shared.cache.resync(known);
+            Event::Resynced { tid, .. } => {
                 shared.subscribers.tell(&Invalidation::All { tid });
                 shared.raise(tid);
             }
             Event::Cleared { tid } => {
                 shared.publish(tid);
-                shared.cache.clear();
+                shared.cache.learn(&event);
                 *lock(&shared.oids) = (0, 0);
                 shared.subscribers.tell(&Invalidation::All { tid });
             }
@@ -346,9 +298,9 @@ impl Shell<ClientCore> for ClientShell {
                 reply,
                 tid,
                 changed,
-                newest,
+                ..
             } => {
-                let oids = shared.committed(tid, changed, newest).into();
+                let oids = changed.iter().map(|(oid, _)| *oid).collect();
                 let callback = lock(&shared.waiters).callbacks.remove(&txn);
                 if let Some((_, callback)) = callback
                     && catch_unwind(AssertUnwindSafe(|| callback(tid))).is_err()

@@ -8,6 +8,7 @@
 //! | run a whole cluster in one process | [`Cluster`] |
 //! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |
 //! | find what is wrong with a history of transactions | [`history::History`] |
+//! | let chance find what is wrong, and replay it | [`random::run`] |
 //! | start, kill and restart the real programs | [`process::ProcessCluster`] |
 
 mod cluster;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod invariant;
 pub mod oracle;
 pub mod process;
+pub mod random;
 pub mod seed;
 pub mod sim;
 pub mod workload;

@@ -1,6 +1,7 @@
 //! What the clients did and were told: what must be true of the database in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use neo_api::{Oid, Tid};
@@ -61,6 +62,17 @@ pub struct Read {
     pub found: Option<(Tid, Bytes)>,
 }
 
+/// A listing of transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Whose.
+    pub client: Name,
+    /// Of which tids.
+    pub range: RangeInclusive<Tid>,
+    /// What was listed, in order.
+    pub tids: Vec<Tid>,
+}
+
 /// What a client's cache may make of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -79,6 +91,7 @@ pub struct Kept {
 pub struct Oracle {
     transactions: BTreeMap<u64, Seen>,
     reads: Vec<Read>,
+    listings: Vec<Listing>,
     kept: Vec<(Name, Kept)>,
     oids: BTreeSet<Oid>,
     complaints: Vec<String>,
@@ -109,6 +122,12 @@ impl Oracle {
     #[must_use]
     pub fn reads(&self) -> &[Read] {
         &self.reads
+    }
+
+    /// Every listing of transactions.
+    #[must_use]
+    pub fn listings(&self) -> &[Listing] {
+        &self.listings
     }
 
     /// What caches may keep.
@@ -183,6 +202,15 @@ impl Oracle {
             oid,
             before,
             found,
+        });
+    }
+
+    /// The transactions of some tids were listed.
+    pub fn listed(&mut self, client: Name, range: RangeInclusive<Tid>, tids: Vec<Tid>) {
+        self.listings.push(Listing {
+            client,
+            range,
+            tids,
         });
     }
 

@@ -12,14 +12,17 @@ mod tests;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use neo_api::{Oid, Record, Tid};
+use neo_api::{Compression, Loaded, Oid, Record, Tid};
 
-use crate::core::Validity;
+use crate::core::{Event, Validity};
 use shard::Shard;
+
+/// Smaller values are copied out of the buffer that they came in.
+const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// What is cached of a revision.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub enum Value {
     /// The value itself.
     Plain(Bytes),
     /// As stored, compressed: the first who wants it replaces it by the value.
@@ -29,6 +32,24 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// What is to be cached of a record.
+    fn of(record: &Record) -> Self {
+        // A slice of a large buffer would keep the whole of it.
+        let data = if record.data.len() <= COPIED_BYTES_MAX {
+            Bytes::copy_from_slice(&record.data)
+        } else {
+            record.data.clone()
+        };
+        match record.compression {
+            Compression::None => Self::Plain(data),
+            Compression::Zlib => Self::Stored(Record {
+                data,
+                compression: record.compression,
+                checksum: record.checksum,
+            }),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Plain(data) => data.len(),
@@ -40,13 +61,13 @@ impl Value {
 
 /// A cached revision.
 #[derive(Debug, Clone)]
-pub(crate) struct Hit {
-    pub(crate) serial: Tid,
+pub struct Hit {
+    pub serial: Tid,
     /// `None`: it is the newest. Only meaningful when `next_is_known`.
-    pub(crate) next_serial: Option<Tid>,
+    pub next_serial: Option<Tid>,
     /// Whether more than "valid at the asked tid" is known.
-    pub(crate) next_is_known: bool,
-    pub(crate) value: Value,
+    pub next_is_known: bool,
+    pub value: Value,
 }
 
 /// Bytes that an entry costs beside its value.
@@ -57,14 +78,14 @@ const SHARD_BYTES_MIN: usize = 4 << 20;
 
 /// The cache.
 #[derive(Debug)]
-pub(crate) struct Cache {
+pub struct Cache {
     /// A power of two of them.
     shards: Box<[Mutex<Shard>]>,
 }
 
 impl Cache {
     /// A cache of at most so many bytes, entries' overhead included. 0: nothing is kept.
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         let wanted = (bytes / SHARD_BYTES_MIN).clamp(1, 64);
         // The power of two at or below it.
         let count = 1usize << wanted.ilog2();
@@ -85,34 +106,76 @@ impl Cache {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes from what the core tells all that concerns the cache. Readers rely on the order: first
+    /// this, then the last tid.
+    pub fn learn(&self, event: &Event) {
+        match event {
+            Event::Loaded {
+                oid,
+                loaded,
+                validity,
+                ..
+            } => match loaded {
+                Loaded::Found(found) => {
+                    self.insert(*oid, found.serial, Value::of(&found.record), *validity);
+                }
+                Loaded::Deleted { serial, .. } => {
+                    self.insert(*oid, *serial, Value::Deleted, *validity);
+                }
+                Loaded::NotYet | Loaded::Unknown => {}
+            },
+            Event::Invalidated { tid, oids } => {
+                for oid in oids {
+                    self.invalidate(*oid, *tid);
+                }
+            }
+            Event::Committed {
+                tid,
+                changed,
+                newest,
+                ..
+            } => {
+                for (oid, record) in changed {
+                    self.invalidate(*oid, *tid);
+                    if let Some(record) = record.as_ref().filter(|_| *newest) {
+                        self.insert(*oid, *tid, Value::of(record), Validity::Current);
+                    }
+                }
+            }
+            Event::Resynced { known, .. } => self.resync(*known),
+            Event::Cleared { .. } => self.clear(),
+            Event::Ready { .. } | Event::NotReady { .. } | Event::Reply { .. } => {}
+        }
+    }
+
     /// The revision that a read before `before` finds. `before` must be at most the last tid + 1.
-    pub(crate) fn get(&self, oid: Oid, before: Tid) -> Option<Hit> {
+    pub fn get(&self, oid: Oid, before: Tid) -> Option<Hit> {
         self.shard(oid).get(oid, before)
     }
 
     /// The revision of exactly this serial.
-    pub(crate) fn get_exact(&self, oid: Oid, serial: Tid) -> Option<Hit> {
+    pub fn get_exact(&self, oid: Oid, serial: Tid) -> Option<Hit> {
         self.shard(oid).get_exact(oid, serial)
     }
 
     /// Keeps a revision. `validity` must hold as of the last invalidation that was applied.
-    pub(crate) fn insert(&self, oid: Oid, serial: Tid, value: Value, validity: Validity) {
+    pub fn insert(&self, oid: Oid, serial: Tid, value: Value, validity: Validity) {
         self.shard(oid).insert(oid, serial, value, validity);
     }
 
     /// The value of a revision that is kept as stored.
-    pub(crate) fn unpack(&self, oid: Oid, serial: Tid, record: &Record, value: &Bytes) {
+    pub fn unpack(&self, oid: Oid, serial: Tid, record: &Record, value: &Bytes) {
         self.shard(oid).unpack(oid, serial, record, value);
     }
 
     /// The object changed: its current revision ends at `tid`.
-    pub(crate) fn invalidate(&self, oid: Oid, tid: Tid) {
+    pub fn invalidate(&self, oid: Oid, tid: Tid) {
         self.shard(oid).invalidate(oid, tid);
     }
 
     /// Changes after `known` were missed: what is current is valid up to it, and nothing is known
     /// beyond.
-    pub(crate) fn resync(&self, known: Tid) {
+    pub fn resync(&self, known: Tid) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.resync(known);
@@ -120,7 +183,7 @@ impl Cache {
     }
 
     /// Forgets everything.
-    pub(crate) fn clear(&self) {
+    pub fn clear(&self) {
         for shard in &self.shards {
             let old = {
                 let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +196,7 @@ impl Cache {
     }
 
     /// Bytes in use, overhead included.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let shards = self.shards.iter();
         shards
             .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes())

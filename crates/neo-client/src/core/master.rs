@@ -369,7 +369,10 @@ impl ClientCore {
             // Before the first sync, they are part of what it tells.
             Packet::InvalidateObjects { .. } | Packet::InvalidateAll { .. }
                 if !self.master.synced => {}
-            Packet::InvalidateObjects { tid, oids } => {
+            Packet::InvalidateObjects { tid, mut oids } => {
+                if self.settings.mutations.no_invalidation {
+                    oids.0.clear();
+                }
                 self.invalidate(tid, &oids.0);
                 self.out.event(Event::Invalidated { tid, oids: oids.0 });
             }

@@ -57,6 +57,17 @@ pub struct CoreSettings {
     pub operation_timeout: Duration,
     /// For the choice of replicas.
     pub seed: u64,
+    /// Rules to break, for tests that prove that the checkers see it.
+    #[doc(hidden)]
+    pub mutations: Mutations,
+}
+
+/// Rules that a test can switch off; no configuration reaches them.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mutations {
+    /// What others have changed is not invalidated.
+    pub no_invalidation: bool,
 }
 
 /// Shortest pause before another attempt.

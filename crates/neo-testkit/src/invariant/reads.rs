@@ -3,7 +3,8 @@
 //! # Source
 //! Promise 3 (isolated) of ARCHITECTURE.md.
 
-use neo_api::RevisionId;
+use bytes::Bytes;
+use neo_api::Tid;
 
 use super::{Found, Violation};
 use crate::oracle::Oracle;
@@ -11,23 +12,14 @@ use crate::sim::Facts;
 
 pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
     let mut found = Found::new("reads");
-    let partitioning = facts.table.partitioning();
     for read in oracle.reads() {
-        let Some((_, cell)) = facts.readable(partitioning.of_oid(read.oid)).next() else {
+        if !facts.has_readable(read.oid) {
             continue;
-        };
-        let end = RevisionId {
-            tid: read.before,
-            oid: neo_api::Oid::ZERO,
-        };
-        let mut revisions = cell.revisions.range(..end).rev();
-        let newest = revisions.find(|(id, _)| id.oid == read.oid);
-        let expected = newest.and_then(|(id, revision)| {
-            let record = revision.record.as_ref()?;
-            Some((id.tid, record.data.clone()))
-        });
+        }
+        let newest = facts.revisions(read.oid, ..read.before).next_back();
+        let expected = newest.and_then(|(tid, value)| Some((tid, value.clone()?)));
         if expected != read.found {
-            let serial = |value: &Option<(neo_api::Tid, _)>| value.as_ref().map(|(tid, _)| *tid);
+            let serial = |value: &Option<(Tid, Bytes)>| value.as_ref().map(|(tid, _)| *tid);
             found.add(format!(
                 "{} read {} before {} and got {:?}, but it is {:?}",
                 read.client,
@@ -38,5 +30,32 @@ pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
             ));
         }
     }
+    listings(oracle, facts, &mut found);
     found.violations
+}
+
+/// A listing has exactly the transactions of its tids, in order.
+fn listings(oracle: &Oracle, facts: &Facts, found: &mut Found) {
+    if oracle.listings().is_empty() {
+        return;
+    }
+    let transactions = facts.transactions();
+    let partitioning = facts.table.partitioning();
+    let mut readable = partitioning.iter();
+    if readable.any(|partition| facts.readable(partition).next().is_none()) {
+        return;
+    }
+    for listing in oracle.listings() {
+        let expected = transactions.range(listing.range.clone());
+        let expected: Vec<Tid> = expected.map(|(tid, _)| *tid).collect();
+        if expected != listing.tids {
+            let missing = expected.iter().find(|tid| !listing.tids.contains(tid));
+            let surplus = listing.tids.iter().find(|tid| !expected.contains(tid));
+            found.add(format!(
+                "{} listed the transactions of {:?}: {missing:?} is missing, {surplus:?} is not \
+                 there, or one is there twice",
+                listing.client, listing.range
+            ));
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! # Source
 //! Promise 3 (isolated) of ARCHITECTURE.md.
 
-use neo_api::{Oid, RevisionId, Tid};
+use neo_api::{Oid, Tid};
 
 use super::{Found, Violation};
 use crate::oracle::Oracle;
@@ -39,16 +39,6 @@ pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
 }
 
 fn newest_before(facts: &Facts, oid: Oid, tid: Tid) -> Tid {
-    let partition = facts.table.partitioning().of_oid(oid);
-    let Some((_, cell)) = facts.readable(partition).next() else {
-        return Tid::ZERO;
-    };
-    let revisions = cell.revisions.range(
-        ..RevisionId {
-            tid,
-            oid: Oid::ZERO,
-        },
-    );
-    let mut of_oid = revisions.rev().filter(|(id, _)| id.oid == oid);
-    of_oid.next().map_or(Tid::ZERO, |(id, _)| id.tid)
+    let newest = facts.revisions(oid, ..tid).next_back();
+    newest.map_or(Tid::ZERO, |(tid, _)| tid)
 }

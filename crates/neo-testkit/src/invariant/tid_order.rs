@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use neo_api::Tid;
+
 use super::{Found, Violation};
 use crate::oracle::{Oracle, Told};
 use crate::sim::Facts;
@@ -27,13 +29,24 @@ pub(super) fn check(oracle: &Oracle, _: &Facts) -> Vec<Violation> {
             ));
         }
     }
-    for (later, begun, _, tid) in &committed {
-        for (earlier, _, ended, before) in &committed {
-            if ended < begun && before >= tid {
-                found.add(format!(
-                    "transaction {later} began after {earlier} ended, but {tid} <= {before}"
-                ));
-            }
+    // By begin, each with the greatest tid of those that had ended before.
+    let mut by_end: Vec<_> = committed
+        .iter()
+        .map(|(number, _, ended, tid)| (*ended, *tid, *number))
+        .collect();
+    by_end.sort_unstable();
+    let mut ended = by_end.into_iter().peekable();
+    committed.sort_unstable_by_key(|(_, begun, ..)| *begun);
+    let mut greatest = (Tid::ZERO, 0);
+    for (later, begun, _, tid) in committed {
+        while let Some((_, before, earlier)) = ended.next_if(|(end, ..)| *end < begun) {
+            greatest = greatest.max((before, earlier));
+        }
+        let (before, earlier) = greatest;
+        if earlier != 0 && before >= tid {
+            found.add(format!(
+                "transaction {later} began after {earlier} ended, but {tid} <= {before}"
+            ));
         }
     }
     found.violations

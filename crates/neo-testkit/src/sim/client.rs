@@ -145,11 +145,13 @@ impl SimClient {
     /// # Errors
     /// As the core says.
     pub async fn load_before(&self, oid: Oid, before: Tid) -> Result<Option<(Tid, Bytes)>, Error> {
-        let at = At::Before(before);
-        let loaded = self.load_at(oid, at).await?;
-        let found = match loaded {
-            Loaded::Found(revision) => Some((revision.serial, revision.record.data)),
-            Loaded::Deleted { .. } | Loaded::NotYet | Loaded::Unknown => None,
+        let cached = self.mailbox.borrow().cached(oid, before);
+        let found = match cached {
+            Some(found) => found,
+            None => match self.load_at(oid, At::Before(before)).await? {
+                Loaded::Found(revision) => Some((revision.serial, revision.record.data)),
+                Loaded::Deleted { .. } | Loaded::NotYet | Loaded::Unknown => None,
+            },
         };
         let mut oracle = self.oracle.borrow_mut();
         oracle.read(self.name, oid, before, found.clone());
@@ -181,10 +183,22 @@ impl SimClient {
     /// # Errors
     /// As the core says.
     pub async fn transactions(&self, max: Tid) -> Result<Vec<WireTransaction>, Error> {
+        self.transactions_between(Tid::ZERO, max).await
+    }
+
+    /// Every transaction from a tid to another, both included, in order.
+    ///
+    /// # Errors
+    /// As the core says.
+    pub async fn transactions_between(
+        &self,
+        least: Tid,
+        max: Tid,
+    ) -> Result<Vec<WireTransaction>, Error> {
         let partitioning = self.partitioning().expect("the client was ready");
         let mut all = Vec::new();
         for partition in partitioning.iter() {
-            let mut min = Tid::ZERO;
+            let mut min = least;
             loop {
                 let page = Page::Transactions {
                     partition,
@@ -209,6 +223,10 @@ impl SimClient {
             }
         }
         all.sort_by_key(|transaction| transaction.tid);
+        let tids = all.iter().map(|transaction| transaction.tid).collect();
+        self.oracle
+            .borrow_mut()
+            .listed(self.name, least..=max, tids);
         Ok(all)
     }
 

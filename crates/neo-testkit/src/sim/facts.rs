@@ -1,10 +1,12 @@
 //! What is in the databases of a world, read through the backends.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
+use bytes::Bytes;
 use neo_api::{
-    CellState, DataId, FetchedRevision, NodeId, PageLimit, Partition, PartitionTable, RevisionId,
-    StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction,
+    CellState, DataId, FetchedRevision, NodeId, Oid, PageLimit, Partition, PartitionTable,
+    RevisionId, StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction,
 };
 
 use super::name::Name;
@@ -47,7 +49,7 @@ impl NodeCopy {
     pub fn read(name: Name, backend: &dyn StorageBackend, partitions: u32) -> Self {
         let all = PageLimit::entries(usize::MAX);
         let most = Tid(u64::MAX);
-        let first = RevisionId::from((Tid::ZERO, neo_api::Oid::ZERO));
+        let first = RevisionId::from((Tid::ZERO, Oid::ZERO));
         run_ready(async {
             let mut cells = BTreeMap::new();
             for partition in (0..partitions).map(Partition) {
@@ -82,6 +84,8 @@ pub struct Facts {
     pub table: PartitionTable,
     /// Every storage node's.
     pub nodes: Vec<NodeCopy>,
+    /// Of each object on a readable copy: its revisions with their values; `None`: a deletion.
+    objects: BTreeMap<Oid, BTreeMap<Tid, Option<Bytes>>>,
 }
 
 impl Facts {
@@ -102,7 +106,65 @@ impl Facts {
         let stored = nodes.iter().filter_map(|node| node.table.as_ref());
         let newest = stored.max_by_key(|table| table.version);
         let table = world.partition_table().or(newest)?.clone();
-        Some(Self { table, nodes })
+        let mut facts = Self {
+            table,
+            nodes,
+            objects: BTreeMap::new(),
+        };
+        facts.objects = facts.by_object();
+        Some(facts)
+    }
+
+    fn by_object(&self) -> BTreeMap<Oid, BTreeMap<Tid, Option<Bytes>>> {
+        let mut objects: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for partition in self.table.partitioning().iter() {
+            let Some((_, cell)) = self.readable(partition).next() else {
+                continue;
+            };
+            for (id, revision) in &cell.revisions {
+                let value = revision.record.as_ref().map(|record| record.data.clone());
+                objects.entry(id.oid).or_default().insert(id.tid, value);
+            }
+        }
+        objects
+    }
+
+    /// The revisions of an object on a readable copy, with their values; `None`: a deletion.
+    pub fn revisions(
+        &self,
+        oid: Oid,
+        tids: impl RangeBounds<Tid>,
+    ) -> impl DoubleEndedIterator<Item = (Tid, &Option<Bytes>)> {
+        let revisions = self.objects.get(&oid).map(|all| all.range(tids));
+        revisions
+            .into_iter()
+            .flatten()
+            .map(|(tid, value)| (*tid, value))
+    }
+
+    /// Whether there is a readable copy of the partition of an object.
+    #[must_use]
+    pub fn has_readable(&self, oid: Oid) -> bool {
+        let partition = self.table.partitioning().of_oid(oid);
+        self.readable(partition).next().is_some()
+    }
+
+    /// The newest value of an object.
+    #[must_use]
+    pub fn newest(&self, oid: Oid) -> Option<&Bytes> {
+        self.revisions(oid, ..).next_back()?.1.as_ref()
+    }
+
+    /// The tid and the label of each transaction on a readable copy, in order.
+    #[must_use]
+    pub fn transactions(&self) -> BTreeMap<Tid, &Bytes> {
+        let mut transactions = BTreeMap::new();
+        for partition in self.table.partitioning().iter() {
+            let cells = self.readable(partition).next();
+            let records = cells.into_iter().flat_map(|(_, cell)| &cell.transactions);
+            transactions.extend(records.map(|(tid, record)| (*tid, &record.meta.description)));
+        }
+        transactions
     }
 
     /// The readable copies of a partition: those of nodes that serve, or of all when none does.

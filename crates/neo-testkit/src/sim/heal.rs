@@ -120,17 +120,24 @@ impl World {
     /// What is wrong, one a line.
     pub fn check(&self) -> Result<(), String> {
         let facts = Facts::read(self).ok_or("there is no partition table")?;
-        let violations = check_all(&self.oracle().borrow(), &facts);
+        let wrong = self.wrong(&facts);
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong.join("\n"))
+        }
+    }
+
+    /// What is wrong with what is in the databases.
+    #[must_use]
+    pub fn wrong(&self, facts: &Facts) -> Vec<String> {
+        let violations = check_all(&self.oracle().borrow(), facts);
         let mut wrong: Vec<String> = violations.iter().map(ToString::to_string).collect();
         for name in self.names() {
             if let Some(Ended::Failed(why)) = self.ended(name) {
                 wrong.push(format!("{name} declared itself failed: {why}"));
             }
         }
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(wrong.join("\n"))
-        }
+        wrong
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use neo_api::{Loaded, Oid, Partitioning, Tid};
 use neo_client::Error;
+use neo_client::cache::{Cache, Value};
 use neo_client::core::{Command, Event, Reply, ReplyId, Validity};
 
 use super::name::Name;
@@ -18,7 +20,7 @@ pub(super) enum Answer {
 }
 
 /// What is between the scripts of a client and its core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) commands: VecDeque<Command>,
     pub(super) answers: BTreeMap<ReplyId, Answer>,
@@ -27,14 +29,30 @@ pub(super) struct Mailbox {
     pub(super) partitioning: Option<Partitioning>,
     /// Somebody may go on.
     pub(super) is_fresh: bool,
+    /// The one that real clients have.
+    cache: Cache,
+    cache_bytes: usize,
 }
 
 impl Mailbox {
+    pub(super) fn new(cache_bytes: usize) -> Self {
+        Self {
+            commands: VecDeque::new(),
+            answers: BTreeMap::new(),
+            last_key: 0,
+            last_tid: Tid::ZERO,
+            partitioning: None,
+            is_fresh: false,
+            cache: Cache::new(cache_bytes),
+            cache_bytes,
+        }
+    }
+
     /// What is left when the client crashes: names that it must not use again.
     pub(super) fn after_crash(&self) -> Self {
         Self {
             last_key: self.last_key,
-            ..Self::default()
+            ..Self::new(self.cache_bytes)
         }
     }
 
@@ -49,8 +67,24 @@ impl Mailbox {
         self.is_fresh = true;
     }
 
+    /// What the cache has of an object before a tid: serial and value, `Some(None)` when it knows
+    /// that there is no value. Only reads up to the last tid may be answered by what is known up to
+    /// it.
+    pub(super) fn cached(&self, oid: Oid, before: Tid) -> Option<Option<(Tid, Bytes)>> {
+        if before.0 > self.last_tid.0.saturating_add(1) {
+            return None;
+        }
+        let hit = self.cache.get(oid, before)?;
+        Some(match hit.value {
+            Value::Plain(data) => Some((hit.serial, data)),
+            Value::Stored(record) => Some((hit.serial, record.data)),
+            Value::Deleted => None,
+        })
+    }
+
     /// Takes what the core tells; what can't be is said to the oracle.
     pub(super) fn event(&mut self, name: Name, event: Event, oracle: &mut Oracle) {
+        self.cache.learn(&event);
         match event {
             Event::Ready { partitioning, .. } => self.partitioning = Some(partitioning),
             Event::NotReady { .. } => {}

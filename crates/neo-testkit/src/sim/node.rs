@@ -32,7 +32,7 @@ pub(super) enum Act {
     Transmit { conn: ConnId },
     Close { conn: ConnId, abort: bool },
     Stop { failure: Option<String> },
-    MasterEvent,
+    MasterEvent(neo_master::Event),
     StorageJob(Job),
     StorageEvent(StorageEvent),
     ClientEvent(client::Event),
@@ -105,7 +105,7 @@ impl Running {
         match self {
             Self::Master(endpoint) => endpoint
                 .poll_output()
-                .map(|output| act(output, |never| match never {}, |_| Act::MasterEvent)),
+                .map(|output| act(output, |never| match never {}, Act::MasterEvent)),
             Self::Storage(endpoint) => endpoint
                 .poll_output()
                 .map(|output| act(output, Act::StorageJob, Act::StorageEvent)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use neo_api::Address;
-use neo_client::core::CoreSettings;
+use neo_client::core::{CoreSettings, Mutations};
 use neo_master::MasterSettings;
 use neo_proto::SessionSettings;
 use neo_storage::StorageSettings;
@@ -47,6 +47,10 @@ pub struct WorldSettings {
     pub prints_trace: bool,
     /// Points are not only counted: for runs that are to be repeated with faults at them.
     pub keeps_points: bool,
+    /// What each client caches, in bytes; 0: nothing, so that every load is a message.
+    pub cache_bytes: usize,
+    /// Changes the settings of the clients.
+    pub tune_client: fn(&mut CoreSettings),
     /// Changes the settings of the masters.
     pub tune_master: fn(&mut MasterSettings),
     /// Changes the settings of the storage nodes.
@@ -75,6 +79,8 @@ impl Default for WorldSettings {
             is_terse: false,
             prints_trace: false,
             keeps_points: true,
+            cache_bytes: 0,
+            tune_client: |_| {},
             tune_master: |_| {},
             tune_storage: |_| {},
         }
@@ -108,12 +114,15 @@ impl WorldSettings {
     }
 
     pub(super) fn client(&self, seed: u64) -> CoreSettings {
-        CoreSettings {
+        let mut settings = CoreSettings {
             cluster: CLUSTER.to_owned(),
             masters: self.masters_addresses(),
             read_only: false,
             operation_timeout: self.operation_timeout,
             seed,
-        }
+            mutations: Mutations::default(),
+        };
+        (self.tune_client)(&mut settings);
+        settings
     }
 }

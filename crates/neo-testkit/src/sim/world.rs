@@ -143,6 +143,9 @@ pub struct World {
     plan: Vec<Placed>,
     patterns: Vec<(Pattern, When, Fault)>,
     tally: Tally,
+    /// The last master under which the cluster was RUNNING.
+    primary: Option<Name>,
+    primaries_changed: usize,
     /// How many nodes and disks are frozen.
     frozen: usize,
     /// When something last happened that is not mere waiting.
@@ -174,7 +177,10 @@ impl World {
             .map(|(index, name)| (name, Place::new(name, index)))
             .collect();
         let mailboxes = (1..=settings.clients)
-            .map(|n| (Name::Client(n), Rc::default()))
+            .map(|n| {
+                let mailbox = Mailbox::new(settings.cache_bytes);
+                (Name::Client(n), Rc::new(RefCell::new(mailbox)))
+            })
             .collect();
         Self {
             rng: Rng::new(settings.seed),
@@ -195,6 +201,8 @@ impl World {
             plan: Vec::new(),
             patterns: Vec::new(),
             tally: Tally::default(),
+            primary: None,
+            primaries_changed: 0,
             frozen: 0,
             busy_at: 0,
             oracle: Rc::default(),
@@ -464,6 +472,18 @@ impl World {
         }
     }
 
+    fn master_event(&mut self, node: Name, event: &neo_master::Event) {
+        let neo_master::Event::Status(status) = event else {
+            return;
+        };
+        if status.state == Some(ClusterState::Running) && self.primary != Some(node) {
+            let before = self.primary.replace(node);
+            self.primaries_changed += usize::from(before.is_some());
+            let note = format!("{node} is the primary, reign {}", status.reign);
+            self.trace.note(self.now, None, note);
+        }
+    }
+
     fn act(&mut self, node: Name, act: Act) {
         match act {
             Act::Connect { conn, to } => {
@@ -502,7 +522,7 @@ impl World {
                 let incarnation = place.incarnation;
                 self.push(at, Happening::Gone { node, incarnation });
             }
-            Act::MasterEvent => {}
+            Act::MasterEvent(event) => self.master_event(node, &event),
             Act::StorageJob(job) => self.storage_job(node, job),
             Act::StorageEvent(event) => {
                 let place = self.place_mut(node);

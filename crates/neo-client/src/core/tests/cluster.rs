@@ -81,6 +81,7 @@ impl World {
             read_only: false,
             operation_timeout: Duration::from_secs(60),
             seed: 7,
+            mutations: Mutations::default(),
         });
         Self {
             core,

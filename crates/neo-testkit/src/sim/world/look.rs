@@ -64,6 +64,18 @@ impl World {
         self.place(name).running.is_some()
     }
 
+    /// How often a node was started.
+    #[must_use]
+    pub fn incarnation(&self, name: Name) -> u32 {
+        self.place(name).incarnation
+    }
+
+    /// How often the cluster was RUNNING under another master than before.
+    #[must_use]
+    pub const fn primaries_changed(&self) -> usize {
+        self.primaries_changed
+    }
+
     /// How a node ended by itself, if it did since it was last started.
     #[must_use]
     pub fn ended(&self, name: Name) -> Option<&Ended> {

@@ -1,0 +1,29 @@
+//! Runs that are left to chance, each from one seed: clients work, faults strike, then everything
+//! heals, must work, and must be as the clients were told.
+//!
+//! [`RunSettings::of_seed`] chooses the cluster and what it goes through; [`run`] lets it happen
+//! and checks. A seed replays exactly: [`Report::hash`] tells whether two runs were the same.
+//!
+//! ```
+//! use neo_testkit::random::{RunSettings, run};
+//! use std::time::Duration;
+//!
+//! let mut settings = RunSettings::of_seed(1);
+//! settings.duration = Duration::from_secs(1);
+//! let report = run(&settings)?;
+//! assert!(report.commits > 0);
+//! # Ok::<(), neo_testkit::random::Failure>(())
+//! ```
+
+mod chaos;
+mod driver;
+mod report;
+mod seeds;
+mod settings;
+mod work;
+
+pub use chaos::{Chaos, Strike};
+pub use driver::{Failure, run};
+pub use report::{Report, Totals};
+pub use seeds::{Batch, parse_seeds, seeds_from_env, sweep};
+pub use settings::RunSettings;
