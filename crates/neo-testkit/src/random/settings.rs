@@ -39,7 +39,7 @@ impl RunSettings {
         Self {
             seed,
             world: WorldSettings {
-                masters: 1,
+                masters: rng.between(1, 3) as u8,
                 storages,
                 replicas,
                 clients,

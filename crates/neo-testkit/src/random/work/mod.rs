@@ -97,6 +97,10 @@ pub(super) async fn work(
 
 async fn round(client: &SimClient, work: &Work, session: u64, rng: &mut Rng) -> Result<(), Error> {
     client.wait_ready(PATIENCE).await?;
+    if client.last_tid() == Tid::ZERO {
+        // It has not heard of the first objects yet.
+        client.sync().await?;
+    }
     match rng.below(20) {
         0..=8 => lists::round(client, &work.lists, session, rng).await,
         9..=13 => work.bank.transfer(client, rng).await,
