@@ -4,6 +4,7 @@ mod conformance;
 mod fix;
 mod fuzz;
 mod shell;
+mod sim;
 mod test;
 mod tidy;
 mod tools;
@@ -30,6 +31,8 @@ const HELP_REST: &str = "
   conformance BACKEND   The conformance suite of one backend: memory, sqlite, ...
   fuzz [SECONDS]        Each fuzz target for so long (60), with cargo-fuzz if it is installed, else
                         with the generator of the tests.
+  sim [--seeds A..B] [--threads N] [--trace] [--quiet] [--mutate RULE]
+                        Seeds of the simulator, in release; the last line has the totals.
   help                  This text.
 
 In tests, NEO_PYTHON names a Python that has ZODB.
@@ -64,6 +67,7 @@ fn run(arguments: &[String]) -> Result<()> {
                 .with_context(|| format!("not seconds: {seconds:?}"))?;
             fuzz::run(&workspace, seconds)
         }
+        ("sim", arguments) => sim::run(&workspace, arguments),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}{}{HELP_REST}", test::help());
             Ok(())

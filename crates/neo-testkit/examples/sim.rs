@@ -5,15 +5,20 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use neo_testkit::random::{Batch, Failure, Report, parse_seeds, seeds_from_env, sweep};
+use neo_testkit::random::{
+    Batch, Failure, MUTATIONS, Report, RunSettings, parse_seeds, seeds_from_env, sweep,
+};
 
 const USAGE: &str = "\
 usage: cargo xtask sim [--seeds FROM..TO] [--threads N] [--trace] [--quiet]
+                       [--mutate RULE]
 
   --seeds FROM..TO  These seeds, TO not included; by default NEO_SEEDS, or 0..100.
   --threads N       On so many threads; by default as many as there are processors.
   --trace           Every message, write and fault, as it happens; one seed after the other.
   --quiet           Nothing of seeds in which nothing is wrong.
+  --mutate RULE     Breaks a rule, to see that it is found out: durability, read-lock, conflicts,
+                    replication, invalidation. Stops at the first seed that fails.
 ";
 
 #[derive(Debug)]
@@ -38,12 +43,19 @@ fn options(arguments: impl Iterator<Item = String>) -> Option<Options> {
             }
             "--trace" => options.traces = true,
             "--quiet" => options.is_quiet = true,
+            "--mutate" => {
+                let name = arguments.next()?;
+                let mutation = MUTATIONS.iter().find(|rule| rule.name == name)?;
+                options.batch.tunes.push(mutation.tune);
+                options.batch.stops = true;
+            }
             _ => return None,
         }
     }
     if options.traces {
         options.batch.threads = 1;
-        options.batch.tune = |settings| settings.world.prints_trace = true;
+        let prints = |settings: &mut RunSettings| settings.world.prints_trace = true;
+        options.batch.tunes.push(prints);
     }
     Some(options)
 }

@@ -3,6 +3,7 @@
 use std::mem::discriminant;
 use std::time::Duration;
 
+use super::operator::Operator;
 use crate::seed::Rng;
 use crate::sim::{InFlight, Keep, Name, Slow, World};
 
@@ -40,9 +41,11 @@ pub enum Strike {
     Skew,
     /// A wall clock jumps.
     Jump,
+    /// No fault, but an order of the operator that changes the partition table or the nodes.
+    Order,
 }
 
-const STRIKES: [(Strike, u32); 11] = [
+const STRIKES: [(Strike, u32); 12] = [
     (Strike::Crash, 6),
     (Strike::CrashSome, 1),
     (Strike::CrashAll, 1),
@@ -54,6 +57,7 @@ const STRIKES: [(Strike, u32); 11] = [
     (Strike::SlowDisk, 2),
     (Strike::Skew, 1),
     (Strike::Jump, 1),
+    (Strike::Order, 3),
 ];
 
 impl Chaos {
@@ -109,6 +113,7 @@ pub(super) struct Weather {
     next: Duration,
     /// When what is mended.
     mends: Vec<(Duration, Mend)>,
+    operator: Operator,
 }
 
 impl Weather {
@@ -118,6 +123,7 @@ impl Weather {
             rng,
             next: now,
             mends: Vec::new(),
+            operator: Operator::default(),
         };
         weather.next = now + weather.pause();
         weather
@@ -151,6 +157,7 @@ impl Weather {
             let (_, mend) = self.mends.remove(at);
             mend.mend(world);
         }
+        self.operator.act(world);
         if self.next <= now {
             self.strike(world);
             self.next = now + self.pause();
@@ -190,7 +197,11 @@ impl Weather {
     }
 
     fn strike(&mut self, world: &mut World) {
-        let names: Vec<Name> = world.names().collect();
+        // The operator has faults of his own.
+        let names: Vec<Name> = world
+            .names()
+            .filter(|name| !matches!(name, Name::Puppet(_)))
+            .collect();
         let servers: Vec<Name> = names
             .iter()
             .copied()
@@ -268,6 +279,7 @@ impl Weather {
                     world.shift_wall_clock(name, jump);
                 }
             }
+            Strike::Order => self.operator.think(world, &mut self.rng),
         }
     }
 

@@ -17,6 +17,8 @@
 
 mod chaos;
 mod driver;
+mod mutation;
+mod operator;
 mod report;
 mod seeds;
 mod settings;
@@ -24,6 +26,7 @@ mod work;
 
 pub use chaos::{Chaos, Strike};
 pub use driver::{Failure, run};
+pub use mutation::{MUTATIONS, Mutation};
 pub use report::{Report, Totals};
 pub use seeds::{Batch, parse_seeds, seeds_from_env, sweep};
 pub use settings::RunSettings;

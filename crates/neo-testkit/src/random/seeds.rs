@@ -19,8 +19,8 @@ pub struct Batch {
     pub seeds: Vec<u64>,
     /// On how many threads.
     pub threads: usize,
-    /// Changes what each seed stands for.
-    pub tune: fn(&mut RunSettings),
+    /// Each changes what each seed stands for.
+    pub tunes: Vec<fn(&mut RunSettings)>,
     /// No other seed is begun after the first that fails.
     pub stops: bool,
 }
@@ -31,7 +31,7 @@ impl Batch {
         Self {
             seeds: seeds.into_iter().collect(),
             threads: std::thread::available_parallelism().map_or(1, NonZero::get),
-            tune: |_| {},
+            tunes: Vec::new(),
             stops: false,
         }
     }
@@ -44,7 +44,9 @@ pub fn sweep(batch: &Batch, ended: impl Fn(&Result<Report, Failure>) + Sync) -> 
     let work = || {
         while let Some(seed) = batch.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut settings = RunSettings::of_seed(*seed);
-            (batch.tune)(&mut settings);
+            for tune in &batch.tunes {
+                tune(&mut settings);
+            }
             let result = caught(&settings);
             ended(&result);
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);

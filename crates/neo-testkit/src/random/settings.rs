@@ -43,6 +43,7 @@ impl RunSettings {
                 storages,
                 replicas,
                 clients,
+                puppets: 1,
                 partitions,
                 seed: rng.next(),
                 latency: (micros(50), micros(latency_max)),

@@ -88,7 +88,7 @@ impl Default for WorldSettings {
 }
 
 /// The name of every simulated cluster.
-const CLUSTER: &str = "simulated";
+pub(super) const CLUSTER: &str = "simulated";
 
 impl WorldSettings {
     fn masters_addresses(&self) -> Vec<Address> {

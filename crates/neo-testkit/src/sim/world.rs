@@ -214,6 +214,30 @@ impl World {
     /// `backends` is asked each time a storage node starts, after a crash too, and gives what is
     /// there then: what a crash leaves is its affair. The futures of such a backend must be ready
     /// when they are polled first (see `neo_backends::Worker::inline`).
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use std::sync::Arc;
+    ///
+    /// use neo_api::{BackendInfo, StorageBackend};
+    /// use neo_backends::{KvBackend, MemoryEngine};
+    /// use neo_testkit::sim::{World, WorldSettings, s};
+    ///
+    /// // In place of the memory engine: yours, or a whole backend of your own.
+    /// let mut databases: BTreeMap<_, Arc<dyn StorageBackend>> = BTreeMap::new();
+    /// let mut world = World::with_backends(WorldSettings::default(), move |node| {
+    ///     let info = BackendInfo::new("Mine", true);
+    ///     let empty = || KvBackend::inline(MemoryEngine::default(), info.clone());
+    ///     let database = databases.entry(node).or_insert_with(|| Arc::new(empty()));
+    ///     Arc::clone(database)
+    /// });
+    /// world.start_all();
+    /// world.wait_running()?;
+    /// world.freeze(s(1));
+    /// world.heal()?;
+    /// assert!(world.check().is_ok());
+    /// # Ok::<(), neo_testkit::sim::Stuck>(())
+    /// ```
     #[must_use]
     pub fn with_backends(
         settings: WorldSettings,

@@ -27,12 +27,14 @@ pub struct Tally {
     pub clock_skews: usize,
     /// Clocks that jumped.
     pub clock_jumps: usize,
+    /// Orders of an operator: no faults, but as disturbing.
+    pub orders: usize,
 }
 
 impl Tally {
     /// Each kind, with a name.
     #[must_use]
-    pub const fn kinds(&self) -> [(&'static str, usize); 9] {
+    pub const fn kinds(&self) -> [(&'static str, usize); 10] {
         [
             ("crashes", self.nodes_crashed),
             ("cuts", self.links_cut),
@@ -43,13 +45,15 @@ impl Tally {
             ("slow disks", self.slow_disks),
             ("skewed clocks", self.clock_skews),
             ("clock jumps", self.clock_jumps),
+            ("orders", self.orders),
         ]
     }
 
-    /// All together.
+    /// All faults together.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.kinds().iter().map(|(_, count)| count).sum()
+        let all: usize = self.kinds().iter().map(|(_, count)| count).sum();
+        all - self.orders
     }
 }
 
@@ -64,6 +68,7 @@ impl AddAssign for Tally {
         self.slow_disks += other.slow_disks;
         self.clock_skews += other.clock_skews;
         self.clock_jumps += other.clock_jumps;
+        self.orders += other.orders;
     }
 }
 
@@ -278,6 +283,12 @@ impl World {
         self.trace.note(self.now, None, note);
         self.tally.slow_ways += usize::from(slow.is_some());
         self.roads.slow((from, to), slow);
+    }
+
+    /// Somebody gives an order: it is counted, and in the trace.
+    pub fn note_order(&mut self, words: String) {
+        self.tally.orders += 1;
+        self.trace.note(self.now, None, words);
     }
 
     /// Everything that stands still or is slow goes on, every way is free; nodes that are down

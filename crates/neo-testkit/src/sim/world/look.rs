@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::*;
+use crate::sim::settings::CLUSTER;
 
 impl World {
     /// The trace so far.
@@ -45,6 +46,12 @@ impl World {
     #[must_use]
     pub const fn now(&self) -> Duration {
         Duration::from_nanos(self.now)
+    }
+
+    /// The name of the cluster.
+    #[must_use]
+    pub const fn cluster(&self) -> &'static str {
+        CLUSTER
     }
 
     /// How many partitions a cluster here has.
