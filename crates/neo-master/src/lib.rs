@@ -2,7 +2,8 @@
 //!
 //! A master gives out ids, keeps the partition table and drives commits. It has nothing on disk:
 //! what it must know after a crash is on the storage nodes. One master at a time is the primary;
-//! an [`Election`](neo_api::Election) says which.
+//! an [`Election`](neo_api::Election) says which: by default the masters elect it among themselves
+//! ([`PeerElection`]).
 //!
 //! ```no_run
 //! use neo_master::{Master, MasterSettings};

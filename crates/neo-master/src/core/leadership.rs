@@ -73,6 +73,9 @@ impl MasterCore {
         node.state = NodeState::Running;
         self.nodes.insert(self.nid, node);
         self.enter_recovering(now, out);
+        if self.is_idle() {
+            return;
+        }
         let connected = self.links.connected();
         let connected: Vec<_> = connected.map(|(to, conn)| (to.clone(), conn)).collect();
         for (master, conn) in connected {

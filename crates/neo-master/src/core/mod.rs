@@ -31,6 +31,7 @@ mod random;
 mod recovery;
 mod requests;
 mod running;
+mod secondary;
 mod start;
 mod stopping;
 mod survey;
