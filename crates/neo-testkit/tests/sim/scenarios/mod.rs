@@ -1,5 +1,6 @@
 //! Scripted scenarios, one file a subject: races and losses that NEO met, and some that it did not.
 
+mod apart;
 mod catching_up;
 mod clocks;
 mod contention;
