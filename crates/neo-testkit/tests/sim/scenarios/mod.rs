@@ -6,6 +6,7 @@ mod clocks;
 mod contention;
 mod failures;
 mod forced;
+mod frozen;
 mod growing;
 mod imports;
 mod locks;
