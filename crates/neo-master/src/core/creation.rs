@@ -133,7 +133,13 @@ impl MasterCore {
         };
         let np = self.new_partitioning();
         let replicas = self.settings.replicas;
-        self.table = Some(Table::create(version, np, replicas, nodes));
+        let place = |nid: &NodeId| {
+            let node = self.nodes.get(*nid);
+            node.map_or_else(Vec::new, |node| node.topology.clone())
+        };
+        let places = nodes.iter().map(|nid| (*nid, place(nid))).collect();
+        let table = Table::create(version, np, replicas, nodes);
+        self.table = Some(table.spread(&places));
         format!(
             "a new cluster of {} storage nodes, {} partitions and {replicas} replicas",
             nodes.len(),

@@ -7,6 +7,8 @@ use neo_api::{
     TableError, TableVersion,
 };
 
+use super::tweak::tweak;
+
 /// A partition table with an index by node, so that the cost of a change is that of the cells
 /// that change.
 #[derive(Debug, Clone)]
@@ -68,6 +70,23 @@ impl Table {
                 dealt += 1;
             }
             row.sort_by_key(|cell| cell.nid);
+        }
+        Self::index(table)
+    }
+
+    /// A new table, with the copies of each partition in different places.
+    pub(crate) fn spread(self, places: &BTreeMap<NodeId, Vec<String>>) -> Self {
+        let Self { mut table, .. } = self;
+        let version = table.version;
+        for CellChange { partition, cell } in tweak(&table, places, version).changes {
+            let row = &mut table.rows[partition.0 as usize];
+            // There is no data yet: what is to be filled is complete.
+            row.retain(|other| other.nid != cell.nid);
+            if cell.state == CellState::OutOfDate {
+                let state = CellState::UpToDate;
+                row.push(Cell { state, ..cell });
+                row.sort_by_key(|cell| cell.nid);
+            }
         }
         Self::index(table)
     }

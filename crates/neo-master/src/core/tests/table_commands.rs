@@ -309,8 +309,10 @@ fn where_storage_nodes_are_is_heeded() {
         };
         { rows }.all(|row| hosts(row) == 1)
     };
-    tweaked(tweak(&mut world, admin, false, &[]));
     assert!(is_spread(&world), "{:?}", world.rows());
+    let states = world.table().rows.iter().flatten().map(|cell| cell.state);
+    assert!({ states }.all(|state| state == neo_api::CellState::UpToDate));
+    assert!(!tweaked(tweak(&mut world, admin, false, &[])).0);
 }
 
 #[test]
