@@ -17,13 +17,20 @@ impl State {
             votes,
             parked: None,
         };
-        let names = &mut self.truth.names;
-        names[client] = name;
-        let twice = (0..TRANSACTIONS).any(|other| other != client && names[other] == name);
+        self.truth.names[client] = name;
+        let twice = (0..TRANSACTIONS).any(|other| {
+            other != client && self.truth.names[other] == name && self.are_kin(client, other)
+        });
         if twice && options.has(Rule::ReignInName) {
             self.break_promise("5: one (reign, ttid), two transactions");
         }
         Message::TransactionBegun { storages }
+    }
+
+    // Two sides that were both started by force never hear of each other's transactions again.
+    fn are_kin(&self, client: usize, other: usize) -> bool {
+        let (one, two) = (self.client_epochs[client], self.client_epochs[other]);
+        self.truth.is_in_chain(one, two) || self.truth.is_in_chain(two, one)
     }
 
     /// The client wants its transaction finished, without the storages where it failed.
