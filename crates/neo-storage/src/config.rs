@@ -16,6 +16,10 @@ pub struct StorageSettings {
     /// The id to ask for while the database has none; without, the primary chooses.
     #[serde(default)]
     pub nid: Option<NodeId>,
+    /// The database is a copy of another node's: the node gets an id of its own, and ends. Default:
+    /// false.
+    #[serde(default)]
+    pub new_nid: bool,
     /// Whether what is left of discarded cells is deleted. Default: true.
     #[serde(default = "yes")]
     pub drop_partitions: bool,
@@ -36,6 +40,7 @@ impl StorageSettings {
             cluster: cluster.into(),
             masters,
             nid: None,
+            new_nid: false,
             drop_partitions: true,
             limits: StorageLimits::default(),
             mutations: Mutations::default(),

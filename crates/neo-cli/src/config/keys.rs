@@ -146,12 +146,11 @@ pub const KEYS: &[Key] = &[
     key("wait", 'w', &[Storage]),
     key("engine", 'e', &[Storage]).lacks("table engines are of MySQL, which this version lacks"),
     key("disable_pack", ' ', &[Storage]).flag().lacks(NO_PACK),
-    key("disable_drop_partitions", ' ', &[Storage])
-        .flag()
-        .lacks("dropping partitions is not available in this version"),
+    key("disable_drop_partitions", ' ', &[Storage]).flag(),
+    key("replication_min_rate", ' ', &[Storage]),
     key("new_nid", ' ', &[Storage])
         .flag()
-        .lacks("a new id for a copied database is not available in this version"),
+        .lacks("only on the command line: from a file it would take a new id at each start"),
     key("dedup", ' ', &[Storage])
         .flag()
         .lacks("deduplication is not available in this version"),

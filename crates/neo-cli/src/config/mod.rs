@@ -12,7 +12,8 @@ mod value;
 pub use ini::{DEFAULT_SECTION, FileError, Ini, Raw};
 pub use keys::{KEYS, Key, NodeKind, Support};
 pub use value::{
-    ADMIN_PORT, FromValue, HostPort, MASTER_PORT, MasterList, Nid, Wait, expand_home, parse_bool,
+    ADMIN_PORT, FromValue, HostPort, MASTER_PORT, MasterList, Nid, Size, Wait, expand_home,
+    parse_bool,
 };
 
 use std::collections::BTreeMap;

@@ -117,6 +117,26 @@ impl FromValue for Wait {
     }
 }
 
+/// So many bytes: a number, with `K`, `M` or `G` for powers of 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromValue for Size {
+    fn from_value(text: &str) -> Result<Self, String> {
+        let text = not_empty(text)?;
+        let (number, shift) = match text.as_bytes().last() {
+            Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+            Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+            Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+            _ => (text, 0),
+        };
+        let number: Option<u64> = number.trim().parse().ok();
+        let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+        let wrong = || format!("{text:?} is not a number of bytes, as 4096, 512K, 8M or 1G");
+        bytes.map(Self).ok_or_else(wrong)
+    }
+}
+
 /// A node id, given as `S3` or, in a place that has one type of node only, as `3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nid {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::config::{FromValue, HostPort, KEYS, Key, MasterList, Nid, NodeKind, Wait};
+use crate::config::{FromValue, HostPort, KEYS, Key, MasterList, Nid, NodeKind, Size, Wait};
 use crate::lacking::{self, Lacking};
 
 /// The value parser of everything that a file can give too.
@@ -94,6 +94,16 @@ pub struct StorageArgs {
     #[arg(short, long, value_name = "SECONDS", value_parser = value::<Wait>,
           allow_negative_numbers = true)]
     pub wait: Option<Wait>,
+    /// Keep what is left of discarded cells, instead of deleting it while nothing else waits
+    #[arg(long)]
+    pub disable_drop_partitions: bool,
+    /// Bytes per second that cells that catch up get at least, although clients wait, as 512K or 8M;
+    /// 0: only while none waits [default: 8M]
+    #[arg(long, value_name = "RATE", value_parser = value::<Size>)]
+    pub replication_min_rate: Option<Size>,
+    /// On a copy of another node's database: get an id of its own, and exit
+    #[arg(long)]
+    pub new_nid: bool,
     /// Erase the database, and exit
     #[arg(long)]
     pub reset: bool,
@@ -120,8 +130,12 @@ pub fn parse<A: CommandFactory + FromArgMatches>(
     A::from_arg_matches(&lacking::parse(&mut command, lacks(kind), args)?)
 }
 
+/// Options that a file can't have, though the command line can.
+const ON_THE_COMMAND_LINE: [&str; 2] = ["new_nid", "reset"];
+
 /// The options that a node of this version lacks.
 pub(super) fn lacks(kind: NodeKind) -> impl Iterator<Item = Lacking> {
-    let of_kind = move |key: &&Key| key.kinds.contains(&kind) && key.name != "reset";
+    let of_kind =
+        move |key: &&Key| key.kinds.contains(&kind) && !ON_THE_COMMAND_LINE.contains(&key.name);
     KEYS.iter().filter(of_kind).filter_map(Lacking::of)
 }

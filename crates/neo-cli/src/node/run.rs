@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::master_list::MasterListFile;
 use super::settings::{Common, MasterConfig, StorageConfig};
-use crate::config::Setting;
+use crate::config::{Setting, Size};
 
 /// A node to run.
 #[derive(Debug, Clone)]
@@ -105,6 +105,9 @@ async fn storage(
         common,
         database,
         wait,
+        disable_drop_partitions,
+        replication_min_rate,
+        new_nid,
         reset,
     } = config;
     if reset {
@@ -117,6 +120,11 @@ async fn storage(
     let (masters, list) = masters(&common)?;
     let mut settings = StorageSettings::new(common.cluster, masters);
     settings.nid = common.nid;
+    settings.drop_partitions = !disable_drop_partitions;
+    settings.new_nid = new_nid;
+    if let Some(Size(bytes_per_s)) = replication_min_rate {
+        settings.limits.replication_bytes_per_s_min = bytes_per_s;
+    }
     let builder = Storage::builder(settings, backend).bind(common.bind.value.clone());
     let started = builder.start().await;
     let storage = started.with_context(|| origin(&common.bind))?;

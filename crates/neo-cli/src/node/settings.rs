@@ -10,7 +10,7 @@ use super::args::{AdminArgs, CommonArgs, MasterArgs, StorageArgs};
 use super::database::Database;
 use crate::config::{
     ADMIN_PORT, ConfigError, FromValue, HostPort, MASTER_PORT, MasterList, NodeKind, Setting,
-    Settings, Wait, expand_home,
+    Settings, Size, Wait, expand_home,
 };
 
 /// Settings of every node, from wherever they came.
@@ -52,6 +52,12 @@ pub struct StorageConfig {
     pub database: Database,
     /// How long to try to open it.
     pub wait: Wait,
+    /// Whether what is left of discarded cells stays.
+    pub disable_drop_partitions: bool,
+    /// Bytes per second that cells that catch up get at least.
+    pub replication_min_rate: Option<Size>,
+    /// Get an id of its own, for a copied database, and exit.
+    pub new_nid: bool,
     /// Erase it and exit.
     pub reset: bool,
 }
@@ -177,6 +183,17 @@ impl StorageArgs {
             common,
             database: Database { engine, location },
             wait: settings.with_default("wait", self.wait, wait)?.value,
+            disable_drop_partitions: settings
+                .with_default(
+                    "disable_drop_partitions",
+                    self.disable_drop_partitions.then_some(true),
+                    || false,
+                )?
+                .value,
+            replication_min_rate: settings
+                .optional("replication_min_rate", self.replication_min_rate)?
+                .map(|setting| setting.value),
+            new_nid: self.new_nid,
             reset: self.reset,
         })
     }

@@ -11,6 +11,7 @@
 
 mod cells;
 pub(crate) mod clients;
+mod copied;
 mod discarded;
 mod effect;
 mod import;
@@ -71,6 +72,8 @@ pub struct StorageCore {
     nid: Option<NodeId>,
     /// This node's identification at the primary.
     session: Option<SessionId>,
+    /// The id that a copied database gets.
+    renamed: Option<NodeId>,
     identity: Option<ClusterIdentity>,
     reign: Reign,
     /// Whether the node has been told to obey this reign before.
@@ -149,6 +152,7 @@ impl StorageCore {
             phase: Phase::Starting,
             nid: None,
             session: None,
+            renamed: None,
             identity: None,
             reign: Reign(0),
             served_before: false,
@@ -220,6 +224,10 @@ impl StorageCore {
             Ok(memory) => memory,
             Err(why) => return self.end(out, Some(why)),
         };
+        if self.settings.new_nid && (memory.nid.is_none() || start.table.is_none()) {
+            let why = "a new id is for a copy of a storage node's database: this one is empty";
+            return self.end(out, Some(why.to_owned()));
+        }
         self.nid = memory.nid.or(self.settings.nid);
         self.identity = memory.identity;
         self.reign = memory.reign;
@@ -266,7 +274,7 @@ impl StorageCore {
             read_only: false,
             topology: self.topology.clone(),
             masters: self.link.masters().to_vec(),
-            new_nid: false,
+            new_nid: self.settings.new_nid && !to_source,
         });
         out.send(conn, id, Packet::RequestIdentification { identification });
     }
@@ -369,6 +377,7 @@ impl StorageCore {
         self.held.clear();
         self.import = None;
         self.session = None;
+        self.renamed = None;
     }
 
     fn stop_service(&mut self, out: &mut Effects<Self>) {

@@ -52,7 +52,11 @@ impl StorageCore {
             Packet::AcceptIdentification {
                 your_nid, session, ..
             } => {
-                if let Some(nid) = self.nid.filter(|nid| *nid != your_nid)
+                if self.settings.new_nid {
+                    if let Err(why) = self.renamed(your_nid) {
+                        return self.end(out, Some(why));
+                    }
+                } else if let Some(nid) = self.nid.filter(|nid| *nid != your_nid)
                     && self.cells.table().is_some()
                 {
                     let why = format!(
@@ -61,7 +65,9 @@ impl StorageCore {
                     return self.end(out, Some(why));
                 }
                 tracing::info!(nid = %your_nid, "connected to the primary master");
-                self.nid = Some(your_nid);
+                if self.renamed.is_none() {
+                    self.nid = Some(your_nid);
+                }
                 self.session = Some(session);
                 self.link.accepted(now.mono);
                 out.event(StorageEvent::Identified { nid: your_nid });
@@ -273,7 +279,8 @@ impl StorageCore {
         table: PartitionTable,
     ) -> Result<(), String> {
         table.check().map_err(|error| error.to_string())?;
-        let nid = self.nid.ok_or("a partition table before a node id")?;
+        let nid = self.renamed.or(self.nid);
+        let nid = nid.ok_or("a partition table before a node id")?;
         if let Some(current) = self.cells.table() {
             // After a forced start without this node, what it had is void: the chain of epochs,
             // which the primary has compared, says so.
@@ -300,7 +307,11 @@ impl StorageCore {
         }
         let mut ops = set_identity(&self.settings.cluster, nid, identity.as_ref());
         ops.push(WriteOp::SetPartitionTable(table.clone()));
-        self.store_table(now, out, identity, table, ops);
+        if self.renamed.is_some() {
+            self.table_of_copy(now, out, nid, (identity, table), ops);
+        } else {
+            self.store_table(now, out, identity, table, ops);
+        }
         Ok(())
     }
 
@@ -315,6 +326,17 @@ impl StorageCore {
         let outdated = self.newly_outdated(&table);
         let mut ops = ops;
         ops.extend(self.progress_to_drop(&table));
+        self.look_up_and_write_table(now, out, (identity, table), ops, outdated);
+    }
+
+    pub(super) fn look_up_and_write_table(
+        &mut self,
+        now: Now,
+        out: &mut Effects<Self>,
+        (identity, table): (Option<ClusterIdentity>, PartitionTable),
+        ops: Vec<WriteOp>,
+        outdated: Vec<(Partition, TableVersion)>,
+    ) {
         // What it takes away must not be read from now on; what it gives, once it is durable.
         let gone = self.cells.narrow(&table);
         let mut io = Io {
@@ -426,6 +448,12 @@ impl StorageCore {
         let version = table.version;
         if identity.is_some() {
             self.identity = identity;
+        }
+        if let Some(nid) = self.renamed
+            && let Some(conn) = self.link.up()
+        {
+            out.notify(conn, Packet::NotifyPartitionTableStored { version });
+            return self.copy_is_named(out, nid);
         }
         let before: Vec<Partition> = self.cells.assigned();
         let more = self.cells.set(self.nid, table);

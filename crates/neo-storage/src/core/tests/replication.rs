@@ -533,3 +533,66 @@ fn a_promotion_that_is_void_begins_again_near_its_end() {
     pair.run();
     assert_eq!(pair.done(), [caught_up(10_003)]);
 }
+
+#[test]
+fn a_copied_database_gets_an_id_of_its_own_and_goes_on_from_what_it_has() {
+    // A copy of S2, taken after 20 transactions.
+    let all = commits(30);
+    let original = Pair::with(&all[..20], memory());
+    let backend = original.source.after_crash(original.source.applied.len());
+    let mut settings = settings();
+    settings.new_nid = true;
+    let mut copy = World::with(settings, backend);
+    let (token, _) = copy.connects.remove(0);
+    copy.give(Input::Connected {
+        token,
+        conn: MASTER,
+    });
+    let asked = copy.take(MASTER).remove(0);
+    let Packet::RequestIdentification { identification } = asked.packet else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(identification.nid, Some(storage(2)));
+    assert!(identification.new_nid);
+    let accept = Packet::AcceptIdentification {
+        node_type: NodeType::Master,
+        nid: None,
+        your_nid: storage(1),
+        reign: REIGN,
+        session: SessionId(9),
+        identity: None,
+    };
+    copy.answer(MASTER, asked.id, accept);
+    copy.tell_table(table_of(3, CellState::OutOfDate, 3));
+    // It ends by itself, and remembers who it is.
+    assert_eq!(copy.stopped, Some(None));
+    let backend = std::mem::replace(&mut copy.backend, memory());
+    let mut pair = Pair::with(&all, memory());
+    let mut replica = World::of(1, super::settings(), backend);
+    assert_eq!(replica.config("nid").unwrap(), "S1");
+    let remembered = replica.config("replicated/1").unwrap();
+    assert_eq!(remembered, format!("3 3 {}", Tid(10_038)));
+    replica.join();
+    let cells = table_of(4, CellState::OutOfDate, 3);
+    replica.tell_table(cells.clone());
+    replica.serve();
+    pair.source.tell_table(cells);
+    pair.replica = replica;
+    pair.register(10_059, &[]);
+    pair.run();
+    pair.assert_equal();
+    let (cell, tid) = (cell(3), Tid(10_059));
+    assert_eq!(pair.done(), [Packet::NotifyReplicationDone { cell, tid }]);
+    assert!(!pair.asked.iter().any(|packet| {
+        matches!(packet, Packet::AskTransactions { min, .. } if *min < Tid(10_039))
+    }));
+}
+
+#[test]
+fn an_empty_database_is_no_copy() {
+    let mut settings = settings();
+    settings.new_nid = true;
+    let world = World::with(settings, memory());
+    let why = world.stopped.unwrap().unwrap();
+    assert!(why.contains("this one is empty"), "{why}");
+}
