@@ -365,6 +365,29 @@ mod tests {
     }
 
     #[test]
+    fn replication_has_a_rate_and_discarded_cells_may_stay() {
+        let config = storage("neostorage -c t -a memory").unwrap();
+        assert_eq!(config.replication_min_rate, None);
+        assert!(!config.disable_drop_partitions && !config.new_nid);
+        let words = "neostorage -c t -a memory --disable-drop-partitions --new-nid \
+                     --replication-min-rate";
+        for (rate, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("512k", 512 << 10),
+            ("2G", 2 << 30),
+        ] {
+            let config = storage(&format!("{words} {rate}")).unwrap();
+            assert_eq!(config.replication_min_rate, Some(Size(bytes)));
+            assert!(config.disable_drop_partitions && config.new_nid);
+        }
+        for rate in ["x", "8X", "-1", "99999999999G"] {
+            let error = storage(&format!("{words}={rate}")).unwrap_err();
+            assert!(error.contains("is not a number of bytes"), "{error}");
+        }
+    }
+
+    #[test]
     fn numbers_that_can_not_be_are_named() {
         for (words, text) in [
             (

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what must not be fails the test")]
 
 mod case;
+mod catching_up;
 mod crash;
 mod creation;
 mod mutations;
