@@ -13,7 +13,8 @@
 //!   │ (neo-proto)│◄───────────┤                         │◄──
 //!   └─────┬──────┘   done     └─────────────────────────┘
 //!         │ inputs
-//!   StorageCore: search for the primary · recovery, verification · locks, votes · reads · import
+//!   StorageCore: search for the primary · recovery, verification · locks, votes · reads · import ·
+//!                replication
 //! ```
 //!
 //! # Example
@@ -48,12 +49,15 @@
 //!   all for what was before.
 //! - A full disk refuses votes and goes on reading; what was promised (lock, unlock) is tried again
 //!   for [`StorageLimits::persist_timeout_ms`], after which the node declares itself failed.
+//! - A cell that is out of date says that it has caught up when nothing can be missing, durably; after
+//!   any interruption it goes on from where it was. Clients come first, but for a guaranteed rate
+//!   ([`StorageLimits::replication_bytes_per_s_min`]).
 //! - Nothing that a peer says makes it panic, or grow without bound ([`StorageLimits`]).
 //!
 //! # Limits
 //!
-//! Cells that are catching up are neither read nor written: a node with such cells waits until
-//! replication exists. Values have 64 MiB at most, transactions 2^21 - 1 objects.
+//! Cells that catch up are written, and not read. One partition is fetched at a time, from one
+//! source. Values have 64 MiB at most, transactions 2^21 - 1 objects.
 
 mod config;
 mod core;

@@ -23,6 +23,7 @@ pub(super) struct Comparing {
 impl Replication {
     /// Brings every cell in which nothing is missing as far as it can get.
     pub(super) fn finish(&mut self, around: &mut Around<'_, '_>) {
+        self.waits = false;
         self.find_complete(around);
         let comparing = self.cells.iter();
         let comparing = comparing.filter(|(_, cell)| cell.stage == Stage::Comparing);
@@ -68,7 +69,7 @@ impl Replication {
             return;
         }
         match around.transactions.left_to_compare(partition, CLAIMS) {
-            Compared::Waits => {}
+            Compared::Waits => self.waits = true,
             Compared::Left(claims) => {
                 let oids = claims.iter().map(|claim| (partition, claim.oid)).collect();
                 around

@@ -143,7 +143,9 @@ pub(crate) struct Replication {
     fetch_at: Option<Instant>,
     /// Something changed: every cell is looked at.
     look: bool,
-    /// How many transactions had ended when the cells were looked at.
+    /// The end of transactions is waited for.
+    waits: bool,
+    /// How many had ended when the cells were looked at.
     ends: u64,
 }
 
@@ -166,6 +168,7 @@ impl Replication {
             register_at: None,
             fetch_at: None,
             look: false,
+            waits: false,
             ends: 0,
         }
     }
@@ -242,11 +245,13 @@ impl Replication {
         }
         self.write(around);
         self.fetch(around, look);
-        if look || std::mem::take(&mut self.look) || self.ends != ends {
+        let may_go_on = self.waits && self.ends != ends;
+        if std::mem::take(&mut self.look) || look || may_go_on {
             self.ends = ends;
             self.finish(around);
         }
-        if self.current.is_none() && !self.cells.values().any(Catching::wants_fetch) {
+        let is_connected = self.current.is_none() && self.source.nid().is_some();
+        if is_connected && !self.cells.values().any(Catching::wants_fetch) {
             self.leave_source(around.io);
         }
     }
