@@ -21,6 +21,8 @@ pub struct Chaos {
 pub enum Strike {
     /// A node crashes, and is started again later.
     Crash,
+    /// The primary crashes, or stands still for longer than silence is borne.
+    LosePrimary,
     /// Some nodes crash at once.
     CrashSome,
     /// All nodes crash at once.
@@ -45,8 +47,9 @@ pub enum Strike {
     Order,
 }
 
-const STRIKES: [(Strike, u32); 12] = [
+const STRIKES: [(Strike, u32); 13] = [
     (Strike::Crash, 6),
+    (Strike::LosePrimary, 4),
     (Strike::CrashSome, 1),
     (Strike::CrashAll, 1),
     (Strike::Cut, 4),
@@ -175,6 +178,10 @@ impl Weather {
         Duration::from_millis(self.rng.between(least, most))
     }
 
+    fn longer_than_silence(&mut self) -> Duration {
+        Duration::from_millis(self.rng.between(10_500, 14_000))
+    }
+
     fn one(&mut self, of: &[Name]) -> Option<Name> {
         of.get(self.rng.below(of.len() as u64) as usize).copied()
     }
@@ -222,6 +229,18 @@ impl Weather {
                 };
                 let struck: Vec<Name> = self.one(of).into_iter().collect();
                 self.crash(world, &struck);
+            }
+            Strike::LosePrimary => {
+                let Some(primary) = world.primary() else {
+                    return;
+                };
+                if self.rng.below(3) == 0 {
+                    world.freeze(primary);
+                    let until = world.now() + self.longer_than_silence();
+                    self.mends.push((until, Mend::Thaw(primary)));
+                } else {
+                    self.crash(world, &[primary]);
+                }
             }
             Strike::CrashSome => {
                 let struck = self.some(&names);

@@ -39,7 +39,7 @@ impl RunSettings {
         Self {
             seed,
             world: WorldSettings {
-                masters: rng.between(1, 3) as u8,
+                masters: [1, 2, 2, 3, 3, 3][rng.below(6) as usize],
                 storages,
                 replicas,
                 clients,
