@@ -370,8 +370,9 @@ impl StorageCore {
             // A table that was given up had closed the gate of what it took away.
             self.cells.set(self.nid, table);
         }
-        if self.cells.table().is_none() {
-            // The id is not durable: another primary may have given it to another node.
+        if self.cells.table().is_none() && self.table.is_none() {
+            // The id is not durable, nor on its way to the disk: another primary may have given it
+            // to another node.
             self.nid = self.settings.nid;
         }
         self.held.clear();
