@@ -122,9 +122,11 @@ fn info(text: &str, state: NodeState) -> NodeInfo {
 fn it_identifies_at_the_primary_and_tells_what_it_sees() {
     let mut node = Node::new();
     let effects = node.input(Input::Timer);
+    let first = Address::new("m", 1);
     assert!(matches!(
         effects.as_slice(),
-        [Effect::Connect { token: ConnectToken(1), to }] if *to == Address::new("m", 1)
+        [Effect::Connect { token: ConnectToken(1), to }, Effect::Event(status)]
+            if *to == first && status.masters.contains(&first)
     ));
     let effects = node.input(Input::Connected {
         token: ConnectToken(1),
@@ -159,9 +161,11 @@ fn a_secondary_leads_to_the_primary() {
     let primary = Some(Address::new("m", 7));
     let masters = vec![];
     let effects = node.message(MASTER, 1, Packet::NotPrimaryMaster { primary, masters });
+    // It is remembered, too.
     assert!(matches!(
         effects.as_slice(),
-        [Effect::Close { conn: MASTER, .. }]
+        [Effect::Close { conn: MASTER, .. }, Effect::Event(status)]
+            if status.masters.contains(&Address::new("m", 7))
     ));
     let later = node.core.poll_timeout().unwrap().0 / 1_000_000;
     let effects = node.input_at(later, Input::Timer);
