@@ -26,30 +26,47 @@ struct Options {
     batch: Batch,
     traces: bool,
     is_quiet: bool,
+    /// What a replay of a seed has to repeat besides.
+    repeats: String,
 }
 
-fn options(arguments: impl Iterator<Item = String>) -> Option<Options> {
+fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut arguments = arguments;
     let mut options = Options {
         batch: Batch::new(seeds_from_env().unwrap_or(0..100)),
         traces: false,
         is_quiet: false,
+        repeats: String::new(),
     };
     while let Some(argument) = arguments.next() {
+        let mut value = || {
+            let value = arguments.next();
+            value.ok_or_else(|| format!("{argument} wants a value"))
+        };
         match argument.as_str() {
-            "--seeds" => options.batch.seeds = parse_seeds(&arguments.next()?)?.collect(),
+            "--seeds" => {
+                let text = value()?;
+                let seeds = parse_seeds(&text);
+                let seeds = seeds.ok_or_else(|| format!("{text:?} is no FROM..TO"))?;
+                options.batch.seeds = seeds.collect();
+            }
             "--threads" => {
-                options.batch.threads = arguments.next()?.parse().ok().filter(|n| *n > 0)?;
+                let text = value()?;
+                let threads = text.parse().ok().filter(|n| *n > 0);
+                options.batch.threads =
+                    threads.ok_or_else(|| format!("{text:?} is no number of threads"))?;
             }
             "--trace" => options.traces = true,
             "--quiet" => options.is_quiet = true,
             "--mutate" => {
-                let name = arguments.next()?;
-                let mutation = MUTATIONS.iter().find(|rule| rule.name == name)?;
+                let name = value()?;
+                let mutation = MUTATIONS.iter().find(|rule| rule.name == name);
+                let mutation = mutation.ok_or_else(|| format!("there is no rule {name:?}"))?;
+                options.repeats = format!(" --mutate {name}");
                 options.batch.tunes.push(mutation.tune);
                 options.batch.stops = true;
             }
-            _ => return None,
+            _ => return Err(format!("{argument:?} is no option")),
         }
     }
     if options.traces {
@@ -57,13 +74,16 @@ fn options(arguments: impl Iterator<Item = String>) -> Option<Options> {
         let prints = |settings: &mut RunSettings| settings.world.prints_trace = true;
         options.batch.tunes.push(prints);
     }
-    Some(options)
+    Ok(options)
 }
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args().skip(1)) else {
-        eprint!("{USAGE}");
-        return ExitCode::from(2);
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(words) => {
+            eprint!("{words}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
     };
     let started = Instant::now();
     let tell = |result: &Result<Report, Failure>| match result {
@@ -72,8 +92,10 @@ fn main() -> ExitCode {
         Err(failure) => {
             let seed = failure.seed;
             let end = seed + 1;
+            let repeats = &options.repeats;
             println!(
-                "FAILED {failure}\nto replay it: cargo xtask sim --seeds {seed}..{end} --trace"
+                "FAILED {failure}\n\
+                 to replay it: cargo xtask sim --seeds {seed}..{end}{repeats} --trace"
             );
         }
     };
