@@ -31,7 +31,7 @@ const HELP_REST: &str = "
   conformance BACKEND   The conformance suite of one backend: memory, sqlite, ...
   fuzz [SECONDS]        Each fuzz target for so long (60), with cargo-fuzz if it is installed, else
                         with the generator of the tests.
-  sim [--seeds A..B] [--threads N] [--trace] [--quiet] [--mutate RULE]
+  sim [--seeds A..B | --new N] [--threads N] [--trace] [--quiet] [--mutate RULE]
                         Seeds of the simulator, in release; the last line has the totals.
   help                  This text.
 

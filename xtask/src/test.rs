@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::shell::Workspace;
-use crate::{tidy, tools};
+use crate::{sim, tidy, tools};
 
 struct Step {
     name: &'static str,
@@ -65,6 +65,11 @@ const STEPS: &[Step] = &[
         name: "examples",
         what: "runs each program of examples/examples",
         run: examples::run,
+    },
+    Step {
+        name: "seeds",
+        what: "new seeds of the simulator, others each time, or NEO_SEEDS=FROM..TO",
+        run: sim::new_seeds,
     },
     Step {
         name: "zodb",

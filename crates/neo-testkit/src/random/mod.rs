@@ -28,5 +28,5 @@ pub use chaos::{Chaos, Strike};
 pub use driver::{Failure, run};
 pub use mutation::{MUTATIONS, Mutation};
 pub use report::{Report, Totals};
-pub use seeds::{Batch, parse_seeds, seeds_from_env, sweep};
+pub use seeds::{Batch, parse_seeds, sweep};
 pub use settings::RunSettings;

@@ -88,15 +88,10 @@ fn words(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("without words")
 }
 
-/// Seeds from the environment: `NEO_SEEDS=FROM..TO`.
-#[must_use]
-pub fn seeds_from_env() -> Option<Range<u64>> {
-    parse_seeds(&std::env::var("NEO_SEEDS").ok()?)
-}
-
-/// A range of seeds: `FROM..TO`.
+/// A range of seeds that are at least one: `FROM..TO`.
 #[must_use]
 pub fn parse_seeds(text: &str) -> Option<Range<u64>> {
     let (from, to) = text.split_once("..")?;
-    Some(from.parse().ok()?..to.parse().ok()?)
+    let seeds = from.parse().ok()?..to.parse().ok()?;
+    (!seeds.is_empty()).then_some(seeds)
 }
