@@ -47,9 +47,10 @@ mod transport;
 
 pub use address::{Address, ParseAddressError};
 pub use backend::{
-    BackendError, BackendInfo, BackendResult, Durability, FetchedRevision, KeyRange, KvBatch,
-    KvEngine, KvOp, LastIds, OPERATION_OBJECTS_MAX, ObjectData, Order, PageLimit, PendingObject,
-    Space, StorageBackend, UnfinishedTransaction, WriteBatch, WriteOp,
+    BackendError, BackendInfo, BackendResult, CurrentPage, Durability, FetchedRevision,
+    HistoryEntry, KeyRange, KvBatch, KvEngine, KvOp, LastIds, OPERATION_OBJECTS_MAX, ObjectData,
+    Order, PageLimit, PendingObject, Space, StorageBackend, UnfinishedTransaction, WriteBatch,
+    WriteOp,
 };
 pub use election::{Election, ElectionEffect, ElectionInput, SingleMaster};
 pub use env::{Env, Instant, Now, SystemEnv, random_bytes};

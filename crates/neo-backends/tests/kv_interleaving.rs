@@ -155,6 +155,11 @@ fn reads() -> Vec<Read> {
             let read = move |b: &Backend| format!("{:?}", ready(b.load(P, Oid(oid), at)));
             reads.push(Box::new(read));
         }
+        for (before, limit) in [(Tid::MAX, 100), (Tid(30), 100), (Tid::MAX, 1)] {
+            let read =
+                move |b: &Backend| format!("{:?}", ready(b.history(P, Oid(oid), before, limit)));
+            reads.push(Box::new(read));
+        }
     }
     for (min, max, limit) in [
         (id(0, 0), Tid::MAX, PageLimit::entries(100)),

@@ -144,7 +144,15 @@ fn contents(backend: &SqliteBackend) -> String {
         oid: Oid::ZERO,
     };
     for partition in [Partition(0), Partition(1)] {
-        for entry in run(backend.transactions(partition, Tid::ZERO, Tid::MAX, all)).unwrap() {
+        for entry in run(backend.transactions(
+            partition,
+            Tid::ZERO,
+            Tid::MAX,
+            neo_api::Order::Ascending,
+            all,
+        ))
+        .unwrap()
+        {
             add("transaction", &entry);
         }
         for entry in run(backend.fetch(partition, first, Tid::MAX, all)).unwrap() {

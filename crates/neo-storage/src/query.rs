@@ -1,7 +1,7 @@
 //! What a query of the core asks of a backend.
 
 use neo_api::{
-    At, BackendResult, LastIds, Loaded, PageLimit, Partition, StorageBackend, Tid,
+    At, BackendResult, LastIds, Loaded, Order, PageLimit, Partition, StorageBackend, Tid,
     TransactionRecord, TxnId, UnfinishedTransaction,
 };
 
@@ -55,8 +55,9 @@ pub async fn execute_query(
             partition,
             min,
             max,
+            order,
             limit,
-        } => transactions(backend, partition, min, max, limit).await?,
+        } => transactions(backend, partition, min, max, order, limit).await?,
         Query::Fetch {
             partition,
             min,
@@ -146,7 +147,8 @@ async fn transactions(
     backend: &dyn StorageBackend,
     partition: Partition,
     mut min: Tid,
-    max: Tid,
+    mut max: Tid,
+    order: Order,
     limit: PageLimit,
 ) -> BackendResult<QueryResult> {
     const FEW: usize = 32;
@@ -154,17 +156,22 @@ async fn transactions(
     loop {
         let ask = FEW.min(limit.entries.max(1) - page.len());
         let few = backend
-            .transactions(partition, min, max, PageLimit::entries(ask))
+            .transactions(partition, min, max, order, PageLimit::entries(ask))
             .await?;
         let complete = few.len() < ask;
         bytes += few.iter().map(weight).sum::<usize>();
         page.extend(few);
-        let next = page.last().and_then(|last| last.tid.checked_next());
+        let last = page.last().map(|last| last.tid);
+        let next = match order {
+            Order::Ascending => last.filter(|tid| *tid < max).and_then(Tid::checked_next),
+            Order::Descending => last.filter(|tid| *tid > min).map(|tid| Tid(tid.0 - 1)),
+        };
         let full = page.len() >= limit.entries.max(1) || bytes >= limit.bytes;
-        match next {
-            Some(next) if !complete && !full && next <= max => min = next,
-            _ => {
-                let complete = complete || page.last().is_some_and(|last| last.tid >= max);
+        match (next, order) {
+            (Some(next), Order::Ascending) if !complete && !full => min = next,
+            (Some(next), Order::Descending) if !complete && !full => max = next,
+            (next, _) => {
+                let complete = complete || next.is_none();
                 return Ok(QueryResult::Transactions { page, complete });
             }
         }

@@ -395,9 +395,31 @@ impl StorageBackend for Panics {
         partition: Partition,
         min: Tid,
         max: Tid,
+        order: Order,
         limit: PageLimit,
     ) -> BackendResult<Vec<TransactionRecord>> {
-        self.inner.transactions(partition, min, max, limit).await
+        let page = self.inner.transactions(partition, min, max, order, limit);
+        page.await
+    }
+    async fn history(
+        &self,
+        partition: Partition,
+        oid: Oid,
+        before: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<HistoryEntry>> {
+        self.inner.history(partition, oid, before, limit).await
+    }
+    async fn current(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        values: bool,
+        limit: PageLimit,
+    ) -> BackendResult<CurrentPage> {
+        let page = self.inner.current(partition, min, at, values, limit);
+        page.await
     }
     async fn revisions(
         &self,

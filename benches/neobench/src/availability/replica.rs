@@ -155,7 +155,9 @@ async fn copy_transactions(
 ) -> Result<()> {
     let mut min = Some(Tid::ZERO);
     while let Some(from) = min {
-        let page = source.transactions(partition, from, Tid::MAX, PAGE).await?;
+        let page = source
+            .transactions(partition, from, Tid::MAX, neo_api::Order::Ascending, PAGE)
+            .await?;
         min = page.last().and_then(|last| last.tid.checked_next());
         let put = |record| WriteOp::PutTransaction { partition, record };
         let ops: Vec<WriteOp> = page.into_iter().map(put).collect();

@@ -64,12 +64,12 @@ impl Space {
 /// Bounds of a scan, in the order of bytes.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// Direction of a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Direction of a scan or listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Order {
-    /// From the least key.
+    /// From the least.
     Ascending,
-    /// From the greatest key.
+    /// From the greatest.
     Descending,
 }
 

@@ -87,6 +87,26 @@ pub struct FetchedRevision {
     pub data_serial: Option<Tid>,
 }
 
+/// What a [`history`](StorageBackend::history) tells of a committed revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HistoryEntry {
+    /// Tid of the transaction that wrote it.
+    pub serial: Tid,
+    /// When it repeats an earlier revision, a value or a deletion: the tid of that revision.
+    pub data_serial: Option<Tid>,
+    /// Bytes of its value, as stored; `None` when it is a deletion.
+    pub bytes: Option<u32>,
+}
+
+/// Objects as they were at some tid: a page of [`current`](StorageBackend::current).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CurrentPage {
+    /// Of each object that has a value, its revision, in order of oid.
+    pub revisions: Vec<FetchedRevision>,
+    /// Where the next page begins; `None` when nothing is left.
+    pub next: Option<Oid>,
+}
+
 /// How much one page of a listing may hold.
 ///
 /// A page ends only because it reached a limit, or because nothing is left: one that reached neither
@@ -174,14 +194,42 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
         tid: Tid,
     ) -> BackendResult<Option<TransactionRecord>>;
 
-    /// Committed transactions of a partition with `min <= tid <= max`, in order of tid.
+    /// Committed transactions of a partition with `min <= tid <= max`, in the order of their tids
+    /// that is asked for.
     async fn transactions(
         &self,
         partition: Partition,
         min: Tid,
         max: Tid,
+        order: Order,
         limit: PageLimit,
     ) -> BackendResult<Vec<TransactionRecord>>;
+
+    /// Committed revisions of an object with a serial below `before`, newest first, deletions
+    /// included. `partition` is that of `oid`.
+    async fn history(
+        &self,
+        partition: Partition,
+        oid: Oid,
+        before: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<HistoryEntry>>;
+
+    /// Objects of a partition from `min` on as they were at `at`: of each the newest revision with
+    /// `serial <= at`, unless it is a deletion, in order of oid.
+    ///
+    /// A page looks at no more than `limit.entries` objects, those that are deleted or came later
+    /// included, and ends with the one whose value reaches `limit.bytes`: it may tell of none, and
+    /// not be the last. The next one begins after the last object that was looked at. Without
+    /// `values` they are not read, and `record` is `None`.
+    async fn current(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        values: bool,
+        limit: PageLimit,
+    ) -> BackendResult<CurrentPage>;
 
     /// Committed revisions of a partition with `min <= id` and `id.tid <= max`, in order of
     /// (tid, oid), without their values.

@@ -91,9 +91,14 @@ pub(super) fn revisions_of(
 
 /// All objects of a partition.
 pub(super) fn objects_in(partition: Partition) -> KeyRange {
+    objects_from(partition, Oid(0))
+}
+
+/// Objects of a partition with this oid or a greater one.
+pub(super) fn objects_from(partition: Partition, min: Oid) -> KeyRange {
     let first = RevisionId {
         tid: Tid(0),
-        oid: Oid(0),
+        oid: min,
     };
     let last = RevisionId {
         tid: Tid(u64::MAX),

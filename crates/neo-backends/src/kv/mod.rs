@@ -3,6 +3,8 @@
 //! Values are written once, under their data id, when they are stored; what a commit moves are
 //! small index rows. `key` shows the whole layout.
 
+mod current;
+mod history;
 mod key;
 mod overlay;
 mod read;
@@ -16,9 +18,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use neo_api::{
-    At, BackendInfo, BackendResult, DataId, Durability, FetchedRevision, KvBatch, KvEngine,
-    LastIds, Loaded, Oid, PageLimit, Partition, PartitionTable, PendingObject, RevisionId, Space,
-    StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
+    At, BackendInfo, BackendResult, CurrentPage, DataId, Durability, FetchedRevision, HistoryEntry,
+    KvBatch, KvEngine, LastIds, Loaded, Oid, Order, PageLimit, Partition, PartitionTable,
+    PendingObject, RevisionId, Space, StorageBackend, Tid, TransactionRecord, TxnId,
+    UnfinishedTransaction, WriteBatch,
 };
 
 use crate::limits;
@@ -207,10 +210,36 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
         partition: Partition,
         min: Tid,
         max: Tid,
+        order: Order,
         limit: PageLimit,
     ) -> BackendResult<Vec<TransactionRecord>> {
-        self.read(move |h| read::transactions(&*h.engine, partition, min, max, limit))
+        self.read(move |h| history::transactions(&*h.engine, partition, min, max, order, limit))
             .await
+    }
+
+    async fn history(
+        &self,
+        partition: Partition,
+        oid: Oid,
+        before: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<HistoryEntry>> {
+        self.read(move |h| history::of_object(&*h.engine, partition, oid, before, limit))
+            .await
+    }
+
+    async fn current(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        values: bool,
+        limit: PageLimit,
+    ) -> BackendResult<CurrentPage> {
+        self.read(move |h| {
+            h.unchanged(|engine| current::page(engine, partition, min, at, values, limit))
+        })
+        .await
     }
 
     async fn revisions(

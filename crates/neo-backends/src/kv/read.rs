@@ -17,9 +17,6 @@ use neo_api::{
 use super::key;
 use super::value::{self, Rev};
 
-/// Most transactions that are read at once: their size is known only when they were read.
-const TRANSACTIONS_MAX: usize = 64;
-
 const ASCENDING: Order = Order::Ascending;
 
 /// A revision that was looked for among those of an object.
@@ -150,7 +147,7 @@ fn find<E: KvEngine>(engine: &E, p: Partition, oid: Oid, at: At) -> BackendResul
     }
 }
 
-fn neighbours<E: KvEngine>(
+pub(super) fn neighbours<E: KvEngine>(
     engine: &E,
     partition: Partition,
     oid: Oid,
@@ -172,12 +169,12 @@ fn decode<R>(
     rows.iter().map(|(key, value)| row(key, value)).collect()
 }
 
-fn record<E: KvEngine>(engine: &E, id: DataId) -> BackendResult<Option<Record>> {
+pub(super) fn record<E: KvEngine>(engine: &E, id: DataId) -> BackendResult<Option<Record>> {
     let bytes = engine.get(Space::Data, &key::data(id))?;
     bytes.as_ref().map(value::decode_record).transpose()
 }
 
-fn lost_value(id: RevisionId, data: DataId) -> BackendError {
+pub(super) fn lost_value(id: RevisionId, data: DataId) -> BackendError {
     BackendError::Corrupt(format!(
         "revision {} of object {} has no value {data}",
         id.tid, id.oid
@@ -205,39 +202,6 @@ pub(super) fn transaction<E: KvEngine>(
     bytes
         .map(|bytes| value::decode_transaction(tid, &bytes))
         .transpose()
-}
-
-pub(super) fn transactions<E: KvEngine>(
-    engine: &E,
-    partition: Partition,
-    min: Tid,
-    max: Tid,
-    limit: PageLimit,
-) -> BackendResult<Vec<TransactionRecord>> {
-    if min > max {
-        return Ok(Vec::new());
-    }
-    let mut page = Vec::new();
-    let (mut bytes, mut from) = (0_usize, min);
-    while page.len() < limit.entries {
-        let range = key::transactions_between(partition, from, max);
-        let ask = TRANSACTIONS_MAX.min(limit.entries - page.len());
-        let found = engine.scan(Space::Transactions, range, Order::Ascending, ask)?;
-        let last = found.len() < ask;
-        for (key, value) in found {
-            let tid = key::tid_of_transaction(&key)?;
-            bytes = bytes.saturating_add(value.len());
-            page.push(value::decode_transaction(tid, &value)?);
-            if bytes >= limit.bytes {
-                return Ok(page);
-            }
-            from = Tid(tid.0.saturating_add(1));
-        }
-        if last || from > max {
-            break;
-        }
-    }
-    Ok(page)
 }
 
 fn history<E: KvEngine>(

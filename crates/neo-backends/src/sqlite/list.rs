@@ -1,57 +1,13 @@
-//! Listings, page by page.
+//! Listings of revisions, page by page.
 
-use neo_api::{
-    BackendResult, FetchedRevision, PageLimit, Partition, RevisionId, Tid, TransactionRecord,
-};
+use neo_api::{BackendResult, FetchedRevision, PageLimit, Partition, RevisionId, Tid};
 use rusqlite::params;
 
-use super::error::{Doing, clamp, uint};
+use super::error::{Doing, clamp};
 use super::read::Reader;
-use super::row::{get, metadata, revision_id, txn, value, with_value};
+use super::row::{revision_id, value, with_value};
 
 impl Reader {
-    pub(super) fn transactions(
-        &self,
-        partition: Partition,
-        min: Tid,
-        max: Tid,
-        limit: PageLimit,
-    ) -> BackendResult<Vec<TransactionRecord>> {
-        const DOING: &str = "reading transactions";
-        let Ok(min) = i64::try_from(min.0) else {
-            return Ok(Vec::new());
-        };
-        let mut query = self.query(
-            "SELECT tid, reign, ttid, packed, user, description, extension, oids FROM trans
-             WHERE partition = ?1 AND tid BETWEEN ?2 AND ?3 ORDER BY tid LIMIT ?4",
-        )?;
-        let key = params![partition.0, min, clamp(max.0), clamp(limit.entries as u64)];
-        let mut rows = query.query(key).doing(DOING)?;
-        let (mut page, mut bytes) = (Vec::new(), 0_usize);
-        while let Some(row) = rows.next().doing(DOING)? {
-            let (meta, oids) = metadata(row, 4)?;
-            bytes = bytes.saturating_add(
-                meta.user.len() + meta.description.len() + meta.extension.len() + oids.len() * 8,
-            );
-            let txn = match (get(row, 1)?, get(row, 2)?) {
-                (Some(reign), Some(ttid)) => Some(txn(reign, ttid)?),
-                _ => None,
-            };
-            let tid = Tid(uint(get(row, 0)?)?);
-            page.push(TransactionRecord {
-                tid,
-                txn,
-                meta,
-                oids,
-                packed: get(row, 3)?,
-            });
-            if bytes >= limit.bytes {
-                break;
-            }
-        }
-        Ok(page)
-    }
-
     pub(super) fn revisions(
         &self,
         partition: Partition,

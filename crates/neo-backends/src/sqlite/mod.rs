@@ -11,7 +11,9 @@
 //! SQLite has signed integers: oids, ttids and data ids above 2^63 - 1 are refused.
 
 mod checkpoint;
+mod current;
 mod error;
+mod history;
 mod list;
 mod lock;
 mod pending;
@@ -35,9 +37,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use neo_api::{
-    At, BackendError, BackendInfo, BackendResult, DataId, Durability, FetchedRevision, LastIds,
-    Loaded, Oid, PageLimit, Partition, PartitionTable, PendingObject, RevisionId, StorageBackend,
-    Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
+    At, BackendError, BackendInfo, BackendResult, CurrentPage, DataId, Durability, FetchedRevision,
+    HistoryEntry, LastIds, Loaded, Oid, Order, PageLimit, Partition, PartitionTable, PendingObject,
+    RevisionId, StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
 };
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -268,7 +270,7 @@ impl StorageBackend for SqliteBackend {
     ) -> BackendResult<Option<TransactionRecord>> {
         let limit = PageLimit::entries(1);
         let page = self
-            .read(move |r| r.transactions(partition, tid, tid, limit))
+            .read(move |r| r.transactions(partition, tid, tid, Order::Ascending, limit))
             .await?;
         Ok(page.into_iter().next())
     }
@@ -278,9 +280,33 @@ impl StorageBackend for SqliteBackend {
         partition: Partition,
         min: Tid,
         max: Tid,
+        order: Order,
         limit: PageLimit,
     ) -> BackendResult<Vec<TransactionRecord>> {
-        self.read(move |r| r.transactions(partition, min, max, limit))
+        self.read(move |r| r.transactions(partition, min, max, order, limit))
+            .await
+    }
+
+    async fn history(
+        &self,
+        partition: Partition,
+        oid: Oid,
+        before: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<HistoryEntry>> {
+        self.read(move |r| r.history(partition, oid, before, limit))
+            .await
+    }
+
+    async fn current(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        values: bool,
+        limit: PageLimit,
+    ) -> BackendResult<CurrentPage> {
+        self.read(move |r| r.current(partition, min, at, values, limit))
             .await
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use neo_api::{
-    BackendResult, FetchedRevision, NodeId, Oid, PageLimit, Partition, PartitionTable, RevisionId,
-    StorageBackend, Tid, TransactionRecord,
+    BackendResult, FetchedRevision, NodeId, Oid, Order, PageLimit, Partition, PartitionTable,
+    RevisionId, StorageBackend, Tid, TransactionRecord,
 };
 
 use super::ledger::Ledger;
@@ -47,7 +47,7 @@ impl Transactions {
         if let (true, Some(min)) = (self.page.is_empty(), self.next) {
             let page = self
                 .backend
-                .transactions(self.partition, min, Tid::MAX, PAGE)
+                .transactions(self.partition, min, Tid::MAX, Order::Ascending, PAGE)
                 .await?;
             self.next = page.last().and_then(|last| last.tid.checked_next());
             self.page = page.into();

@@ -98,7 +98,13 @@ async fn tids(dir: &Path, storage: usize) -> Vec<Tid> {
     let mut tids = Vec::new();
     for partition in (0..12).map(Partition) {
         let all = PageLimit::entries(1000);
-        let found = backend.transactions(partition, Tid::ZERO, Tid::MAX, all);
+        let found = backend.transactions(
+            partition,
+            Tid::ZERO,
+            Tid::MAX,
+            neo_api::Order::Ascending,
+            all,
+        );
         let found = found.await.expect("transactions");
         tids.extend(found.iter().map(|transaction| transaction.tid));
     }

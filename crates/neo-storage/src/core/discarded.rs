@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use neo_api::{
-    BackendResult, Durability, Instant, Oid, PageLimit, Partition, RevisionId, Tid, WriteBatch,
-    WriteOp,
+    BackendResult, Durability, Instant, Oid, Order, PageLimit, Partition, RevisionId, Tid,
+    WriteBatch, WriteOp,
 };
 
 use super::cells::Cells;
@@ -114,6 +114,7 @@ impl Drops {
                 partition,
                 min: Tid::ZERO,
                 max: Tid::MAX,
+                order: Order::Ascending,
                 limit: PageLimit {
                     entries: self.rows,
                     bytes: 1 << 20,

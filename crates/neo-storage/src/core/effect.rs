@@ -1,8 +1,8 @@
 //! The vocabulary between the core and its shell: writes and reads of the backend.
 
 use neo_api::{
-    Address, At, BackendResult, Durability, LastIds, Loaded, NodeId, Oid, PageLimit, Partition,
-    PartitionTable, PendingObject, RevisionId, Tid, TransactionRecord, TxnId,
+    Address, At, BackendResult, Durability, LastIds, Loaded, NodeId, Oid, Order, PageLimit,
+    Partition, PartitionTable, PendingObject, RevisionId, Tid, TransactionRecord, TxnId,
     UnfinishedTransaction, WriteBatch,
 };
 use neo_api::{DataId, FetchedRevision};
@@ -82,8 +82,8 @@ pub enum Query {
         /// Its tid.
         tid: Tid,
     },
-    /// Committed transactions of a partition, in order; the page has at most so many entries and
-    /// ends with the one that reaches so many bytes.
+    /// Committed transactions of a partition; the page has at most so many entries and ends with
+    /// the one that reaches so many bytes.
     Transactions {
         /// Of which partition.
         partition: Partition,
@@ -91,6 +91,8 @@ pub enum Query {
         min: Tid,
         /// To here.
         max: Tid,
+        /// From which end.
+        order: Order,
         /// Size of the page.
         limit: PageLimit,
     },

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use neo_api::{
-    BackendResult, Durability, ObjectData, Oid, PageLimit, Partition, Partitioning, RevisionId,
-    Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
+    BackendResult, Durability, ObjectData, Oid, Order, PageLimit, Partition, Partitioning,
+    RevisionId, Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
 };
 use neo_proto::{ErrorCode, FinalTid, Packet, WireLastIds};
 
@@ -293,6 +293,7 @@ impl Tasks {
                 partition,
                 min,
                 max: Tid::MAX,
+                order: Order::Ascending,
                 limit: PageLimit {
                     entries: TRUNCATE_PAGE,
                     bytes: 1 << 20,

@@ -1,7 +1,9 @@
 //! What peers may read: the queries that it takes, and the answers that are made of what is found.
 
 use bytes::{Bytes, BytesMut};
-use neo_api::{At, FetchedRevision, Loaded, Oid, PageLimit, Partition, RevisionId, Tid, TxnId};
+use neo_api::{
+    At, FetchedRevision, Loaded, Oid, Order, PageLimit, Partition, RevisionId, Tid, TxnId,
+};
 use neo_proto::{
     ErrorCode, FinalTid, ObjectAnswer, Packet, WireRevision, WireTransaction, WireValue,
 };
@@ -103,6 +105,7 @@ impl Wanted {
                 partition,
                 min,
                 max,
+                order: Order::Ascending,
                 limit: PageLimit {
                     entries: (entries as usize).clamp(1, PAGE_ENTRIES_MAX),
                     bytes: PAGE_BYTES_MAX,

@@ -26,6 +26,7 @@
 //! For a database that is a file or a directory, [`OnDisk`] is the factory.
 
 pub mod durability;
+pub mod history;
 pub mod listings;
 pub mod loads;
 pub mod space;
@@ -107,6 +108,11 @@ macro_rules! backend_conformance {
             listings::transactions_page_by_page
             listings::last_ids_of_a_partition
             listings::next_data_id_is_above_all
+            history::revisions_of_an_object_newest_first
+            history::a_history_page_by_page
+            history::a_repetition_outlives_what_it_repeats
+            history::objects_as_they_were
+            history::objects_page_by_page
             writes::later_operations_see_earlier_ones
             writes::a_batch_that_fails_has_no_effect
             writes::repeating_a_repetition
@@ -161,6 +167,7 @@ mod tests {
         let named = include_str!("backend.rs");
         for (group, source) in [
             ("durability", include_str!("backend/durability.rs")),
+            ("history", include_str!("backend/history.rs")),
             ("listings", include_str!("backend/listings.rs")),
             ("loads", include_str!("backend/loads.rs")),
             ("space", include_str!("backend/space.rs")),

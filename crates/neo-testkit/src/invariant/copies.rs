@@ -1,6 +1,6 @@
 //! What a database has of committed transactions: replicas have the same.
 
-use neo_api::{BackendResult, Oid, PageLimit, Partition, RevisionId, StorageBackend, Tid};
+use neo_api::{BackendResult, Oid, Order, PageLimit, Partition, RevisionId, StorageBackend, Tid};
 
 /// Entries of a page.
 const PAGE: usize = 10_000;
@@ -19,7 +19,7 @@ pub async fn committed(
         while let Some(from) = min {
             let limit = PageLimit::entries(PAGE);
             let page = backend
-                .transactions(partition, from, Tid::MAX, limit)
+                .transactions(partition, from, Tid::MAX, Order::Ascending, limit)
                 .await?;
             lines.extend(page.iter().map(|entry| format!("{partition}: {entry:?}")));
             min = page.last().and_then(|last| last.tid.checked_next());

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 
 use bytes::Bytes;
 use neo_api::{
-    CellState, DataId, FetchedRevision, NodeId, Oid, PageLimit, Partition, PartitionTable,
+    CellState, DataId, FetchedRevision, NodeId, Oid, Order, PageLimit, Partition, PartitionTable,
     RevisionId, StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction,
 };
 
@@ -54,7 +54,7 @@ impl NodeCopy {
             let mut cells = BTreeMap::new();
             for partition in (0..partitions).map(Partition) {
                 let transactions = backend
-                    .transactions(partition, Tid::ZERO, most, all)
+                    .transactions(partition, Tid::ZERO, most, Order::Ascending, all)
                     .await?;
                 let revisions = backend.fetch(partition, first, most, all).await?;
                 let cell = CellCopy {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::task::{Context, Poll, Waker};
 
 use neo_api::{
-    At, DataId, Oid, PageLimit, Partition, Reign, RevisionId, StorageBackend, Tid, TxnId,
+    At, DataId, Oid, Order, PageLimit, Partition, Reign, RevisionId, StorageBackend, Tid, TxnId,
 };
 
 /// The result of a future of a backend that runs inline.
@@ -43,10 +43,26 @@ pub(crate) fn dump(backend: &dyn StorageBackend) -> String {
     for partition in [Partition(0), Partition(1)] {
         line!(out, backend.last_ids(partition));
         line!(out, backend.revisions(partition, every, Tid::MAX, 1000));
-        line!(
-            out,
-            backend.transactions(partition, Tid(0), Tid::MAX, PageLimit::entries(60))
-        );
+        for order in [Order::Ascending, Order::Descending] {
+            let (min, limit) = (Tid(0), PageLimit::entries(60));
+            line!(
+                out,
+                backend.transactions(partition, min, Tid::MAX, order, limit)
+            );
+            let limit = PageLimit::entries(2);
+            line!(
+                out,
+                backend.transactions(partition, Tid(15), Tid(50), order, limit)
+            );
+        }
+        for tid in (0..=70).step_by(5).map(Tid) {
+            let limit = PageLimit {
+                entries: 4,
+                bytes: 12,
+            };
+            line!(out, backend.current(partition, Oid(0), tid, true, limit));
+            line!(out, backend.current(partition, Oid(2), tid, false, limit));
+        }
         for limit in [
             PageLimit::entries(1000),
             PageLimit {
@@ -65,6 +81,8 @@ pub(crate) fn dump(backend: &dyn StorageBackend) -> String {
         line!(out, backend.last_serials(&oids));
         for (partition, oid) in oids {
             line!(out, backend.load(partition, oid, At::Latest));
+            line!(out, backend.history(partition, oid, Tid::MAX, 1000));
+            line!(out, backend.history(partition, oid, Tid(40), 2));
             for tid in (0..=70).step_by(5) {
                 line!(out, backend.load(partition, oid, At::Before(Tid(tid))));
                 line!(out, backend.load(partition, oid, At::Exact(Tid(tid))));

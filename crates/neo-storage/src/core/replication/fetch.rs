@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use neo_api::{
-    PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteBatch, WriteOp,
+    Order, PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteBatch, WriteOp,
 };
 use neo_proto::Packet;
 
@@ -162,6 +162,7 @@ impl Fetch {
                     partition,
                     min: self.min,
                     max: self.max,
+                    order: Order::Ascending,
                     limit: PageLimit {
                         entries: TRANSACTIONS as usize,
                         bytes: METADATA_BYTES,

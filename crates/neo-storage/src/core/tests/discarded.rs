@@ -8,9 +8,13 @@ fn rows(world: &World) -> [(usize, usize); 2] {
         let min = (Tid::ZERO, Oid::ZERO).into();
         let revisions = world.backend.revisions(Partition(n), min, Tid::MAX, 10_000);
         let limit = neo_api::PageLimit::entries(10_000);
-        let all = world
-            .backend
-            .transactions(Partition(n), Tid::ZERO, Tid::MAX, limit);
+        let all = world.backend.transactions(
+            Partition(n),
+            Tid::ZERO,
+            Tid::MAX,
+            neo_api::Order::Ascending,
+            limit,
+        );
         (
             now_or_never(revisions).unwrap().len(),
             now_or_never(all).unwrap().len(),

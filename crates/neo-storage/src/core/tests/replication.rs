@@ -41,9 +41,13 @@ pub(super) fn rows(world: &World) -> (Vec<neo_api::FetchedRevision>, Vec<Tid>) {
     let limit = PageLimit::entries(100_000);
     let min = (Tid::ZERO, Oid::ZERO).into();
     let fetched = world.backend.fetch(Partition(1), min, Tid::MAX, limit);
-    let all = world
-        .backend
-        .transactions(Partition(1), Tid::ZERO, Tid::MAX, limit);
+    let all = world.backend.transactions(
+        Partition(1),
+        Tid::ZERO,
+        Tid::MAX,
+        neo_api::Order::Ascending,
+        limit,
+    );
     let tids = now_or_never(all).unwrap().into_iter().map(|t| t.tid);
     (now_or_never(fetched).unwrap(), tids.collect())
 }

@@ -6,8 +6,8 @@ use std::thread;
 
 use bytes::Bytes;
 use neo_api::{
-    At, BackendError, DataId, Durability, ObjectData, Oid, PageLimit, PartitionTable, Partitioning,
-    RevisionId, StorageBackend, Tid, WriteBatch, WriteOp,
+    At, BackendError, DataId, Durability, ObjectData, Oid, Order, PageLimit, PartitionTable,
+    Partitioning, RevisionId, StorageBackend, Tid, WriteBatch, WriteOp,
 };
 
 use super::BackendFactory;
@@ -220,8 +220,15 @@ pub fn after_close_everything_is_refused<F: BackendFactory>(factory: &F) {
         is_closed(b.transaction(P0, Tid(1)).await.err(), "transaction");
         let limit = PageLimit::entries(9);
         is_closed(
-            b.transactions(P0, Tid(0), Tid(9), limit).await.err(),
+            b.transactions(P0, Tid(0), Tid(9), Order::Ascending, limit)
+                .await
+                .err(),
             "transactions",
+        );
+        is_closed(b.history(P0, Oid(1), Tid(9), 9).await.err(), "history");
+        is_closed(
+            b.current(P0, Oid(0), Tid(9), true, limit).await.err(),
+            "current",
         );
         is_closed(
             b.revisions(P0, id(0, 0), Tid(9), 9).await.err(),

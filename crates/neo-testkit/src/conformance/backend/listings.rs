@@ -1,6 +1,8 @@
 //! Listings: their bounds, order and limits.
 
-use neo_api::{DataId, LastIds, ObjectData, Oid, PageLimit, Partition, RevisionId, Tid, WriteOp};
+use neo_api::{
+    DataId, LastIds, ObjectData, Oid, Order, PageLimit, Partition, RevisionId, Tid, WriteOp,
+};
 
 use super::BackendFactory;
 use super::tools::{
@@ -155,8 +157,10 @@ pub fn fetch_stops_at_a_limit<F: BackendFactory>(factory: &F) {
     });
 }
 
-async fn tids(db: &Db, min: u64, max: u64, limit: PageLimit) -> Vec<u64> {
-    let found = db.0.transactions(P0, Tid(min), Tid(max), limit).await;
+async fn tids(db: &Db, min: u64, max: u64, order: Order, limit: PageLimit) -> Vec<u64> {
+    let found =
+        db.0.transactions(P0, Tid(min), Tid(max), order, limit)
+            .await;
     found
         .expect("transactions are listed")
         .iter()
@@ -164,7 +168,7 @@ async fn tids(db: &Db, min: u64, max: u64, limit: PageLimit) -> Vec<u64> {
         .collect()
 }
 
-/// `transactions` is in order of tid, its bounds inclusive.
+/// `transactions` is in order of tid, from either end, its bounds inclusive.
 pub fn transactions_within_bounds_in_order<F: BackendFactory>(factory: &F) {
     with(factory, async |db| {
         for tid in [30, 10, 20] {
@@ -190,7 +194,11 @@ pub fn transactions_within_bounds_in_order<F: BackendFactory>(factory: &F) {
             (30, 10, &[]),
             (31, u64::MAX, &[]),
         ] {
-            assert_eq!(tids(&db, min, max, any).await, expected, "{min} to {max}");
+            let up = tids(&db, min, max, Order::Ascending, any).await;
+            assert_eq!(up, expected, "{min} to {max}");
+            let mut down = tids(&db, min, max, Order::Descending, any).await;
+            down.reverse();
+            assert_eq!(down, expected, "{max} down to {min}");
         }
     });
 }
@@ -206,17 +214,32 @@ pub fn transactions_page_by_page<F: BackendFactory>(factory: &F) {
             let mut seen = Vec::new();
             let mut min = 0;
             loop {
-                let page = tids(&db, min, u64::MAX, limit).await;
+                let page = tids(&db, min, u64::MAX, Order::Ascending, limit).await;
                 assert!(page.len() <= entries && (bytes > 0 || page.len() <= 1));
                 let Some(last) = page.last() else { break };
                 min = last + 1;
                 seen.extend(page);
             }
             assert_eq!(seen, whole, "{limit:?}");
+            let mut max = u64::MAX;
+            seen.clear();
+            loop {
+                let page = tids(&db, 0, max, Order::Descending, limit).await;
+                assert!(page.len() <= entries && (bytes > 0 || page.len() <= 1));
+                let Some(last) = page.last() else { break };
+                assert!(*last <= max, "{last} is above {max}");
+                max = last - 1;
+                seen.extend(page);
+            }
+            seen.reverse();
+            assert_eq!(seen, whole, "from the end: {limit:?}");
         }
         // A page that reached no limit is the last: it must not end before.
-        let page = tids(&db, 0, u64::MAX, PageLimit::entries(1000)).await;
-        assert_eq!(page, whole);
+        for order in [Order::Ascending, Order::Descending] {
+            let mut page = tids(&db, 0, u64::MAX, order, PageLimit::entries(1000)).await;
+            page.sort_unstable();
+            assert_eq!(page, whole, "{order:?}");
+        }
     });
 }
 
