@@ -1,6 +1,7 @@
 //! The databases after a clean stop: whether those of a partition have the same.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use neo_api::{
@@ -23,84 +24,104 @@ pub(super) struct Copies {
     pub(super) backends: BTreeMap<NodeId, Arc<dyn StorageBackend>>,
 }
 
-/// The transactions of one copy of a partition, in order.
-#[derive(Debug)]
-pub(super) struct Transactions {
-    backend: Arc<dyn StorageBackend>,
-    partition: Partition,
-    next: Option<Tid>,
-    page: VecDeque<TransactionRecord>,
+/// What a copy of a partition has in a list that is read page by page.
+pub(super) trait Listed: fmt::Debug + PartialEq + Sized {
+    /// Where a page may begin.
+    type From: Copy + fmt::Debug;
+
+    /// Before everything.
+    const FIRST: Self::From;
+
+    /// Just behind this one; `None` when nothing can be there.
+    fn behind(&self) -> Option<Self::From>;
+
+    async fn page(
+        backend: &dyn StorageBackend,
+        partition: Partition,
+        from: Self::From,
+    ) -> BackendResult<Vec<Self>>;
 }
 
-impl Transactions {
+impl Listed for TransactionRecord {
+    type From = Tid;
+
+    const FIRST: Tid = Tid::ZERO;
+
+    fn behind(&self) -> Option<Tid> {
+        self.tid.checked_next()
+    }
+
+    async fn page(
+        backend: &dyn StorageBackend,
+        partition: Partition,
+        from: Tid,
+    ) -> BackendResult<Vec<Self>> {
+        backend
+            .transactions(partition, from, Tid::MAX, Order::Ascending, PAGE)
+            .await
+    }
+}
+
+impl Listed for FetchedRevision {
+    type From = RevisionId;
+
+    const FIRST: RevisionId = RevisionId {
+        tid: Tid::ZERO,
+        oid: Oid::ZERO,
+    };
+
+    fn behind(&self) -> Option<RevisionId> {
+        Some(RevisionId {
+            oid: Oid(self.id.oid.0 + 1),
+            ..self.id
+        })
+    }
+
+    async fn page(
+        backend: &dyn StorageBackend,
+        partition: Partition,
+        from: RevisionId,
+    ) -> BackendResult<Vec<Self>> {
+        backend.fetch(partition, from, Tid::MAX, PAGE).await
+    }
+}
+
+/// A list of one copy of a partition.
+#[derive(Debug)]
+pub(super) struct List<T: Listed> {
+    backend: Arc<dyn StorageBackend>,
+    partition: Partition,
+    next: Option<T::From>,
+    page: VecDeque<T>,
+}
+
+/// The transactions, in order.
+pub(super) type Transactions = List<TransactionRecord>;
+
+/// The revisions, in order of tid, then of oid.
+pub(super) type Revisions = List<FetchedRevision>;
+
+impl<T: Listed> List<T> {
     fn new(backend: &Arc<dyn StorageBackend>, partition: Partition) -> Self {
         Self {
             backend: Arc::clone(backend),
             partition,
-            next: Some(Tid::ZERO),
+            next: Some(T::FIRST),
             page: VecDeque::new(),
         }
     }
 
     /// The next one, which stays.
-    pub(super) async fn peek(&mut self) -> BackendResult<Option<&TransactionRecord>> {
-        if let (true, Some(min)) = (self.page.is_empty(), self.next) {
-            let page = self
-                .backend
-                .transactions(self.partition, min, Tid::MAX, Order::Ascending, PAGE)
-                .await?;
-            self.next = page.last().and_then(|last| last.tid.checked_next());
+    pub(super) async fn peek(&mut self) -> BackendResult<Option<&T>> {
+        if let (true, Some(from)) = (self.page.is_empty(), self.next) {
+            let page = T::page(&*self.backend, self.partition, from).await?;
+            self.next = page.last().and_then(T::behind);
             self.page = page.into();
         }
         Ok(self.page.front())
     }
 
-    pub(super) async fn next(&mut self) -> BackendResult<Option<TransactionRecord>> {
-        self.peek().await?;
-        Ok(self.page.pop_front())
-    }
-}
-
-/// The revisions of one copy of a partition, in order of tid, then of oid.
-#[derive(Debug)]
-pub(super) struct Revisions {
-    backend: Arc<dyn StorageBackend>,
-    partition: Partition,
-    next: Option<RevisionId>,
-    page: VecDeque<FetchedRevision>,
-}
-
-impl Revisions {
-    fn new(backend: &Arc<dyn StorageBackend>, partition: Partition) -> Self {
-        let first = RevisionId {
-            tid: Tid::ZERO,
-            oid: Oid::ZERO,
-        };
-        Self {
-            backend: Arc::clone(backend),
-            partition,
-            next: Some(first),
-            page: VecDeque::new(),
-        }
-    }
-
-    /// The next one, which stays.
-    pub(super) async fn peek(&mut self) -> BackendResult<Option<&FetchedRevision>> {
-        if let (true, Some(min)) = (self.page.is_empty(), self.next) {
-            let page = self
-                .backend
-                .fetch(self.partition, min, Tid::MAX, PAGE)
-                .await?;
-            self.next = page.last().map(|last| RevisionId {
-                oid: Oid(last.id.oid.0 + 1),
-                ..last.id
-            });
-            self.page = page.into();
-        }
-        Ok(self.page.front())
-    }
-
-    pub(super) async fn next(&mut self) -> BackendResult<Option<FetchedRevision>> {
+    pub(super) async fn next(&mut self) -> BackendResult<Option<T>> {
         self.peek().await?;
         Ok(self.page.pop_front())
     }
@@ -142,7 +163,9 @@ impl Copies {
                 continue;
             };
             for (second, other) in others {
-                compared += same(ledger, partition, (*first, one), (*second, other)).await?;
+                let (one, other) = ((*first, *one), (*second, *other));
+                compared += same::<TransactionRecord>(ledger, partition, one, other).await?;
+                compared += same::<FetchedRevision>(ledger, partition, one, other).await?;
             }
         }
         // A node that was expelled, and has not caught up, cleans up when it will.
@@ -163,39 +186,18 @@ impl Copies {
     }
 }
 
-type Copy<'a> = (NodeId, &'a Arc<dyn StorageBackend>);
-
-/// Compares two copies of a partition, up to the first difference in each list.
-async fn same(
+/// Compares a list of two copies of a partition, up to the first difference.
+async fn same<T: Listed>(
     ledger: &Ledger,
     partition: Partition,
-    (first, one): Copy<'_>,
-    (second, other): Copy<'_>,
+    (first, one): (NodeId, &Arc<dyn StorageBackend>),
+    (second, other): (NodeId, &Arc<dyn StorageBackend>),
 ) -> BackendResult<u64> {
     let mut compared = 0;
-    let mut lists = (
-        Transactions::new(one, partition),
-        Transactions::new(other, partition),
-    );
+    let mut one = List::<T>::new(one, partition);
+    let mut other = List::<T>::new(other, partition);
     loop {
-        let (a, b) = (lists.0.next().await?, lists.1.next().await?);
-        if a != b {
-            ledger.anomaly(format!(
-                "partition {partition}: where {first} has {a:?}, {second} has {b:?}"
-            ));
-            break;
-        }
-        if a.is_none() {
-            break;
-        }
-        compared += 1;
-    }
-    let mut lists = (
-        Revisions::new(one, partition),
-        Revisions::new(other, partition),
-    );
-    loop {
-        let (a, b) = (lists.0.next().await?, lists.1.next().await?);
+        let (a, b) = (one.next().await?, other.next().await?);
         if a != b {
             ledger.anomaly(format!(
                 "partition {partition}: where {first} has {a:?}, {second} has {b:?}"
