@@ -3,13 +3,16 @@
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use neo_admin::Control;
+use neo_api::Transport;
 use neo_backends::filestorage::Reader;
 use neo_client::Client;
+use neo_proto::net::TcpTransport;
 use tokio::sync::mpsc;
 
 use crate::config::{ADMIN_PORT, ConfigError, MasterList, NodeKind};
@@ -66,19 +69,19 @@ pub fn neosimple() -> ExitCode {
 /// `neomaster`.
 #[must_use]
 pub fn neomaster() -> ExitCode {
-    node(NodeKind::Master, std::env::args_os(), &Alone)
+    alone(NodeKind::Master)
 }
 
 /// `neostorage`.
 #[must_use]
 pub fn neostorage() -> ExitCode {
-    node(NodeKind::Storage, std::env::args_os(), &Alone)
+    alone(NodeKind::Storage)
 }
 
 /// `neoadmin`.
 #[must_use]
 pub fn neoadmin() -> ExitCode {
-    node(NodeKind::Admin, std::env::args_os(), &Alone)
+    alone(NodeKind::Admin)
 }
 
 /// `neomigrate`.
@@ -135,6 +138,9 @@ async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Resul
 /// `neostress`.
 #[must_use]
 pub fn neostress() -> ExitCode {
+    if let Some(status) = stress::node::main(std::env::args_os().skip(1)) {
+        return status;
+    }
     let args = match StressArgs::try_parse() {
         Ok(args) => args,
         Err(error) => return report::clap(&error),
@@ -167,6 +173,9 @@ pub(crate) trait Around {
     /// What it logs unless asked for more.
     const LEVEL: Level;
 
+    /// How the node reaches others.
+    fn transport(&self) -> Arc<dyn Transport>;
+
     /// Hears what the node tells.
     fn event(&self, event: &NodeEvent);
 
@@ -186,11 +195,15 @@ pub(crate) enum Cause {
     Signal(&'static str),
 }
 
-/// Nothing: the node is on its own.
-struct Alone;
+/// Nothing: the node is on its own, with its way to others.
+pub(crate) struct Alone(pub(crate) Arc<dyn Transport>);
 
 impl Around for Alone {
     const LEVEL: Level = Level::Info;
+
+    fn transport(&self) -> Arc<dyn Transport> {
+        Arc::clone(&self.0)
+    }
 
     fn event(&self, _: &NodeEvent) {}
 
@@ -204,6 +217,11 @@ impl Around for Alone {
             Err(error) => report::fail(kind.program(), &error),
         }
     }
+}
+
+fn alone(kind: NodeKind) -> ExitCode {
+    let transport = Arc::new(TcpTransport::new());
+    node(kind, std::env::args_os(), &Alone(transport))
 }
 
 /// A program that runs one node.
@@ -267,7 +285,7 @@ async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<Ca
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let (events, mut heard) = mpsc::channel(64);
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let node = run::run(config, events, async {
+    let node = run::run(config, around.transport(), events, async {
         // Dropping the sender is the word.
         let _ = stopping.await;
     });

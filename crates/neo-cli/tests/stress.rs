@@ -87,16 +87,17 @@ fn what_makes_no_sense_is_said_before_anything_is_started() {
     for (words, text) in [
         (
             "--adapter Memory",
-            "a killed node would lose what the adapter Memory keeps",
+            "a killed node would lose what the adapter Memory keeps; there is SQLite",
         ),
         (
             "--adapter MySQL",
-            "the adapter MySQL is not available in this version",
+            "the adapter MySQL is not available in this version; there is SQLite",
         ),
         (
             "--storages 2 --replicas 2",
             "2 storage nodes have room for 1 at most, not 2",
         ),
+        ("--adapter Oracle", "invalid value 'Oracle'"),
         ("--dir /", "--dir: cannot make /"),
         ("--faults quake", "invalid value 'quake'"),
     ] {
@@ -124,6 +125,8 @@ fn help_helps() {
         "--adapter",
         "Exit status",
         "- coma:",
+        "- split:",
+        "- blackout:",
     ] {
         assert!(help.contains(word), "{word}: {help}");
     }

@@ -234,6 +234,19 @@ pub struct ClusterOptions {
     pub partitions: u32,
     /// What keeps the data of storage nodes.
     pub adapter: Engine,
+    /// What runs the nodes in place of their programs, if anything does.
+    pub runner: Option<Runner>,
+}
+
+/// A program that runs any node, in a way of its own. Its arguments are `words`, a name for the
+/// node (`master`, `master2`, `admin`, `s1`), the name of the node's program (`neomaster`, ...), and
+/// that program's arguments.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// Where it is.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub words: Vec<String>,
 }
 
 impl ClusterOptions {
@@ -248,7 +261,23 @@ impl ClusterOptions {
             replicas: 1,
             partitions: 12,
             adapter: Engine::Sqlite,
+            runner: None,
         }
+    }
+
+    fn process(&self, node: &str, program: &str, arguments: Vec<String>) -> Process {
+        let log = self.dir.join(format!("{node}.log"));
+        let Some(Runner {
+            program: runner,
+            words,
+        }) = &self.runner
+        else {
+            return Process::new(self.programs.join(program), arguments, log);
+        };
+        let mut all = words.clone();
+        all.extend(text(&[node, program]));
+        all.extend(arguments);
+        Process::new(runner.clone(), all, log)
     }
 
     /// The database of a storage node, counted from 0, as `neo_backends::open` takes it.
@@ -286,9 +315,6 @@ impl ProcessCluster {
             return Err(io::Error::other("a cluster has a master at least"));
         }
         fs::create_dir_all(&options.dir)?;
-        let program = |name: &str| options.programs.join(name);
-        let log = |name: &str| options.dir.join(format!("{name}.log"));
-
         let ports = free_ports(options.masters)?;
         let local = |port: &u16| Address::new("127.0.0.1", *port);
         let master_addresses: Vec<Address> = ports.iter().map(local).collect();
@@ -311,7 +337,7 @@ impl ProcessCluster {
             } else {
                 format!("master{n}")
             };
-            let mut master = Process::new(program("neomaster"), arguments, log(&name));
+            let mut master = options.process(&name, "neomaster", arguments);
             master.start()?;
             masters.push(master);
         }
@@ -320,7 +346,7 @@ impl ProcessCluster {
         }
 
         let arguments = text(&["-c", CLUSTER, "-m", &list, "-b", "127.0.0.1:0"]);
-        let mut admin = Process::new(program("neoadmin"), arguments, log("admin"));
+        let mut admin = options.process("admin", "neoadmin", arguments);
         admin.start()?;
         let admin_address = listening(&mut admin)?;
         // From now on at the port that the others know.
@@ -354,8 +380,7 @@ impl ProcessCluster {
         let arguments = text(&[
             "-c", CLUSTER, "-m", &masters, "-b", bind, "-i", &nid, "-a", adapter, "-d", &database,
         ]);
-        let log = options.dir.join(format!("s{number}.log"));
-        let mut storage = Process::new(options.programs.join("neostorage"), arguments, log);
+        let mut storage = options.process(&format!("s{number}"), "neostorage", arguments);
         storage.start()?;
         self.storages.push(storage);
         Ok(())

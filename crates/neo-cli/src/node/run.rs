@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use neo_admin::{Admin, AdminSettings};
-use neo_api::{Address, ClusterState, NodeId};
+use neo_api::{Address, ClusterState, NodeId, Transport};
 use neo_master::{Master, MasterSettings};
 use neo_proto::net::NodeFailure;
 use neo_storage::{Storage, StorageSettings};
@@ -48,24 +49,26 @@ pub enum NodeEvent {
 
 /// Runs a node until it ends by itself, or `stop` is ready and it has stopped.
 ///
-/// Nobody has to listen to `events`.
+/// It reaches others by `transport`. Nobody has to listen to `events`.
 ///
 /// # Errors
 /// When it cannot be started, or failed.
 pub async fn run(
     config: NodeConfig,
+    transport: Arc<dyn Transport>,
     events: mpsc::Sender<NodeEvent>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     match config {
-        NodeConfig::Master(config) => master(config, events, stop).await,
-        NodeConfig::Storage(config) => storage(config, events, stop).await,
-        NodeConfig::Admin(config) => admin(config, events, stop).await,
+        NodeConfig::Master(config) => master(config, transport, events, stop).await,
+        NodeConfig::Storage(config) => storage(config, transport, events, stop).await,
+        NodeConfig::Admin(config) => admin(config, transport, events, stop).await,
     }
 }
 
 async fn master(
     config: MasterConfig,
+    transport: Arc<dyn Transport>,
     events: mpsc::Sender<NodeEvent>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -85,7 +88,7 @@ async fn master(
     settings.replicas = replicas;
     settings.partitions = partitions;
     let builder = Master::builder(settings).bind(common.bind.value.clone());
-    let started = builder.start().await;
+    let started = builder.transport(transport).start().await;
     let master = started.with_context(|| origin(&common.bind))?;
     listening(&events, master.address()).await;
     let tells = pass_on(master.status(), &events, |status| {
@@ -97,6 +100,7 @@ async fn master(
 
 async fn storage(
     config: StorageConfig,
+    transport: Arc<dyn Transport>,
     events: mpsc::Sender<NodeEvent>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -126,7 +130,7 @@ async fn storage(
         settings.limits.replication_bytes_per_s_min = bytes_per_s;
     }
     let builder = Storage::builder(settings, backend).bind(common.bind.value.clone());
-    let started = builder.start().await;
+    let started = builder.transport(transport).start().await;
     let storage = started.with_context(|| origin(&common.bind))?;
     listening(&events, storage.address()).await;
     let tells = keep(list, storage.status(), |status| &status.masters);
@@ -135,6 +139,7 @@ async fn storage(
 
 async fn admin(
     config: Common,
+    transport: Arc<dyn Transport>,
     events: mpsc::Sender<NodeEvent>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -145,7 +150,7 @@ async fn admin(
         nid: config.nid,
     };
     let builder = Admin::builder(settings).bind(config.bind.value.clone());
-    let started = builder.start().await;
+    let started = builder.transport(transport).start().await;
     let admin = started.with_context(|| origin(&config.bind))?;
     listening(&events, admin.address()).await;
     let tells = pass_on(admin.status(), &events, |status| NodeEvent::Status {

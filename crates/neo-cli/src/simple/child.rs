@@ -4,9 +4,11 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use neo_api::Transport;
+use neo_proto::net::TcpTransport;
 use tokio::sync::oneshot;
 
 use crate::config::NodeKind;
@@ -57,6 +59,10 @@ impl Under {
 
 impl Around for Under {
     const LEVEL: Level = Level::Warn;
+
+    fn transport(&self) -> Arc<dyn Transport> {
+        Arc::new(TcpTransport::new())
+    }
 
     fn event(&self, event: &NodeEvent) {
         let mut stdout = std::io::stdout().lock();

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use anyhow::Context;
+use neo_proto::net::TcpTransport;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -138,7 +140,7 @@ impl Nodes {
             let run = || {
                 block_on(async {
                     let (events, mut heard) = mpsc::channel(64);
-                    let node = run::run(config, events, async {
+                    let node = run::run(config, Arc::new(TcpTransport::new()), events, async {
                         // Dropping the sender is the word.
                         let _ = stopping.await;
                     });

@@ -10,8 +10,9 @@ use neo_backends::Engine;
 #[command(
     name = "neostress",
     version,
-    after_help = "It starts neomaster, neostorage and neoadmin from the directory that it is in \
-        itself, and ends no process but those.\n\n\
+    after_help = "It runs what neomaster, neostorage and neoadmin run, each node as a process of its \
+        own, and ends no process but those. All that nodes and clients say to each other goes \
+        through this process, which can hold it up or cut it off.\n\n\
         Clients append to logs, whose concurrent changes are merged, and transfer between accounts, \
         checking what they only read. In the end every node is started again, the replicas of each \
         partition are compared, and the whole history is read: each acknowledged transaction is \
@@ -68,29 +69,37 @@ pub enum Kind {
     Pause,
     /// The same for longer: the node is expelled, and then goes on
     Freeze,
-    /// Connections between clients and a node are reset
+    /// Connections are reset: one, all of two nodes, or all of a node with nodes of a sort or
+    /// with clients
     Reset,
-    /// Nothing passes between clients and a node, in one direction or both
+    /// Nothing passes there, in one direction or both
     Stall,
+    /// Nothing passes between two groups of nodes and clients, in one direction or both
+    Split,
     /// SIGKILL to the primary master
     Switch,
     /// SIGSTOP to the primary master for longer than a node may be silent
     Coma,
-    /// SIGKILL to more nodes than the cluster can do without, up to all
+    /// SIGKILL to more nodes than the cluster can do without: all masters, all storage nodes, or
+    /// some of each
     Outage,
+    /// SIGKILL to all nodes at the same moment, and all are started again at the same moment
+    Blackout,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Kill,
         Self::Pause,
         Self::Freeze,
         Self::Reset,
         Self::Stall,
+        Self::Split,
         Self::Switch,
         Self::Coma,
         Self::Outage,
+        Self::Blackout,
     ];
 
     /// Its name, as on the command line.
@@ -102,9 +111,11 @@ impl Kind {
             Self::Freeze => "freeze",
             Self::Reset => "reset",
             Self::Stall => "stall",
+            Self::Split => "split",
             Self::Switch => "switch",
             Self::Coma => "coma",
             Self::Outage => "outage",
+            Self::Blackout => "blackout",
         }
     }
 }

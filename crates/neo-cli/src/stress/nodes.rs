@@ -10,6 +10,79 @@ use neo_testkit::process::{Process, ProcessCluster};
 
 use super::ledger::Ledger;
 
+/// Who talks to others: a node, or a client, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Party {
+    Node(Node),
+    Client(u32),
+}
+
+impl Party {
+    /// The name by which the hub knows it; a node's is that of its log.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Node(Node::Master(0)) => "master".to_owned(),
+            Self::Node(Node::Master(at)) => format!("master{}", at + 1),
+            Self::Node(Node::Storage(at)) => format!("s{}", at + 1),
+            Self::Node(Node::Admin) => "admin".to_owned(),
+            Self::Client(at) => format!("client{}", at + 1),
+        }
+    }
+
+    /// Who has a name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let at = |digits: &str| digits.parse::<usize>().ok()?.checked_sub(1);
+        let node = match name {
+            "master" => Node::Master(0),
+            "admin" => Node::Admin,
+            name => {
+                if let Some(digits) = name.strip_prefix("client") {
+                    return Some(Self::Client(at(digits)?.try_into().ok()?));
+                }
+                match name.strip_prefix("master") {
+                    Some(digits) => Node::Master(at(digits)?),
+                    None => Node::Storage(at(name.strip_prefix('s')?)?),
+                }
+            }
+        };
+        Some(Self::Node(node))
+    }
+
+    /// Its sort, unless it is the admin node, which is here to look at the others.
+    pub(super) const fn sort(self) -> Option<Sort> {
+        match self {
+            Self::Node(Node::Master(_)) => Some(Sort::Master),
+            Self::Node(Node::Storage(_)) => Some(Sort::Storage),
+            Self::Node(Node::Admin) => None,
+            Self::Client(_) => Some(Sort::Client),
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// A sort of those who talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sort {
+    Master,
+    Storage,
+    Client,
+}
+
+impl fmt::Display for Sort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Storage => "storage",
+            Self::Client => "client",
+        })
+    }
+}
+
 /// A node, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Node {
@@ -121,6 +194,15 @@ impl Nodes {
         Ok(())
     }
 
+    /// SIGKILL to every node before any of them is waited for; all are started again at one moment.
+    /// Returns how many.
+    pub(super) fn kill_all(&mut self, after: Duration) -> io::Result<usize> {
+        self.cluster.kill_all()?;
+        let ill = (Ill::Killed, Instant::now() + after);
+        self.ill = self.all().into_iter().map(|node| (node, ill)).collect();
+        Ok(self.ill.len())
+    }
+
     /// SIGSTOP, and SIGCONT after a while.
     pub(super) fn freeze(&mut self, node: Node, time: Duration) -> io::Result<()> {
         self.process(node).signal("STOP")?;
@@ -190,6 +272,29 @@ impl Nodes {
         while Instant::now() < deadline && nodes.iter().any(|node| self.process(*node).is_running())
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_again() {
+        let nodes = [
+            Node::Master(0),
+            Node::Master(11),
+            Node::Storage(0),
+            Node::Storage(3),
+            Node::Admin,
+        ];
+        let all = nodes.map(Party::Node);
+        for party in all.into_iter().chain([Party::Client(0), Party::Client(40)]) {
+            assert_eq!(Party::named(&party.name()), Some(party));
+        }
+        for name in ["", "s", "s0", "master0", "client", "clients1", "M1", "s-1"] {
+            assert_eq!(Party::named(name), None, "{name}");
         }
     }
 }

@@ -11,9 +11,7 @@ use anyhow::Context;
 use neo_api::{ClusterState, Env, PartitionTable, SystemEnv};
 use neo_backends::Engine;
 use neo_client::{Client, CompressionSetting};
-use neo_testkit::process::{
-    CLUSTER, ClusterOptions, ProcessCluster, Watcher, programs_beside_this_one,
-};
+use neo_testkit::process::{CLUSTER, ClusterOptions, ProcessCluster, Watcher};
 use neo_testkit::seed::Rng;
 use tokio::task::JoinHandle;
 
@@ -21,9 +19,10 @@ use super::args::{Kind, StressArgs};
 use super::copies::Copies;
 use super::faults::Faults;
 use super::history::History;
+use super::hub::{Hub, Via};
 use super::ledger::Ledger;
-use super::nodes::Nodes;
-use super::proxy::Proxies;
+use super::node;
+use super::nodes::{Nodes, Party};
 use super::report::Report;
 use super::worker::{HANGS, Job, Objects, Worker};
 use crate::config::ConfigError;
@@ -49,7 +48,7 @@ struct Run {
     nodes: Nodes,
     watcher: Watcher,
     faults: Faults,
-    proxies: Proxies,
+    hub: Hub,
     ledger: Arc<Ledger>,
     rng: Rng,
     workers: Vec<JoinHandle<()>>,
@@ -94,10 +93,18 @@ pub async fn run(args: StressArgs) -> anyhow::Result<ExitCode> {
 
 fn check(args: &StressArgs) -> Result<(), ConfigError> {
     let adapter = args.adapter;
+    let there_are = || {
+        let engines = Engine::ALL.iter();
+        let fit = engines.filter(|engine| **engine != Engine::Memory && engine.is_available());
+        let names: Vec<String> = fit.map(ToString::to_string).collect();
+        format!("there is {}", names.join(", "))
+    };
     let problem = if adapter == Engine::Memory {
-        format!("--adapter: a killed node would lose what the adapter {adapter} keeps")
+        let there_are = there_are();
+        format!("--adapter: a killed node would lose what the adapter {adapter} keeps; {there_are}")
     } else if !adapter.is_available() {
-        format!("--adapter: the adapter {adapter} is not available in this version")
+        let there_are = there_are();
+        format!("--adapter: the adapter {adapter} is not available in this version; {there_are}")
     } else if args.replicas >= args.storages {
         let (storages, replicas) = (args.storages, args.replicas);
         let most = storages - 1;
@@ -145,17 +152,19 @@ impl Place {
 
 impl Run {
     async fn start(args: StressArgs, seed: u64, dir: &Path) -> anyhow::Result<Self> {
+        let hub = Hub::start().await.context("cannot stand between nodes")?;
+        let own = std::env::current_exe().context("cannot find out what this program is")?;
         let options = ClusterOptions {
             masters: args.masters,
             storages: args.storages,
             replicas: args.replicas,
             partitions: PARTITIONS,
             adapter: args.adapter,
-            ..ClusterOptions::new(programs_beside_this_one()?, dir)
+            runner: Some(node::runner(own.clone(), hub.address())),
+            ..ClusterOptions::new(own, dir)
         };
         let cluster = ProcessCluster::start(&options).context("cannot start the cluster")?;
         let mut rng = Rng::new(seed);
-        let proxies = Proxies::default();
         let kinds = if args.faults.is_empty() {
             Kind::ALL.to_vec()
         } else {
@@ -163,9 +172,9 @@ impl Run {
         };
         let mut run = Self {
             watcher: Watcher::new(cluster.admin_address().clone()),
-            faults: Faults::new(rng.fork(), kinds, proxies.clone()),
+            faults: Faults::new(rng.fork(), kinds, hub.clone(), args.clients),
             nodes: Nodes::new(cluster),
-            proxies,
+            hub,
             ledger: Arc::new(Ledger::new()),
             rng,
             workers: Vec::new(),
@@ -178,11 +187,13 @@ impl Run {
         Ok(run)
     }
 
-    fn client(&self, cache: usize) -> anyhow::Result<Client> {
+    fn client(&self, number: u32, cache: usize) -> anyhow::Result<Client> {
         let masters = self.nodes.cluster().master_addresses();
+        let hub = self.hub.address().clone();
+        let via = Via::new(hub, Party::Client(number).name());
         let client = Client::builder(CLUSTER)
             .masters(masters.iter().map(ToString::to_string))
-            .transport(Arc::new(self.proxies.clone()))
+            .transport(Arc::new(via))
             .resolver(Arc::new(super::value::MergeLogs))
             // What is in the databases is to be read without a client.
             .compression(CompressionSetting::Off)
@@ -195,7 +206,7 @@ impl Run {
     async fn start_workers(&mut self) -> anyhow::Result<()> {
         for n in 0..self.args.clients {
             self.clients
-                .push(self.client(if n % 2 == 0 { CACHE } else { 0 })?);
+                .push(self.client(n, if n % 2 == 0 { CACHE } else { 0 })?);
         }
         let first = &self.clients[0];
         first
@@ -242,6 +253,11 @@ impl Run {
             self.check(table).await?;
         }
         self.look_into_logs()?;
+        let struck = self.faults.struck.iter();
+        let struck: Vec<String> = struck
+            .map(|((one, other), count)| format!("{count} between {one} and {other}"))
+            .collect();
+        eprintln!("neostress: resets and stalls: {}", struck.join(", "));
         Ok(Report {
             commits,
             seconds,
@@ -258,6 +274,7 @@ impl Run {
             self.nodes.look_after(&self.ledger);
             self.nodes.heal(false)?;
             self.faults.open(false);
+            self.faults.ambush();
             if Instant::now() > calm {
                 self.recover().await?;
                 calm = Instant::now() + self.until_calm();
