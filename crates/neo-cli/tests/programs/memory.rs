@@ -7,13 +7,19 @@ use neo_backends::filestorage::{NewData, Status, Writer};
 
 use super::harness::{Running, Simple, children};
 
-/// A FileStorage of 160 MB, with a value of 20 MB in it.
+/// What a storage node may have taken at most, in MiB: SQLite's caches (48), what comes in and waits
+/// for the disk when that is slow (16 on their way, 16 in a group), the largest value where it is
+/// received, stored, read and sent (4 times 20), and the program itself (32). On a machine with
+/// nothing else to do it is half of that; the database is more.
+const STORAGE_MIB: u64 = 48 + 16 + 16 + 80 + 32;
+
+/// A FileStorage of 290 MB, with a value of 20 MB in it.
 fn large(path: &Path) {
     let mut value = vec![0u8; 4096];
     let mut random = 1u64;
     let mut writer = Writer::create(path).unwrap();
     let first: Tid = "040d2bd691f0e299".parse().unwrap();
-    for n in 0..1400 {
+    for n in 0..2600 {
         let tid = Tid(first.0 + n * 1_000_000);
         let meta = TransactionMeta::default();
         writer.begin(tid, Status::Normal, &meta).unwrap();
@@ -37,7 +43,8 @@ fn large(path: &Path) {
         writer.finish_transaction().unwrap();
     }
     writer.finish().unwrap();
-    assert!(std::fs::metadata(path).unwrap().len() > 150_000_000);
+    let mib = std::fs::metadata(path).unwrap().len() >> 20;
+    assert!(mib > STORAGE_MIB + 40, "{mib} MiB");
 }
 
 /// The most memory that a process has had, in MiB, and its command line.
@@ -71,7 +78,8 @@ fn a_database_is_copied_in_bounded_memory() {
     let mut exporting = 0;
     while let Some((mib, _)) = peak(export.pid()) {
         exporting = exporting.max(mib);
-        std::thread::yield_now();
+        // What it measures needs the processor.
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
     }
     let (status, said) = export.wait();
     assert!(status.success(), "{said}");
@@ -83,7 +91,7 @@ fn a_database_is_copied_in_bounded_memory() {
     let nodes = children(simple);
     assert_eq!(nodes.len(), 4);
     for node in nodes {
-        assert_below(node, 150);
+        assert_below(node, STORAGE_MIB);
     }
     let (one, other) = (
         std::fs::read(&source).unwrap(),
