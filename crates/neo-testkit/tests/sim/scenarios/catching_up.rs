@@ -318,3 +318,59 @@ fn a_storage_node_that_lost_its_locks_loses_no_increment() {
     assert_eq!(value.unwrap().expect("it exists").1, "2");
     check_and_crash(&mut world);
 }
+
+/// A replica comes back and is complete; the other one dies before it has noted that. Clients go on
+/// when it is back, or, if the promotion counts `at_once`, before. Then all end, and the one that
+/// died serves first. What was committed must be there.
+fn lose_the_other_before_a_promotion(at_once: bool) -> Result<(), String> {
+    let mut world = World::booted(WorldSettings {
+        tune_master: match at_once {
+            true => |settings| settings.mutations.promote_at_once = true,
+            false => |_| {},
+        },
+        // Or the other one would be missed for those that are not complete yet.
+        partitions: 1,
+        ..replicated(1)
+    });
+    let (oids, _) = objects(&mut world, c(1), 4);
+    lose(&mut world, s(2));
+    commit(&mut world, oids[0], 2);
+    settle(&mut world);
+    let crash = Fault::Crash {
+        nodes: vec![s(1)],
+        keep: Keep::None,
+        in_flight: InFlight::Lost,
+    };
+    // The first change of the table after the node is back is the promotion.
+    let told = Pattern::arrival(m(1), s(1), "NotifyPartitionChanges");
+    world.plan_at(told, When::Before, crash);
+    world.start(s(2));
+    world
+        .run_until("the crash", PATIENCE, |world| !world.is_up(s(1)))
+        .unwrap();
+    let oid = oids[1];
+    let more = world.run_script(c(1), async move |client: SimClient| {
+        client.wait_ready(PATIENCE).await?;
+        changes(&client, oid, 2).await
+    });
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(more.is_done(), at_once, "{}", world.trace().tail(60));
+    if !at_once {
+        world.start(s(1));
+    }
+    wait(&mut world, "what is committed later", &more).unwrap();
+    world.crash_all();
+    for name in [m(1), s(1), c(1)] {
+        world.start(name);
+    }
+    world.run_for(Duration::from_secs(5));
+    world.heal().map_err(|stuck| stuck.to_string())?;
+    world.check()
+}
+
+#[test]
+fn a_cell_counts_as_complete_when_those_that_were_have_noted_it() {
+    lose_the_other_before_a_promotion(false).unwrap();
+    let wrong = lose_the_other_before_a_promotion(true).unwrap_err();
+    assert!(wrong.contains("acknowledged"), "{wrong}");
+}

@@ -2,6 +2,7 @@
 
 mod apart;
 mod catching_up;
+mod circles;
 mod clocks;
 mod contention;
 mod failures;
