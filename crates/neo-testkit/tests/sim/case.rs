@@ -13,6 +13,8 @@ use neo_testkit::sim::{
     Fault, Handle, Happens, PATIENCE, Placed, Point, SimClient, When, World, WorldSettings, c,
 };
 
+use crate::enumeration::{check_and_crash, terse_first};
+
 /// A cluster's shape.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -370,28 +372,25 @@ impl Case {
         world.heal().map_err(|stuck| stuck.to_string())
     }
 
-    /// Runs the case and checks everything; what fails is run again, for its trace.
+    /// Runs the case and checks everything.
     pub(crate) fn run(&self) -> Result<Counts, String> {
-        let mut terse = self.clone();
-        terse.shape.is_terse = true;
-        let result = catch_unwind(AssertUnwindSafe(|| terse.run_once()));
-        match result {
-            Ok(Ok(counts)) => Ok(counts),
-            Ok(Err(wrong)) => match self.run_once() {
-                Ok(_) => Err(format!("{wrong}\nand not when it was run again")),
-                same => same,
-            },
-            Err(_) => Err("a panic, see above".to_owned()),
-        }
+        let run = || {
+            terse_first(|is_terse| {
+                let mut case = self.clone();
+                case.shape.is_terse = is_terse;
+                case.run_once()
+            })
+        };
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("a panic, see above".to_owned()))
     }
 
     fn run_once(&self) -> Result<Counts, String> {
         let (mut world, oids, script) = self.strike();
-        let result = self.finish(&mut world, oids, &script);
+        let result = self.finish(&mut world, &oids, &script);
         result.map_err(|wrong| format!("{}{wrong}", world.trace().tail(200)))
     }
 
-    fn finish(&self, world: &mut World, oids: Vec<Oid>, script: &Struck) -> Result<Counts, String> {
+    fn finish(&self, world: &mut World, oids: &[Oid], script: &Struck) -> Result<Counts, String> {
         self.recover(world)?;
         let client_crashed = self.plan.iter().any(
             |placed| matches!(&placed.fault, Fault::Crash { nodes, .. } if nodes.contains(&c(1))),
@@ -404,16 +403,7 @@ impl Case {
             world.settle(PATIENCE).map_err(|stuck| stuck.to_string())?;
         }
         let counts = count(world);
-        world
-            .check()
-            .map_err(|wrong| format!("after healing: {wrong}"))?;
-        use_and_check(world, oids.clone())?;
-        world.crash_all();
-        world.heal().map_err(|stuck| stuck.to_string())?;
-        world
-            .check()
-            .map_err(|wrong| format!("after a crash of all: {wrong}"))?;
-        use_and_check(world, oids)?;
+        check_and_crash(world, oids)?;
         Ok(counts)
     }
 
@@ -441,7 +431,7 @@ impl Case {
     /// The hash of the trace of a whole run.
     pub(crate) fn hash(&self) -> u64 {
         let (mut world, oids, script) = self.strike();
-        drop(self.finish(&mut world, oids, &script));
+        drop(self.finish(&mut world, &oids, &script));
         world.trace().hash()
     }
 }

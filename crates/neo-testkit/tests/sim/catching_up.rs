@@ -17,8 +17,9 @@ use neo_testkit::sim::{
     Fault, InFlight, Keep, Name, PATIENCE, Placed, Point, SimClient, Stuck, When, World, c, m, s,
 };
 
-use crate::case::{self, Counts, Shape, Struck, each, prepared, use_and_check};
+use crate::case::{self, Counts, Shape, Struck, each, prepared};
 use crate::crash::wants_everything;
+use crate::enumeration::{check_and_crash, strike, terse_first};
 
 const SHAPE: Shape = Shape {
     tune: |settings| settings.clients = 3,
@@ -136,17 +137,14 @@ impl Case {
         points.collect()
     }
 
-    /// What fails is run again, for its trace.
     fn run(&self) -> Result<Counts, String> {
-        let terse = Self {
-            is_terse: true,
-            ..self.clone()
-        };
-        if let Ok(counts) = terse.run_once() {
-            return Ok(counts);
-        }
-        self.run_once()?;
-        Err("it failed, and not when it was run again".to_owned())
+        terse_first(|is_terse| {
+            let case = Self {
+                is_terse,
+                ..self.clone()
+            };
+            case.run_once()
+        })
     }
 
     fn run_once(&self) -> Result<Counts, String> {
@@ -158,14 +156,8 @@ impl Case {
     fn go_on(&self, back: &mut Back) -> Result<Counts, String> {
         let stuck = |stuck: Stuck| stuck.to_string();
         let Back { world, .. } = back;
-        let strike = self.strike.clone().expect("a fault");
-        world.plan(Placed {
-            point: back.base + strike.point,
-            ..strike
-        });
-        let has_struck = world.run_until("the fault", PATIENCE, World::has_struck);
-        has_struck.map_err(stuck)?;
-        world.run_for(Duration::from_millis(5));
+        let fault = self.strike.as_ref().expect("a fault");
+        strike(world, back.base, fault).map_err(stuck)?;
         world.heal().map_err(stuck)?;
         for script in &back.scripts {
             let ended = world.run_until("the end of a script", PATIENCE, |_| script.is_done());
@@ -176,17 +168,7 @@ impl Case {
         }
         world.settle(PATIENCE).map_err(stuck)?;
         let counts = case::count(world);
-        for crash in [false, true] {
-            if crash {
-                world.crash_all();
-                world.heal().map_err(stuck)?;
-            }
-            let when = if crash { "a crash of all" } else { "healing" };
-            world
-                .check()
-                .map_err(|wrong| format!("after {when}: {wrong}"))?;
-        }
-        use_and_check(world, back.oids.clone())?;
+        check_and_crash(world, &back.oids)?;
         Ok(counts)
     }
 }

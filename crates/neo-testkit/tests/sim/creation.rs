@@ -17,6 +17,7 @@ use neo_testkit::sim::{
 
 use crate::case::{Shape, each};
 use crate::crash::wants_everything;
+use crate::enumeration::terse_first;
 
 /// Faults in the creation of a cluster of this shape. The second one counts its points from the
 /// restart after the first.
@@ -129,15 +130,12 @@ impl Creation {
         Ok(world)
     }
 
-    /// What fails is run again, for its trace.
     fn run(&self) -> Result<(), String> {
-        let mut terse = self.clone();
-        terse.shape.is_terse = true;
-        if terse.run_once().is_ok() {
-            return Ok(());
-        }
-        self.run_once()?;
-        Err("it failed, and not when it was run again".to_owned())
+        terse_first(|is_terse| {
+            let mut case = self.clone();
+            case.shape.is_terse = is_terse;
+            case.run_once()
+        })
     }
 
     fn run_once(&self) -> Result<(), String> {

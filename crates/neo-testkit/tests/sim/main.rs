@@ -6,6 +6,7 @@ mod case;
 mod catching_up;
 mod crash;
 mod creation;
+mod enumeration;
 mod mutations;
 mod outdating;
 mod scenarios;

@@ -18,8 +18,9 @@ use neo_testkit::sim::{
     c, m, run_ready, s,
 };
 
-use crate::case::{self, Counts, Shape, Struck, each, prepared, struck, use_and_check};
+use crate::case::{self, Counts, Shape, Struck, each, prepared, struck};
 use crate::crash::wants_everything;
+use crate::enumeration::{check_and_crash, strike, terse_first};
 
 /// When the lost replica is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,15 +197,12 @@ impl Outdating {
             .collect()
     }
 
-    /// What fails is run again, for its trace.
     fn run(&self) -> Result<Outcome, String> {
-        let mut terse = self.clone();
-        terse.shape.is_terse = true;
-        if let Ok(outcome) = terse.run_once() {
-            return Ok(outcome);
-        }
-        self.run_once()?;
-        Err("it failed, and not when it was run again".to_owned())
+        terse_first(|is_terse| {
+            let mut case = self.clone();
+            case.shape.is_terse = is_terse;
+            case.run_once()
+        })
     }
 
     fn run_once(&self) -> Result<Outcome, String> {
@@ -216,14 +214,8 @@ impl Outdating {
     fn go_on(&self, bereft: &mut Bereft) -> Result<Outcome, String> {
         let stuck = |stuck: Stuck| stuck.to_string();
         let Bereft { world, .. } = bereft;
-        let strike = self.strike.clone().expect("a second fault");
-        world.plan(Placed {
-            point: bereft.base + strike.point,
-            ..strike
-        });
-        let has_struck = world.run_until("the second fault", PATIENCE, World::has_struck);
-        has_struck.map_err(stuck)?;
-        world.run_for(Duration::from_millis(5));
+        let second = self.strike.as_ref().expect("a second fault");
+        strike(world, bereft.base, second).map_err(stuck)?;
         let went_on = self.come_back(world)?;
         world.heal().map_err(stuck)?;
         for script in &bereft.scripts {
@@ -235,17 +227,7 @@ impl Outdating {
         }
         world.settle(PATIENCE).map_err(stuck)?;
         let counts = case::count(world);
-        for crash in [false, true] {
-            if crash {
-                world.crash_all();
-                world.heal().map_err(stuck)?;
-            }
-            let when = if crash { "a crash of all" } else { "healing" };
-            world
-                .check()
-                .map_err(|wrong| format!("after {when}: {wrong}"))?;
-            use_and_check(world, bereft.oids.clone())?;
-        }
+        check_and_crash(world, &bereft.oids)?;
         Ok(Outcome {
             counts,
             waited: usize::from(went_on == Some(false)),
