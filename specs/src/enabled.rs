@@ -269,6 +269,12 @@ impl State {
         if !options.has(Rule::DurableTable) && node.up && node.durable_table != node.table {
             steps.push(Step::StorageSyncsTable { storage });
         }
+        if node.up && storage == 1 && self.budget.copies > 0 {
+            steps.push(Step::OperatorCopiesDisk { storage });
+        }
+        if self.can_put_back(storage) {
+            steps.push(Step::OperatorPutsDiskBack { storage });
+        }
         if !node.up {
             steps.push(Step::StorageRestarts { storage });
         } else if self.budget.crashes > 0 && options.storages_crash {

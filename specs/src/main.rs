@@ -34,6 +34,7 @@ same-object=1            two clients store the same object, or each its own
 crashes=1 breaks=0       how many nodes may crash, how many connections may break
 crash=storages,masters,clients   which nodes may
 forced=0                 how often an operator may start the cluster without a missing node
+copies=0                 how often S1's disk is copied; the copy may be put back while S1 is down
 partitions=1 replicated=1   two partitions: both on both storages, or each on its own
 objects-everywhere=1     a transaction stores in every partition, or only in the first
 first-tid=0              what the first tid follows: where the first metadata is

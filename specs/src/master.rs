@@ -51,11 +51,12 @@ impl State {
                 self.masters[number].awaiting.remove(storage);
                 self.continue_verification(number, options);
             }
-            Message::LastTid(tid) => {
+            Message::LastTids { last, ends } => {
                 let master = &mut self.masters[number];
                 if master.current_table().readable_storages().has(storage) {
-                    master.last_tid = master.last_tid.max(tid);
+                    master.last_tid = master.last_tid.max(last);
                 }
+                master.ends[storage] = Some(ends);
                 master.awaiting.remove(storage);
                 self.continue_verification(number, options);
             }
@@ -71,6 +72,10 @@ impl State {
             }
             Message::PartitionTableStored { ptid } => {
                 self.table_stored(number, storage, ptid, options);
+                if self.masters[number].outdating {
+                    self.masters[number].awaiting.remove(storage);
+                    self.continue_verification(number, options);
+                }
             }
             Message::NotifyVoted {
                 transaction,

@@ -1,7 +1,7 @@
 //! The messages, each with what the protocol calls it.
 
 use crate::set::Set;
-use crate::state::{Rows, TRANSACTIONS, Tid};
+use crate::state::{PARTITIONS, Rows, TRANSACTIONS, Tid};
 use crate::table::Table;
 
 /// What nodes tell each other. `transaction` is a client's number: each has one transaction.
@@ -24,8 +24,11 @@ pub(crate) enum Message {
     LockedTransactions([Rows; TRANSACTIONS]),
     /// The tids of those that are committed (`AskValidateTransaction`); 0 for the others.
     Validate([Tid; TRANSACTIONS]),
-    /// The greatest committed tid (`AnswerLastIds`).
-    LastTid(Tid),
+    /// The greatest committed tid, and that of each partition (`AnswerLastIds`).
+    LastTids {
+        last: Tid,
+        ends: [Tid; PARTITIONS],
+    },
     /// The table, and: serve (`StartOperation`).
     StartOperation {
         table: Table,

@@ -54,6 +54,8 @@ pub(crate) enum Rule {
     ForcedReignIsAlone,
     /// A storage that missed an epoch and went further than where it began is refused.
     OwnWaysAreRefused,
+    /// In VERIFYING a readable cell that ends before another one becomes OUT_OF_DATE.
+    OlderCopiesAreOutdated,
 }
 
 impl Rule {
@@ -81,6 +83,7 @@ impl Rule {
         ("epochs-are-opened", Self::EpochsAreOpened),
         ("forced-reign-is-alone", Self::ForcedReignIsAlone),
         ("own-ways-are-refused", Self::OwnWaysAreRefused),
+        ("older-copies-are-outdated", Self::OlderCopiesAreOutdated),
     ];
 }
 
@@ -98,6 +101,8 @@ pub(crate) struct Options {
     pub(crate) clients_crash: bool,
     /// How often an operator may start the cluster by force.
     pub(crate) forced: u8,
+    /// How often S1's disk is copied; the copy may be put back later.
+    pub(crate) copies: u8,
     pub(crate) partitions: usize,
     /// Each partition on both storages, or each on its own.
     pub(crate) replicated: bool,
@@ -156,6 +161,7 @@ impl Default for Options {
             masters_crash: true,
             clients_crash: true,
             forced: 0,
+            copies: 0,
             partitions: 1,
             replicated: true,
             objects_everywhere: true,
@@ -248,6 +254,7 @@ impl Options {
                     .ok()
                     .filter(|&n: &u8| usize::from(n) < EPOCHS)?
             }
+            "copies" => self.copies = value.parse().ok()?,
             "partitions" => self.partitions = one_or_two(value)?,
             "replicated" => self.replicated = flag(value)?,
             "objects-everywhere" => self.objects_everywhere = flag(value)?,

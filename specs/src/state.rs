@@ -114,6 +114,16 @@ pub(crate) struct Storage {
     pub(crate) replication: [Replication; PARTITIONS],
     /// A master has told it that it went its own way: it ends.
     pub(crate) refused: bool,
+    /// A copy that was made of its disk.
+    pub(crate) copy: Option<Disk>,
+}
+
+/// What is durable on a storage.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Disk {
+    pub(crate) table: Table,
+    pub(crate) reign: u8,
+    pub(crate) rows: [Rows; TRANSACTIONS],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -181,6 +191,10 @@ pub(crate) struct Master {
     pub(crate) found: [Option<[Rows; TRANSACTIONS]>; STORAGES],
     /// The committed ones are known and told.
     pub(crate) validating: bool,
+    /// The greatest committed tid of each of their partitions.
+    pub(crate) ends: [Option<[Tid; PARTITIONS]>; STORAGES],
+    /// Cells that lack something are out of date; the table is being stored.
+    pub(crate) outdating: bool,
 
     // RUNNING.
     /// Told to start operation, not ready yet: no transaction begins meanwhile.
@@ -234,6 +248,8 @@ pub(crate) struct Budget {
     pub(crate) breaks: u8,
     /// Forced starts.
     pub(crate) forced: u8,
+    /// Copies of S1's disk.
+    pub(crate) copies: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -291,6 +307,7 @@ impl State {
             crashes: options.crashes,
             breaks: options.breaks,
             forced: options.forced,
+            copies: options.copies,
         };
         state
     }

@@ -185,6 +185,13 @@ pub(crate) enum Step {
     OperatorStarts {
         master: usize,
     },
+    /// Of what is durable.
+    OperatorCopiesDisk {
+        storage: usize,
+    },
+    OperatorPutsDiskBack {
+        storage: usize,
+    },
 }
 
 impl Step {
@@ -202,6 +209,8 @@ impl Step {
                 | Self::BreakClientSeenByStorage { .. }
                 | Self::SecondaryRises { .. }
                 | Self::OperatorStarts { .. }
+                | Self::OperatorCopiesDisk { .. }
+                | Self::OperatorPutsDiskBack { .. }
         )
     }
 

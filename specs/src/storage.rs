@@ -6,7 +6,9 @@ use crate::message::Message;
 use crate::network::End;
 use crate::options::{Options, Rule};
 use crate::set::Set;
-use crate::state::{CLIENTS, PARTITIONS, Replication, State, TRANSACTIONS, Tid, WriteLock};
+use crate::state::{
+    CLIENTS, Disk, MASTERS, PARTITIONS, Replication, Rows, State, TRANSACTIONS, Tid, WriteLock,
+};
 use crate::table::Table;
 
 impl State {
@@ -36,14 +38,8 @@ impl State {
     }
 
     pub(crate) fn crash_storage(&mut self, number: usize, options: &Options) {
-        for transaction in 0..TRANSACTIONS {
-            let rows = &mut self.storages[number].rows[transaction];
-            let unsynced = std::mem::take(&mut self.storages[number].unsynced[transaction]);
-            for partition in unsynced.members() {
-                rows.locked = std::mem::take(&mut rows.committed[partition]);
-                rows.unfinished.insert(partition);
-            }
-        }
+        self.storages[number].rows = self.durable_rows(number, options);
+        self.sync(number);
         self.storage_leaves_master(number, options);
         let storage = &mut self.storages[number];
         storage.up = false;
@@ -52,6 +48,75 @@ impl State {
             if !options.has(Rule::DurableVote) && rows.locked == 0 {
                 rows.drop_unfinished();
             }
+        }
+    }
+
+    /// What is on its disk of each transaction.
+    fn durable_rows(&self, number: usize, options: &Options) -> [Rows; TRANSACTIONS] {
+        let storage = &self.storages[number];
+        std::array::from_fn(|transaction| {
+            let mut rows = storage.rows[transaction];
+            for partition in storage.unsynced[transaction].members() {
+                rows.locked = std::mem::take(&mut rows.committed[partition]);
+                rows.unfinished.insert(partition);
+            }
+            let home = self.home(transaction, options);
+            if !rows.unfinished.has(home) || !options.has(Rule::DurableTid) {
+                rows.locked = 0;
+            }
+            rows
+        })
+    }
+
+    pub(crate) fn copy_disk(&mut self, number: usize, options: &Options) {
+        let rows = self.durable_rows(number, options);
+        let storage = &mut self.storages[number];
+        storage.copy = Some(Disk {
+            table: storage.durable_table,
+            reign: storage.reign,
+            rows,
+        });
+    }
+
+    /// Whether its copy may take the place of its disk without anything being lost for good: the
+    /// masters have noticed that it is down, and each of its readable cells has another one that is
+    /// whole, which is known without this disk too. A tid that is on this disk alone, by which
+    /// verification has decided and told nobody yet, is lost with it.
+    pub(crate) fn can_put_back(&self, number: usize) -> bool {
+        let node = &self.storages[number];
+        if node.copy.is_none() || node.up {
+            return false;
+        }
+        let other = 1 - number;
+        let is_gone = |master: usize| self.network.storage_master[master][number].is_closed();
+        let version = |table: &Table| (table.epoch, table.reign, table.ptid);
+        let known = self.masters.iter().filter_map(|master| master.table);
+        let without = known
+            .chain([self.storages[other].durable_table])
+            .max_by_key(version);
+        let newest = without.into_iter().chain([node.durable_table]);
+        let newest = newest.max_by_key(version);
+        let spares = |table: Table| {
+            let whole = table.readable_on(other);
+            whole.includes(table.readable_on(number))
+        };
+        let epoch = node.durable_table.epoch;
+        let is_known = |transaction: usize| {
+            let tid = self.truth.committed_for(transaction, epoch);
+            tid == 0 || self.storages[other].rows[transaction].reached() == tid
+        };
+        (0..MASTERS).all(is_gone)
+            && [without, newest].into_iter().flatten().all(spares)
+            && (0..TRANSACTIONS).all(is_known)
+    }
+
+    pub(crate) fn put_disk_back(&mut self, number: usize) {
+        let storage = &mut self.storages[number];
+        if let Some(disk) = storage.copy.take() {
+            storage.table = disk.table;
+            storage.durable_table = disk.table;
+            storage.reign = disk.reign;
+            storage.rows = disk.rows;
         }
     }
 
@@ -271,9 +336,12 @@ impl State {
             }
             last = rows.committed.into_iter().fold(last, Tid::max);
         }
+        let rows = &self.storages[number].rows;
+        let end = |partition: usize| rows.iter().map(|rows| rows.committed[partition]).max();
+        let ends = std::array::from_fn(|partition| end(partition).unwrap_or(0));
         self.sync(number);
         self.network
-            .storage_to_its_master(number, Message::LastTid(last));
+            .storage_to_its_master(number, Message::LastTids { last, ends });
     }
 
     /// What is unfinished is of an earlier reign or of an earlier operation here: it was decided
@@ -308,8 +376,10 @@ impl State {
             let stored = Message::PartitionTableStored { ptid: table.ptid };
             self.network.storage_to_its_master(number, stored);
         }
-        let again = before.readable_on(number).and(table.out_of_date_on(number));
-        self.storage_asks_unfinished(number, again);
+        if self.storages[number].operational {
+            let again = before.readable_on(number).and(table.out_of_date_on(number));
+            self.storage_asks_unfinished(number, again);
+        }
     }
 
     fn store_table(&mut self, number: usize, table: Table) {

@@ -59,6 +59,7 @@ cases! {
         partitions_apart: "partitions=2 replicated=0 crashes=2 deferred-unlock=1",
         partitions_that_catch_up: "partitions=2 crash=storages catching-up=all",
         a_forced_start: "masters=2 crashes=0 breaks=2 forced=1",
+        an_older_copy: "copies=1 crash=storages",
         votes_that_come_late: "crashes=0 hasty=1",
     }
     broken {
@@ -89,6 +90,8 @@ cases! {
              without=tables-by-reign",
         epochs_are_opened: "1/7", "crashes=2 forced=1 without=epochs-are-opened",
         own_ways_are_refused: "6:", "crashes=2 forced=1 without=own-ways-are-refused",
+        older_copies_are_outdated: "1/7",
+            "copies=1 crashes=2 crash=storages,masters without=older-copies-are-outdated",
     }
     long {
         "crashes=3 crash=storages,masters catching-up=all states=20000000" => Expected::Clean,
@@ -110,6 +113,7 @@ cases! {
         "crashes=2 forced=1" => Expected::Clean,
         "crashes=1 breaks=1 forced=1" => Expected::Clean,
         "masters=2 crashes=0 breaks=3 forced=1 states=14000000" => Expected::Clean,
+        "copies=1 crashes=2 crash=storages,masters" => Expected::Clean,
         // The floor alone is not missed: with the strict start, whatever was relied on is durable
         // on a cell that a start waits for.
         "crashes=3 crash=storages without=floor" => Expected::Clean,

@@ -171,6 +171,8 @@ impl State {
                 self.budget.crashes -= 1;
             }
             Step::OperatorStarts { .. } => self.budget.forced -= 1,
+            Step::OperatorCopiesDisk { .. } => self.budget.copies -= 1,
+            Step::OperatorPutsDiskBack { .. } => {}
             _ => self.budget.breaks -= 1,
         }
         match step {
@@ -199,6 +201,8 @@ impl State {
             }
             Step::SecondaryRises { master } => self.master_recovers(master),
             Step::OperatorStarts { master } => self.force_start(master, options),
+            Step::OperatorCopiesDisk { storage } => self.copy_disk(storage, options),
+            Step::OperatorPutsDiskBack { storage } => self.put_disk_back(storage),
 
             _ => unreachable!("{step} is no fault"),
         }

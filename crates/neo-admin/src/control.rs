@@ -288,7 +288,7 @@ impl Control {
     /// As [`ControlError`] has them.
     pub async fn last_ids(&self) -> Result<(WireLastIds, Option<TableVersion>), ControlError> {
         match self.ask(Packet::AskLastIds {}).await? {
-            Packet::AnswerLastIds { ids, version } => Ok((ids, version)),
+            Packet::AnswerLastIds { ids, version, .. } => Ok((ids, version)),
             other => self.unexpected(&other),
         }
     }

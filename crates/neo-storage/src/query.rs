@@ -1,8 +1,8 @@
 //! What a query of the core asks of a backend.
 
 use neo_api::{
-    At, BackendResult, LastIds, Loaded, Order, PageLimit, Partition, StorageBackend, Tid,
-    TransactionRecord, TxnId, UnfinishedTransaction,
+    At, BackendResult, Loaded, Order, PageLimit, Partition, StorageBackend, Tid, TransactionRecord,
+    TxnId, UnfinishedTransaction,
 };
 
 use crate::core::{CONFIG_KEYS, Extent, Query, QueryResult, StartState, progress_key};
@@ -98,12 +98,9 @@ pub async fn execute_query(
             QueryResult::LooseData(backend.loose_data(after, limit).await?)
         }
         Query::LastIds { partitions } => {
-            let mut all = LastIds::default();
+            let mut all = Vec::with_capacity(partitions.len());
             for partition in partitions {
-                let ids = backend.last_ids(partition).await?;
-                all.first_tid = [all.first_tid, ids.first_tid].into_iter().flatten().min();
-                all.last_tid = all.last_tid.max(ids.last_tid);
-                all.last_oid = all.last_oid.max(ids.last_oid);
+                all.push((partition, backend.last_ids(partition).await?));
             }
             QueryResult::LastIds(all)
         }
@@ -112,7 +109,7 @@ pub async fn execute_query(
             let mut extent = Extent::default();
             for partition in partitions {
                 let ids = backend.last_ids(partition).await?;
-                extent.greatest.push(ids.last_tid);
+                extent.greatest.push(ids.last_tid());
             }
             extent.unfinished = least_unfinished(backend).await?;
             QueryResult::Extent(extent)

@@ -16,7 +16,7 @@ use neo_api::{
 /// number of those after it, in order; the one that failed may be among them, since the power may
 /// go at the very end of an `apply`. [`CrashEngine::survivors`] tells what can be there,
 /// [`CrashEngine::restart`] makes any of it so. What is remembered is bounded by what was not
-/// synced.
+/// synced, and by what was written since a [copy](CrashEngine::copy) was made.
 #[derive(Debug)]
 pub struct CrashEngine<E> {
     live: E,
@@ -31,9 +31,20 @@ struct Disk {
     undo: VecDeque<KvBatch>,
     /// The one that failed when the power went.
     failed: Option<KvBatch>,
+    /// What takes back, in order, all that was written since a copy was made.
+    since_copy: Option<Vec<KvBatch>>,
     /// How many may still be acknowledged.
     left: Option<usize>,
     off: bool,
+}
+
+impl Disk {
+    /// Remembers what takes a batch back, for a copy that was made before.
+    fn note(&mut self, undo: KvBatch) {
+        if let Some(since) = &mut self.since_copy {
+            since.push(undo);
+        }
+    }
 }
 
 impl<E: KvEngine> CrashEngine<E> {
@@ -73,17 +84,46 @@ impl<E: KvEngine> CrashEngine<E> {
         let mut disk = self.disk();
         let failed = disk.failed.take();
         if let Some(failed) = failed.filter(|_| kept > disk.synced + disk.undo.len()) {
+            let undo = self.undo(&failed)?;
             self.live.apply(failed, Durability::Synced)?;
+            disk.note(undo);
         }
         while disk.synced + disk.undo.len() > kept {
             let undo = disk.undo.pop_back().unwrap_or_default();
             self.live.apply(undo, Durability::Synced)?;
+            if let Some(since) = &mut disk.since_copy {
+                since.pop();
+            }
         }
         *disk = Disk {
             synced: kept,
+            since_copy: disk.since_copy.take(),
             ..Disk::default()
         };
         Ok(())
+    }
+
+    /// Makes a copy of what is sure to be on the disk now; only the last one counts.
+    pub fn copy(&self) {
+        let mut disk = self.disk();
+        disk.since_copy = Some(disk.undo.iter().cloned().collect());
+    }
+
+    /// The last copy that was made is on the disk instead of what is there; whether there is one.
+    /// For a node that does not run.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn put_copy_back(&self) -> BackendResult<bool> {
+        let mut disk = self.disk();
+        let Some(since) = disk.since_copy.take() else {
+            return Ok(false);
+        };
+        for undo in since.into_iter().rev() {
+            self.live.apply(undo, Durability::Synced)?;
+        }
+        *disk = Disk::default();
+        Ok(true)
     }
 
     /// What takes a batch back that is not applied yet.
@@ -146,6 +186,7 @@ impl<E: KvEngine> KvEngine for CrashEngine<E> {
         let undo = self.undo(&batch)?;
         self.live.apply(batch, durability)?;
         disk.left = disk.left.map(|n| n - 1);
+        disk.note(undo.clone());
         disk.undo.push_back(undo);
         if durability == Durability::Synced {
             disk.synced += disk.undo.len();

@@ -57,6 +57,7 @@ impl State {
             master.missed[partition][storage] = Set::EMPTY;
         }
         master.found[storage] = None;
+        master.ends[storage] = None;
         for set in [
             &mut master.ready,
             &mut master.starting,

@@ -2,7 +2,8 @@
 
 use crate::message::Message;
 use crate::options::{Options, Rule};
-use crate::state::{Role, STORAGES, State, TRANSACTIONS, Tid};
+use crate::state::{PARTITIONS, Role, STORAGES, State, TRANSACTIONS, Tid};
+use crate::table::Cell;
 
 impl State {
     /// When all have answered: the next question, or the start of operation.
@@ -10,8 +11,10 @@ impl State {
         if !self.masters[number].awaiting.is_empty() {
             return;
         }
-        if self.masters[number].validating {
+        if self.masters[number].outdating {
             self.run(number);
+        } else if self.masters[number].validating {
+            self.outdate_behind(number, options);
         } else {
             self.validate_transactions(number, options);
         }
@@ -79,12 +82,43 @@ impl State {
         tids
     }
 
+    /// Every committed transaction is in its final place on every readable cell now. One that ends
+    /// before another lacks something: it must be out of date on every disk before the cluster runs.
+    fn outdate_behind(&mut self, number: usize, options: &Options) {
+        let master = &mut self.masters[number];
+        let mut table = master.current_table();
+        let ends = std::mem::take(&mut master.ends);
+        for partition in 0..PARTITIONS {
+            let readable = table.readable_of(partition);
+            let end = |storage: usize| ends[storage].map_or(0, |ends| ends[partition]);
+            let greatest = readable.members().map(end).max().unwrap_or(0);
+            for storage in readable
+                .members()
+                .filter(|&storage| end(storage) < greatest)
+            {
+                table.cells[partition][storage] = Cell::OutOfDate;
+            }
+        }
+        if table == master.current_table() || !options.has(Rule::OlderCopiesAreOutdated) {
+            self.run(number);
+            return;
+        }
+        master.outdating = true;
+        master.awaiting = master.chosen;
+        let table = master.change_table(table);
+        for storage in self.masters[number].chosen.members() {
+            self.network
+                .master_to_storage(number, storage, Message::PartitionTable(table));
+        }
+    }
+
     fn run(&mut self, number: usize) {
         let master = &mut self.masters[number];
         master.role = Role::Running;
         master.last_committed = master.last_tid;
         master.starting = std::mem::take(&mut master.chosen);
         master.validating = false;
+        master.outdating = false;
         let (table, reign) = (master.current_table(), master.reign);
         for storage in master.starting.members() {
             let message = Message::StartOperation { table, reign };

@@ -366,6 +366,8 @@ impl Cluster {
             self.by_conn.remove(&conn);
             let reason = "killed".to_owned();
             self.input(Input::Closed { conn, reason });
+            // It is dealt with together with others of the same moment.
+            self.input(Input::Timer);
         }
     }
 
@@ -421,6 +423,7 @@ impl Cluster {
             Packet::AskLastIds {} => Packet::AnswerLastIds {
                 ids: WireLastIds::default(),
                 version: None,
+                cells: Vec::new(),
             },
             Packet::AskStoreOidMark { mark } => Packet::AnswerOidMarkStored { mark },
             Packet::StartOperation { operation } => {

@@ -258,7 +258,13 @@ fn commands_are_relayed_and_answered_with_their_own_id() {
     });
     let ids = neo_proto::WireLastIds::default();
     let version = None;
-    let effects = node.message(MASTER, 2, Packet::AnswerLastIds { ids, version });
+    let cells = Vec::new();
+    let answer = Packet::AnswerLastIds {
+        ids,
+        version,
+        cells,
+    };
+    let effects = node.message(MASTER, 2, answer);
     assert!(effects.is_empty(), "{effects:?}");
 }
 

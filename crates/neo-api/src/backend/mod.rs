@@ -69,10 +69,20 @@ pub struct UnfinishedTransaction {
 pub struct LastIds {
     /// The least tid of a committed transaction or revision.
     pub first_tid: Option<Tid>,
-    /// The greatest tid of a committed transaction or revision.
-    pub last_tid: Option<Tid>,
+    /// The greatest tid of a committed transaction: of its metadata.
+    pub last_transaction: Option<Tid>,
+    /// The greatest tid of a committed revision.
+    pub last_revision: Option<Tid>,
     /// The greatest oid that has a committed revision.
     pub last_oid: Option<Oid>,
+}
+
+impl LastIds {
+    /// The greatest tid of a committed transaction or revision.
+    #[must_use]
+    pub fn last_tid(&self) -> Option<Tid> {
+        self.last_transaction.max(self.last_revision)
+    }
 }
 
 /// A committed revision, for replication, iteration and export.

@@ -380,9 +380,11 @@ pub(super) fn last_ids<E: KvEngine>(engine: &E, partition: Partition) -> Backend
     };
     let objects = key::objects_in(partition);
     let last = engine.scan(Space::Objects, objects, Order::Descending, 1)?;
+    let [last_transaction, last_revision] = tids(Order::Descending)?;
     Ok(LastIds {
         first_tid: tids(Order::Ascending)?.into_iter().flatten().min(),
-        last_tid: tids(Order::Descending)?.into_iter().flatten().max(),
+        last_transaction,
+        last_revision,
         last_oid: last
             .first()
             .map(|(key, _)| key::oid_of_object(key))

@@ -279,7 +279,8 @@ impl Reader {
         let [first, first_revision, last, last_revision, last_oid] = found;
         Ok(LastIds {
             first_tid: [first, first_revision].into_iter().flatten().min().map(Tid),
-            last_tid: last.max(last_revision).map(Tid),
+            last_transaction: last.map(Tid),
+            last_revision: last_revision.map(Tid),
             last_oid: last_oid.map(Oid),
         })
     }

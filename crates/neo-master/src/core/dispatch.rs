@@ -87,8 +87,8 @@ impl MasterCore {
             | (Ask::ClearImport, Packet::AnswerImportMark { .. }) => {
                 self.verification_done(now, nid, out);
             }
-            (Ask::LastIds, Packet::AnswerLastIds { ids, .. }) => {
-                self.verification_last_ids(now, nid, &ids, out);
+            (Ask::LastIds, Packet::AnswerLastIds { ids, cells, .. }) => {
+                self.verification_last_ids(now, nid, (&ids, &cells), out);
             }
             (Ask::OidMark, Packet::AnswerOidMarkStored { .. }) => {
                 self.oid_mark_noted(now, nid, out)

@@ -19,6 +19,7 @@ mod failed_vote;
 mod identification;
 mod import;
 mod joining;
+mod last_ids;
 mod leadership;
 mod links;
 mod masters;

@@ -265,7 +265,16 @@ impl MasterCore {
             _ => WireLastIds::default(),
         };
         let version = self.table.as_ref().map(super::Table::version);
-        out.send(conn, id, Packet::AnswerLastIds { ids, version });
+        let cells = Vec::new();
+        out.send(
+            conn,
+            id,
+            Packet::AnswerLastIds {
+                ids,
+                version,
+                cells,
+            },
+        );
     }
 
     /// A client is gone: its transactions are aborted, unless they finish.

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{Cell, NodeId, NodeState, NodeType, Now, Reign, TableVersion, Tid, TxnId};
-use neo_proto::{ClusterIdentity, FinalTid, Packet, Recovery, WireLastIds};
+use neo_proto::{ClusterIdentity, FinalTid, Packet, Recovery};
 
 use super::effect::Out;
+use super::last_ids::Ends;
 use super::requests::Ask;
-use super::survey::{Pages, check_last_ids};
+use super::survey::Pages;
 use super::{MasterCore, Phase};
 
 /// What is known so far.
@@ -28,8 +29,9 @@ pub(crate) struct Verifying {
     found: BTreeMap<TxnId, Found>,
     import_marks: BTreeMap<NodeId, Tid>,
     oid_mark: u64,
-    last_tid: Tid,
-    last_oid: Option<u64>,
+    pub(super) ends: Ends,
+    pub(super) last_tid: Tid,
+    pub(super) last_oid: Option<u64>,
 }
 
 /// A transaction that is unfinished somewhere.
@@ -50,6 +52,8 @@ enum Step {
     TruncateImport,
     ClearImport,
     LastIds,
+    /// Cells that lack something are out of date.
+    Outdate,
 }
 
 impl Verifying {
@@ -72,6 +76,7 @@ impl Verifying {
             owed: BTreeMap::new(),
             pages: BTreeMap::new(),
             found: BTreeMap::new(),
+            ends: Ends::default(),
             last_tid: Tid::ZERO,
             last_oid: None,
         }
@@ -122,7 +127,8 @@ impl MasterCore {
         out: &mut Out,
     ) {
         let is_this = self.table.as_ref().map(super::Table::version) == Some(version);
-        let waits = |verifying: &&mut Verifying| verifying.step == Step::Table;
+        let waits =
+            |verifying: &&mut Verifying| matches!(verifying.step, Step::Table | Step::Outdate);
         if is_this && self.verifying().as_ref().is_some_and(waits) {
             self.verified(now, nid, out);
         }
@@ -214,7 +220,8 @@ impl MasterCore {
                 Step::Validate => self.verify_truncate(out),
                 Step::TruncateImport => self.verify_clear(out),
                 Step::ClearImport => self.verify_last_ids(out),
-                Step::LastIds => self.enter_running(now, out),
+                Step::LastIds => self.verify_ends(out),
+                Step::Outdate => self.enter_running(now, out),
             }
         }
     }
@@ -229,7 +236,7 @@ impl MasterCore {
         }
     }
 
-    fn is_readable_on(&self, nid: NodeId) -> bool {
+    pub(super) fn is_readable_on(&self, nid: NodeId) -> bool {
         self.table
             .as_ref()
             .is_some_and(|table| table.is_readable_on(nid))
@@ -403,25 +410,14 @@ impl MasterCore {
         }
     }
 
-    pub(super) fn verification_last_ids(
-        &mut self,
-        now: Now,
-        nid: NodeId,
-        ids: &WireLastIds,
-        out: &mut Out,
-    ) {
-        if let Err(words) = check_last_ids(ids) {
-            self.refuse_storage(now, nid, words, out);
-            return;
-        }
-        let readable = self.is_readable_on(nid);
-        if let Some(verifying) = self.verifying()
-            && readable
+    /// That cells lack something must be durable on every node before anything is served.
+    fn verify_ends(&mut self, out: &mut Out) {
+        let chosen = self.set_step(Step::Outdate);
+        if self.outdate_behind(out)
+            && let Some(verifying) = self.verifying()
         {
-            verifying.last_tid = verifying.last_tid.max(ids.last_tid.unwrap_or(Tid::ZERO));
-            verifying.last_oid = verifying.last_oid.max(ids.last_oid.map(|oid| oid.0));
+            verifying.owed = chosen.into_iter().map(|nid| (nid, 1)).collect();
         }
-        self.verified(now, nid, out);
     }
 
     /// A node did what it was asked, without more to say.

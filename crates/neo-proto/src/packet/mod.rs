@@ -246,8 +246,13 @@ packets! {
     0x8025 AnswerTransactionValidated { txn: TxnId }
     /// M to S: greatest ids of its readable partitions; from ctl by A to M: of the cluster.
     0x0026 AskLastIds { }
-    /// From M, with the version of the partition table.
-    0x8026 AnswerLastIds { ids: WireLastIds, version: Option<TableVersion> }
+    /// From M, with the version of the partition table; from S, with those of each readable cell,
+    /// in order of partition.
+    0x8026 AnswerLastIds {
+        ids: WireLastIds,
+        version: Option<TableVersion>,
+        cells: Vec<CellLastIds>,
+    }
     /// M to S, VERIFYING: remove every transaction and revision after this tid.
     0x0027 AskTruncate { after: Tid }
     /// Done, durably.

@@ -294,6 +294,37 @@ pub struct WireLastIds {
     pub last_oid: Option<Oid>,
 }
 
+/// Greatest ids of a readable cell. On the wire: array [partition, transaction, revision].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    from = "(Partition, Option<Tid>, Option<Tid>)",
+    into = "(Partition, Option<Tid>, Option<Tid>)"
+)]
+pub struct CellLastIds {
+    /// Of which partition.
+    pub partition: Partition,
+    /// The greatest tid of a transaction whose metadata is in the cell.
+    pub transaction: Option<Tid>,
+    /// The greatest tid of a revision in the cell.
+    pub revision: Option<Tid>,
+}
+
+impl From<(Partition, Option<Tid>, Option<Tid>)> for CellLastIds {
+    fn from((partition, transaction, revision): (Partition, Option<Tid>, Option<Tid>)) -> Self {
+        Self {
+            partition,
+            transaction,
+            revision,
+        }
+    }
+}
+
+impl From<CellLastIds> for (Partition, Option<Tid>, Option<Tid>) {
+    fn from(ids: CellLastIds) -> Self {
+        (ids.partition, ids.transaction, ids.revision)
+    }
+}
+
 /// A cell to replicate into, with the number of its assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AssignedPartition {

@@ -7,9 +7,9 @@ use neo_api::{
     RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TxnId,
 };
 use neo_proto::{
-    AssignedPartition, ClusterIdentity, ErrorCode, FinalTid, Identification, MsgId, NodeInfo,
-    ObjectAnswer, Oids, Packet, Recovery, RelockOutcome, StoreKind, StoreOutcome, WireLastIds,
-    WireRevision, WireTransaction, WireValue,
+    AssignedPartition, CellLastIds, ClusterIdentity, ErrorCode, FinalTid, Identification, MsgId,
+    NodeInfo, ObjectAnswer, Oids, Packet, Recovery, RelockOutcome, StoreKind, StoreOutcome,
+    WireLastIds, WireRevision, WireTransaction, WireValue,
 };
 
 /// Bytes that choices are made of; zeros when they are used up.
@@ -195,6 +195,7 @@ any_struct! {
     WireTransaction { tid, txn, meta, oids, packed }
     WireRevision { id, value, data_serial }
     WireValue { compression, checksum, bytes }
+    CellLastIds { partition, transaction, revision }
     WireLastIds { first_tid, last_tid, last_oid }
     AssignedPartition { partition, assigned }
 }
@@ -234,7 +235,7 @@ any_packet! {
     AskValidateTransaction { txn, tid }
     AnswerTransactionValidated { txn }
     AskLastIds {}
-    AnswerLastIds { ids, version }
+    AnswerLastIds { ids, version, cells }
     AskTruncate { after }
     AnswerTruncated { after }
     AskStoreOidMark { mark }

@@ -153,7 +153,7 @@ pub enum Query {
         /// Size of the page.
         limit: usize,
     },
-    /// Greatest ids of some partitions together.
+    /// Least and greatest ids of some partitions, each on its own.
     LastIds {
         /// Which.
         partitions: Vec<Partition>,
@@ -215,8 +215,8 @@ pub enum QueryResult {
     UnfinishedObjects(Vec<PendingObject>),
     /// Of [`Query::LooseData`].
     LooseData(Vec<(TxnId, DataId)>),
-    /// Of [`Query::LastIds`].
-    LastIds(LastIds),
+    /// Of [`Query::LastIds`], in the order asked.
+    LastIds(Vec<(Partition, LastIds)>),
     /// Of [`Query::LastSerials`], in the order asked.
     LastSerials(Vec<Option<Tid>>),
     /// Of [`Query::Extent`].

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 
 use neo_api::{
-    BackendResult, Durability, ObjectData, Oid, Order, PageLimit, Partition, Partitioning,
+    BackendResult, Durability, LastIds, ObjectData, Oid, Order, PageLimit, Partition, Partitioning,
     RevisionId, Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
 };
-use neo_proto::{ErrorCode, FinalTid, Packet, WireLastIds};
+use neo_proto::{CellLastIds, ErrorCode, FinalTid, Packet, WireLastIds};
 
 use super::cells::Cells;
 use super::effect::{Query, QueryResult};
@@ -162,13 +162,8 @@ impl Tasks {
                 let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
                 self.finish(io, Packet::AnswerFinalTid { tid });
             }
-            (Kind::LastIds, QueryResult::LastIds(ids)) => {
-                let ids = WireLastIds {
-                    first_tid: ids.first_tid,
-                    last_tid: ids.last_tid,
-                    last_oid: ids.last_oid,
-                };
-                self.finish(io, Packet::AnswerLastIds { ids, version: None });
+            (Kind::LastIds, QueryResult::LastIds(all)) => {
+                self.finish(io, last_ids(&all));
             }
             (Kind::Validate(_), QueryResult::Unfinished(page)) => {
                 self.validate(io, page.into_iter().next());
@@ -355,6 +350,25 @@ impl Validate {
         }
         batch.push(WriteOp::DropUnfinished { txn });
         (batch, Durability::Synced)
+    }
+}
+
+/// The answer that tells the greatest ids of the readable cells, together and of each.
+fn last_ids(all: &[(Partition, LastIds)]) -> Packet {
+    let ids = WireLastIds {
+        first_tid: all.iter().filter_map(|(_, ids)| ids.first_tid).min(),
+        last_tid: all.iter().filter_map(|(_, ids)| ids.last_tid()).max(),
+        last_oid: all.iter().filter_map(|(_, ids)| ids.last_oid).max(),
+    };
+    let cell = |(partition, ids): &(Partition, LastIds)| CellLastIds {
+        partition: *partition,
+        transaction: ids.last_transaction,
+        revision: ids.last_revision,
+    };
+    Packet::AnswerLastIds {
+        ids,
+        version: None,
+        cells: all.iter().map(cell).collect(),
     }
 }
 

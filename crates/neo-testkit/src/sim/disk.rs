@@ -124,6 +124,18 @@ impl Disk {
         }
     }
 
+    /// Makes a copy of what is durable on it.
+    pub(super) fn copy(&self) {
+        self.engine.copy();
+    }
+
+    /// The last copy takes the place of what is there; whether there is one.
+    pub(super) fn put_copy_back(&mut self) -> bool {
+        let back = self.engine.put_copy_back();
+        self.backend = backend(&self.engine);
+        back.expect("memory takes what it has had before")
+    }
+
     // --- writes ---
 
     pub(super) fn persist(&mut self, token: Token, batch: WriteBatch, durability: Durability) {

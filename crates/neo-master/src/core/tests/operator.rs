@@ -278,7 +278,7 @@ fn ids_of_the_cluster() {
     let mut world = World::running(1, 0, 1);
     let (admin, client) = (world.admin(), world.client());
     let tid = world.commit(client, &[7]);
-    let Some(Packet::AnswerLastIds { ids, version }) = world.ask(admin, Packet::AskLastIds {})
+    let Some(Packet::AnswerLastIds { ids, version, .. }) = world.ask(admin, Packet::AskLastIds {})
     else {
         panic!("it is answered")
     };

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{Address, NodeId, NodeType, Oid, PartitionTable, Reign, Tid, TxnId};
-use neo_proto::{AssignedPartition, ConnId, FinalTid, MsgId, Packet, Recovery, WireLastIds};
+use neo_proto::{
+    AssignedPartition, CellLastIds, ConnId, FinalTid, MsgId, Packet, Recovery, WireLastIds,
+};
 
 /// What a played storage node has on its disk, and how it behaves.
 #[derive(Debug, Clone)]
@@ -104,6 +106,23 @@ impl Storage {
         self.committed.values().max().copied()
     }
 
+    /// Where its readable cells end: it plays the metadata alone.
+    fn ends(&self) -> Vec<CellLastIds> {
+        let rows = self.table.iter().flat_map(PartitionTable::iter);
+        let readable = |cell: &neo_api::Cell| cell.nid == self.nid() && cell.state.is_readable();
+        let own = rows.filter(|(_, row)| row.iter().any(readable));
+        own.map(|(partition, _)| {
+            let np = self.table.as_ref().map(PartitionTable::partitioning);
+            let is_here = |tid: &&Tid| np.map(|np| np.of_tid(**tid)) == Some(partition);
+            CellLastIds {
+                partition,
+                transaction: self.committed.values().filter(is_here).max().copied(),
+                revision: None,
+            }
+        })
+        .collect()
+    }
+
     /// Does what a message says; what it answers.
     pub(super) fn obey(&mut self, id: MsgId, packet: Packet) -> Vec<(MsgId, Packet)> {
         let stored = |version| (MsgId(0), Packet::NotifyPartitionTableStored { version });
@@ -178,6 +197,7 @@ impl Storage {
                     last_oid: self.last_oid,
                 },
                 version: None,
+                cells: self.ends(),
             },
             Packet::AskStoreOidMark { mark } => {
                 self.recovery.oid_mark = self.recovery.oid_mark.max(mark);

@@ -431,6 +431,15 @@ impl Play {
             for nid in table.readable_nodes() {
                 assert!(operating.contains(&nid), "{nid} is readable and not there");
             }
+            // Now: what a readable cell lacks at its end, the next start would find out.
+            for (txn, tid) in &self.known.committed {
+                for cell in table.readable_of_tid(txn.ttid) {
+                    let storage = &self.world.storages[&cell.nid.number()];
+                    let has = storage.committed.get(txn) == Some(tid);
+                    let will_have = storage.unfinished.contains_key(txn);
+                    assert!(has || will_have, "{txn} on {}", cell.nid);
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! VERIFYING: what was being committed is completed, what was not is dropped.
 
-use neo_api::{CellState, ClusterState, Oid, Reign, Tid, TxnId};
+use neo_api::{CellState, ClusterState, Oid, Reign, TableVersion, Tid, TxnId};
 use neo_proto::{FinalTid, MsgId, Packet};
 
 use super::harness::*;
@@ -368,4 +368,71 @@ fn heartbeats_and_late_notifications_do_no_harm() {
     assert_eq!(world.state(), ClusterState::Verifying);
     world.release(1, "AskLastIds");
     assert_eq!(world.state(), ClusterState::Running);
+}
+
+#[test]
+fn a_cell_that_lacks_a_committed_transaction_is_out_of_date_before_the_cluster_runs() {
+    let mut world = crashed(2, 1, 2);
+    for (n, tids) in [(1, vec![10, 11]), (2, vec![10, 11, 13])] {
+        let storage = world.storages.get_mut(&n).unwrap();
+        storage.committed = tids.into_iter().map(|t| (txn(t), Tid(t))).collect();
+    }
+    let changes = "NotifyPartitionChanges";
+    world.storages.get_mut(&1).unwrap().holds.insert(changes);
+    let before = world.storages[&1].recovery.version.unwrap();
+    join_all(&mut world);
+    assert_eq!(world.rows(), ["1U2U", "1O2U"]);
+    let reign = Reign(before.reign.0 + 1);
+    let ptid = before.ptid.next();
+    assert_eq!(world.table().version, TableVersion { reign, ptid });
+    // It is assigned anew: nothing that its node noted of it is believed.
+    assert_eq!(world.table().rows[1][0].assigned, world.table().version);
+    assert_eq!(world.table().rows[0][0].assigned, before);
+    // The node that stays readable has it on disk, the other one not yet.
+    assert_eq!(world.state(), ClusterState::Verifying);
+    assert!(!world.storages[&2].operating);
+    world.release(1, changes);
+    assert_eq!(world.state(), ClusterState::Running);
+    let client = world.client();
+    assert_eq!(world.last_tid(client), Tid(13));
+}
+
+#[test]
+fn an_older_copy_that_is_lost_once_it_is_out_of_date_is_not_waited_for() {
+    let mut world = crashed(2, 1, 1);
+    let tids = [(1, vec![10]), (2, vec![10, 11])];
+    for (n, tids) in tids {
+        let storage = world.storages.get_mut(&n).unwrap();
+        storage.committed = tids.into_iter().map(|t| (txn(t), Tid(t))).collect();
+    }
+    let changes = "NotifyPartitionChanges";
+    world.storages.get_mut(&1).unwrap().holds.insert(changes);
+    join_all(&mut world);
+    assert_eq!(world.state(), ClusterState::Verifying);
+    world.lose(1);
+    assert_eq!(world.state(), ClusterState::Running);
+    assert_eq!(world.rows(), ["1O2U"]);
+}
+
+#[test]
+fn the_readable_node_is_waited_for_while_another_one_is_outdated() {
+    let mut world = crashed(2, 1, 1);
+    for (n, tids) in [(1, vec![10]), (2, vec![10, 11])] {
+        let storage = world.storages.get_mut(&n).unwrap();
+        storage.committed = tids.into_iter().map(|t| (txn(t), Tid(t))).collect();
+    }
+    let changes = "NotifyPartitionChanges";
+    world.storages.get_mut(&2).unwrap().holds.insert(changes);
+    join_all(&mut world);
+    assert_eq!(world.state(), ClusterState::Verifying);
+    world.lose(2);
+    assert_eq!(world.state(), ClusterState::Recovering);
+    // This primary knows; the other copy alone is not enough.
+    world.join(1);
+    assert_eq!(world.rows(), ["1O2U"]);
+    assert_eq!(world.state(), ClusterState::Recovering);
+    world.storages.get_mut(&2).unwrap().restarted();
+    world.join(2);
+    assert_eq!(world.state(), ClusterState::Running);
+    assert_eq!(world.rows(), ["1O2U"]);
 }

@@ -471,14 +471,18 @@ fn last_ids_are_those_of_readable_partitions() {
     let c = world.client(1);
     world.commit(c, 10, 4, 0, 20);
     world.commit(c, 31, 5, 0, 41);
+    world.commit(c, 50, 5, 41, 60);
     let mut cells = table(2, 2, CellState::UpToDate);
     cells.rows[1][0].state = CellState::OutOfDate;
     world.tell_table(cells);
     world.ask(MASTER, Packet::AskLastIds {});
-    let Packet::AnswerLastIds { ids, .. } = world.one(MASTER) else {
+    let Packet::AnswerLastIds { ids, cells, .. } = world.one(MASTER) else {
         panic!("no last ids");
     };
-    assert_eq!((ids.last_tid, ids.last_oid), (Some(Tid(20)), Some(Oid(4))));
+    assert_eq!((ids.last_tid, ids.last_oid), (Some(Tid(60)), Some(Oid(4))));
+    // The last transaction has its metadata here, and its object in the other partition.
+    let end = (Partition(0), Some(Tid(60)), Some(Tid(20)));
+    assert_eq!(cells, [end.into()]);
 }
 
 #[test]

@@ -245,7 +245,10 @@ impl Transactions {
     /// The greatest oid was read, in that era of serials.
     pub(crate) fn last_oid_read(&mut self, era: Era, result: BackendResult<QueryResult>) {
         match result {
-            Ok(QueryResult::LastIds(ids)) => self.serials.greatest(era, ids.last_oid),
+            Ok(QueryResult::LastIds(all)) => {
+                let greatest = all.iter().filter_map(|(_, ids)| ids.last_oid).max();
+                self.serials.greatest(era, greatest);
+            }
             // Every store looks at the backend, then.
             Ok(_) => {}
             Err(error) => tracing::warn!(error = %words(&error), "cannot read the greatest oid"),

@@ -163,7 +163,7 @@ async fn read_whole_batches(db: &Db, objects: u64) {
         "{serials:?}"
     );
     let ids = db.0.last_ids(P0).await.expect("tells the last ids");
-    if let (Some(first), Some(last)) = (ids.first_tid, ids.last_tid) {
+    if let (Some(first), Some(last)) = (ids.first_tid, ids.last_tid()) {
         assert!(last.0 - first.0 <= 1, "{ids:?}");
     }
     let Some(serial) = serials[0] else { return };

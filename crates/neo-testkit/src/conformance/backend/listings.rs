@@ -252,7 +252,8 @@ pub fn last_ids_of_a_partition<F: BackendFactory>(factory: &F) {
         db.apply(store(30, 2, "b").into()).await;
         let revisions = LastIds {
             first_tid: Some(Tid(20)),
-            last_tid: Some(Tid(30)),
+            last_transaction: None,
+            last_revision: Some(Tid(30)),
             last_oid: Some(Oid(7)),
         };
         assert_eq!(ids(P0).await, revisions);
@@ -263,7 +264,7 @@ pub fn last_ids_of_a_partition<F: BackendFactory>(factory: &F) {
         .await;
         let both = LastIds {
             first_tid: Some(Tid(10)),
-            last_tid: Some(Tid(40)),
+            last_transaction: Some(Tid(40)),
             ..revisions
         };
         assert_eq!(ids(P0).await, both);
@@ -278,7 +279,8 @@ pub fn last_ids_of_a_partition<F: BackendFactory>(factory: &F) {
         let tid = Some(Tid(50));
         let only = LastIds {
             first_tid: tid,
-            last_tid: tid,
+            last_transaction: tid,
+            last_revision: None,
             last_oid: None,
         };
         assert_eq!(ids(P1).await, only);

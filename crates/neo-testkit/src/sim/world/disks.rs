@@ -3,6 +3,29 @@
 use super::*;
 
 impl World {
+    /// A copy is made of what is durable on a storage node's disk.
+    ///
+    /// # Panics
+    /// When it is no storage node.
+    pub fn copy_disk(&mut self, node: Name) {
+        self.disk(node).copy();
+        let note = format!("the disk of {node} is copied");
+        self.trace.note(self.now, None, note);
+    }
+
+    /// An operator puts the last copy of a storage node's disk back in its place.
+    ///
+    /// # Panics
+    /// When the node runs, or no copy of its disk was made since it was last put back.
+    pub fn put_disk_back(&mut self, node: Name) {
+        assert!(!self.is_up(node), "{node} runs");
+        let disk = self.place_mut(node).disk.as_mut();
+        let is_back = disk.expect("storage nodes have disks").put_copy_back();
+        assert!(is_back, "there is no copy of the disk of {node}");
+        let note = format!("an older disk of {node} is put back");
+        self.trace.note(self.now, None, note);
+    }
+
     pub(super) fn storage_job(&mut self, node: Name, job: Job) {
         self.busy_at = self.now;
         let incarnation = self.place(node).incarnation;

@@ -13,6 +13,7 @@ mod imports;
 mod locks;
 mod masters;
 mod moving;
+mod older_copies;
 mod reads;
 mod restarts;
 mod wrong_clients;
