@@ -233,9 +233,20 @@ impl MasterCore {
     }
 
     fn closed(&mut self, now: Now, conn: ConnId, reason: &str, out: &mut Out) {
-        if let Some(peer) = self.forget_peer(conn) {
-            self.peer_lost(now, conn, peer, reason, out);
+        match self.forget_peer(conn) {
+            Some(Peer::Node(nid)) if self.gathers(nid) => {
+                self.storage_down(nid, reason);
+                self.gather_loss(nid);
+            }
+            Some(peer) => self.peer_lost(now, conn, peer, reason, out),
+            None => {}
         }
+    }
+
+    fn storage_down(&mut self, nid: NodeId, reason: &str) {
+        tracing::info!(%nid, reason, "lost a node");
+        self.surveys.remove(&nid);
+        self.nodes.set_down(nid);
     }
 
     /// Closes a connection and deals with its loss.
@@ -262,11 +273,12 @@ impl MasterCore {
             Peer::Master => return self.master_lost(now, conn, reason, out),
             Peer::Node(nid) => nid,
         };
-        tracing::info!(%nid, reason, "lost a node");
+        if nid.node_type() != NodeType::Storage {
+            tracing::info!(%nid, reason, "lost a node");
+        }
         match nid.node_type() {
             NodeType::Storage => {
-                self.surveys.remove(&nid);
-                self.nodes.set_down(nid);
+                self.storage_down(nid, reason);
                 match &self.phase {
                     Phase::Recovering(_) => self.recovery_lost(now, nid, out),
                     Phase::Verifying(_) => self.verification_lost(now, nid, out),
@@ -436,6 +448,10 @@ impl Core for MasterCore {
             self.start_election(now, out);
         }
         self.note_awake(now, out);
+        let is_gathered = self.is_gathered(&input);
+        if !is_gathered {
+            self.settle_losses(now, out);
+        }
         match input {
             Input::Connected { token, conn } => self.dialed(now, token, conn, out),
             Input::ConnectFailed { token, error } => self.dial_failed(now, token, &error, out),
@@ -452,7 +468,9 @@ impl Core for MasterCore {
             // What was asked for by what was done is due at once.
             self.masters_timer(now, out);
         }
-        self.nodes.publish(out);
+        if !is_gathered {
+            self.nodes.publish(out);
+        }
         self.report(out);
     }
 

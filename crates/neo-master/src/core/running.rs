@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neo_api::{ClusterState, Instant, NodeId, NodeState, NodeType, Now, Tid};
-use neo_proto::{ConnId, MsgId, Packet, WireLastIds};
+use neo_proto::{ConnId, Input, MsgId, Packet, WireLastIds};
 
 use super::auto_tweak::AutoTweak;
 use super::catching_up::CatchingUp;
@@ -14,7 +14,7 @@ use super::oids::Oids;
 use super::promotion::Promotion;
 use super::table_commands::Adding;
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
-use super::{MasterCore, Phase};
+use super::{MasterCore, Peer, Phase};
 use crate::config::MasterSettings;
 
 /// How often a primary looks at the clock, to know whether it has been asleep.
@@ -29,6 +29,8 @@ pub(crate) struct Running {
     awake: Instant,
     /// Nodes that take part; the number is the moment at which each became ready.
     pub(crate) operating: BTreeMap<NodeId, Option<u64>>,
+    /// Nodes whose connections ended at this moment: what follows is done once for all of them.
+    lost: BTreeSet<NodeId>,
     /// Those that are not ready yet.
     pub(crate) starting: BTreeMap<NodeId, Starting>,
     /// Nodes that did not get ready in time when they were waited for.
@@ -77,7 +79,8 @@ impl Running {
         let joining = MasterCore::joining_deadline(self);
         let auto_tweak = self.auto_tweak.deadline(settings);
         let tick = Some(self.awake + TICK);
-        let deadlines = [age, self.stopping, joining, auto_tweak, tick];
+        let at_once = (!self.lost.is_empty()).then_some(self.awake);
+        let deadlines = [age, self.stopping, joining, auto_tweak, tick, at_once];
         deadlines.into_iter().flatten().min()
     }
 
@@ -125,6 +128,7 @@ impl MasterCore {
         self.phase = Phase::Running(Box::new(Running {
             operation,
             awake: now.mono,
+            lost: BTreeSet::new(),
             operating: verified.chosen.iter().map(|nid| (*nid, None)).collect(),
             starting: verified.chosen.iter().map(|nid| (*nid, starting)).collect(),
             laggards: BTreeSet::new(),
@@ -180,6 +184,38 @@ impl MasterCore {
         if asleep > asleep_max {
             let words = format!("this master was asleep for {} s", asleep.as_secs());
             self.fall_back(now, &words, out);
+        }
+    }
+
+    /// Whether the loss of a node waits for that of others.
+    pub(super) fn gathers(&self, nid: NodeId) -> bool {
+        nid.node_type() == NodeType::Storage && matches!(self.phase, Phase::Running(_))
+    }
+
+    /// Whether an input is a loss that waits for others.
+    pub(super) fn is_gathered(&self, input: &Input<Self>) -> bool {
+        let Input::Closed { conn, .. } = input else {
+            return false;
+        };
+        matches!(self.peers.get(conn), Some(Peer::Node(nid)) if self.gathers(*nid))
+    }
+
+    /// The connection to a storage node ended. When a switch dies, others follow at the same moment:
+    /// all of them are one change of the table. It is made before anything else is dealt with, and
+    /// the driver calls back when it has told what it knows.
+    pub(super) fn gather_loss(&mut self, nid: NodeId) {
+        if let Some(running) = self.running() {
+            running.lost.insert(nid);
+        }
+    }
+
+    /// Deals with the nodes that were lost at one moment.
+    pub(super) fn settle_losses(&mut self, now: Now, out: &mut Out) {
+        let lost = self
+            .running()
+            .map(|running| std::mem::take(&mut running.lost));
+        if let Some(lost) = lost.filter(|lost| !lost.is_empty()) {
+            self.storages_lost(now, &lost, out);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Storage nodes that fail: outdating, arbitration between clients, and the way back.
 
 use neo_api::{CellState, ClusterState, NodeId, TxnId};
-use neo_proto::{ConnId, Core, Effect, Effects, Input, Packet};
+use neo_proto::{ConnId, Core, Effect, Effects, Input, Message, MsgId, Packet};
 
 use super::harness::*;
 
@@ -18,10 +18,17 @@ fn incomplete(answer: Option<Packet>) -> bool {
     words(answer).starts_with("incomplete transaction")
 }
 
-/// Names of what is sent when an input is taken, with the receivers.
+/// Names of what is sent when an input is taken, and what is due then, with the receivers.
 fn sent(world: &mut World, input: Input<crate::MasterCore>) -> Vec<(ConnId, &'static str)> {
     let mut out = Effects::new();
     world.core.handle(world.now, input, &mut out);
+    if world
+        .core
+        .poll_timeout()
+        .is_some_and(|at| at <= world.now.mono)
+    {
+        world.core.handle(world.now, Input::Timer, &mut out);
+    }
     let effects = out.take().into_iter();
     effects
         .filter_map(|effect| match effect {
@@ -184,8 +191,8 @@ fn failed_nodes_are_gone_and_outdated_before_the_lock() {
         world.storages[&1].conn.unwrap(),
         world.storages[&2].conn.unwrap(),
     );
-    let message = neo_proto::Message::new(
-        neo_proto::MsgId(77),
+    let message = Message::new(
+        MsgId(77),
         Packet::AskFinishTransaction {
             txn,
             oids: Vec::new().into(),
@@ -361,7 +368,7 @@ fn messages_of_an_earlier_operation_are_dropped() {
     let client = world.client();
     let conn = world.storages[&1].conn.unwrap();
     let begin = world.request(client, Packet::AskBeginTransaction { tid: None });
-    let message = neo_proto::Message::notify(Packet::NotifyReady { operation: 1 });
+    let message = Message::notify(Packet::NotifyReady { operation: 1 });
     world.input(Input::Message { conn, message });
     assert_eq!(
         world.answer(client, begin),
@@ -395,4 +402,65 @@ fn a_primary_that_was_asleep_outdates_nobody() {
     world.now.mono = world.now.mono + std::time::Duration::from_secs(9);
     world.input(Input::Timer);
     assert_eq!(world.state(), ClusterState::Running);
+}
+
+#[test]
+fn losses_of_one_moment_are_one_change() {
+    let mut world = World::running(20, 1, 20);
+    let client = world.client();
+    let before = world.table().version;
+    world.received(client);
+    // Copies are dealt out in turn: of each partition on one odd and one even node.
+    let odd: Vec<u32> = (1..=20).step_by(2).collect();
+    world.lose_at_once(&odd);
+    assert_eq!(world.state(), ClusterState::Running);
+    let after = world.table().version;
+    assert_eq!(
+        (after.reign, after.ptid),
+        (before.reign, before.ptid.next())
+    );
+    let readable = world.table().readable_nodes();
+    assert!(readable.iter().all(|nid| nid.number() % 2 == 0));
+    assert_eq!(readable.len(), 10);
+    // A client hears of all of them at once: first which nodes, then which cells.
+    let heard = world.names(client);
+    assert_eq!(heard, ["NotifyNodeInformation", "NotifyPartitionChanges"]);
+    for n in (2..=20).step_by(2) {
+        let log = &world.storages[&n].log;
+        let changes = log.iter().filter(|name| **name == "NotifyPartitionChanges");
+        assert_eq!(changes.count(), 1, "S{n}");
+    }
+}
+
+#[test]
+fn a_loss_is_dealt_with_before_the_next_message() {
+    let mut world = World::running(2, 1, 1);
+    let client = world.client();
+    let before = world.table().version;
+    let conn = world.storages[&2].conn.unwrap();
+    let closed = |conn| Input::Closed {
+        conn,
+        reason: "lost".to_owned(),
+    };
+    let mut out = Effects::new();
+    world.core.handle(world.now, closed(conn), &mut out);
+    assert_eq!(world.table().version, before, "others may follow");
+    assert_eq!(world.core.poll_timeout(), Some(world.now.mono), "at once");
+    assert!(out.take().is_empty());
+    let packet = Packet::AskLastTransaction {};
+    let message = Message::new(MsgId(7), packet);
+    let input = Input::Message {
+        conn: client,
+        message,
+    };
+    let sent = sent(&mut world, input);
+    assert_eq!(world.rows(), ["1U2O"]);
+    let to_client = sent.into_iter().filter(|(conn, _)| *conn == client);
+    let to_client: Vec<&str> = to_client.map(|(_, name)| name).collect();
+    let expected = [
+        "NotifyNodeInformation",
+        "NotifyPartitionChanges",
+        "AnswerLastTransaction",
+    ];
+    assert_eq!(to_client, expected);
 }

@@ -99,8 +99,20 @@ impl World {
         .collect()
     }
 
-    /// One input, and where its effects go. What is sent is encoded and decoded on its way.
+    /// One input, and what is due then, as a driver does it that has nothing else to tell.
     pub(super) fn input(&mut self, input: Input<MasterCore>) {
+        self.input_of_many(input);
+        if self
+            .core
+            .poll_timeout()
+            .is_some_and(|at| at <= self.now.mono)
+        {
+            self.input_of_many(Input::Timer);
+        }
+    }
+
+    /// One input, and where its effects go. What is sent is encoded and decoded on its way.
+    fn input_of_many(&mut self, input: Input<MasterCore>) {
         let before = self.core.partition_table().map(|table| table.version);
         let mut out = Effects::new();
         self.core.handle(self.now, input, &mut out);
@@ -313,6 +325,21 @@ impl World {
         let reason = "lost".to_owned();
         self.input(Input::Closed { conn, reason });
         self.closed.insert(conn, "by the peer".to_owned());
+        self.settle();
+    }
+
+    /// The connections to some storage nodes break at one moment.
+    pub(super) fn lose_at_once(&mut self, nodes: &[u32]) {
+        for n in nodes {
+            let storage = self.storages.get_mut(n).expect("it is played");
+            let conn = storage.conn.expect("it is connected");
+            storage.restart();
+            self.inbox.remove(&conn);
+            let reason = "lost".to_owned();
+            self.input_of_many(Input::Closed { conn, reason });
+            self.closed.insert(conn, "by the peer".to_owned());
+        }
+        self.input(Input::Timer);
         self.settle();
     }
 

@@ -362,6 +362,9 @@ fn a_feeding_cell_goes_with_its_node() {
     let reason = "lost".to_owned();
     let input = neo_proto::Input::Closed { conn, reason };
     world.core.handle(world.now, input, &mut out);
+    world
+        .core
+        .handle(world.now, neo_proto::Input::Timer, &mut out);
     assert_eq!(world.rows(), ["2U"]);
 }
 
