@@ -20,6 +20,7 @@ mod take;
 mod truth;
 mod walk;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use options::{Options, Rule};
@@ -53,22 +54,34 @@ walks=N                  so many random walks, instead of all states
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
-        ["short"] => report::tables(false),
-        ["long"] => report::tables(true),
-        [] | ["help" | "--help" | "-h", ..] => {
-            print!("{HELP}rules:");
-            for (name, _) in Rule::ALL {
-                print!(" {name}");
-            }
-            println!();
-            ExitCode::SUCCESS
+    match run(&words, &mut io::stdout()) {
+        Ok(code) => code,
+        // Who reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("neo-model: cannot print: {error}");
+            ExitCode::FAILURE
         }
-        _ => match Options::parse(&words) {
-            Ok(options) => report::explore_one(&options),
+    }
+}
+
+fn run(words: &[&str], out: &mut impl Write) -> io::Result<ExitCode> {
+    match words {
+        ["short"] => report::tables(false, out),
+        ["long"] => report::tables(true, out),
+        [] | ["help" | "--help" | "-h", ..] => {
+            write!(out, "{HELP}rules:")?;
+            for (name, _) in Rule::ALL {
+                write!(out, " {name}")?;
+            }
+            writeln!(out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => match Options::parse(words) {
+            Ok(options) => report::explore_one(&options, out),
             Err(error) => {
                 eprintln!("neo-model: {error}");
-                ExitCode::FAILURE
+                Ok(ExitCode::FAILURE)
             }
         },
     }

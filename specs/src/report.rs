@@ -1,5 +1,6 @@
 //! What is printed: traces, and the tables of the README.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::explore::{Outcome, Report, explore};
@@ -9,38 +10,44 @@ use crate::suite::{CASES, Case, Expected};
 use crate::walk::walk;
 
 /// Explores one configuration, with the trace of what it finds.
-pub(crate) fn explore_one(options: &Options) -> ExitCode {
+///
+/// # Errors
+/// When it can't be written, as by who looked at the first lines only.
+pub(crate) fn explore_one(options: &Options, out: &mut impl Write) -> io::Result<ExitCode> {
     if options.walks > 0 {
-        return walk_one(options);
+        return walk_one(options, out);
     }
     let report = explore(options);
-    println!("{}", summary(&report));
+    writeln!(out, "{}", summary(&report))?;
     let Outcome::Violation { trace, last, .. } = &report.outcome else {
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     };
-    print_trace(trace);
-    println!("{last:#?}");
-    ExitCode::FAILURE
+    print_trace(trace, out)?;
+    writeln!(out, "{last:#?}")?;
+    Ok(ExitCode::FAILURE)
 }
 
-fn walk_one(options: &Options) -> ExitCode {
+fn walk_one(options: &Options, out: &mut impl Write) -> io::Result<ExitCode> {
     let found = walk(options);
-    println!("{} walks, {} steps", found.walks, found.steps);
+    writeln!(out, "{} walks, {} steps", found.walks, found.steps)?;
     for (promise, (times, trace)) in &found.broken {
-        println!("VIOLATION {promise}, {times} times; the shortest trace:");
-        print_trace(trace);
+        writeln!(
+            out,
+            "VIOLATION {promise}, {times} times; the shortest trace:"
+        )?;
+        print_trace(trace, out)?;
     }
-    if found.broken.is_empty() {
+    Ok(if found.broken.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    }
+    })
 }
 
-fn print_trace(trace: &[Step]) {
-    for (number, step) in (1..).zip(trace) {
-        println!("{number:4} {step}");
-    }
+fn print_trace(trace: &[Step], out: &mut impl Write) -> io::Result<()> {
+    (1..)
+        .zip(trace)
+        .try_for_each(|(number, step)| writeln!(out, "{number:4} {step}"))
 }
 
 fn summary(report: &Report) -> String {
@@ -65,21 +72,25 @@ fn summary(report: &Report) -> String {
 
 /// Explores the configurations of the suite, and prints a row for each. Fails when one is not as
 /// expected.
-pub(crate) fn tables(with_long: bool) -> ExitCode {
-    println!("| configuration | outcome |\n| --- | --- |");
+///
+/// # Errors
+/// When it can't be written.
+pub(crate) fn tables(with_long: bool, out: &mut impl Write) -> io::Result<ExitCode> {
+    writeln!(out, "| configuration | outcome |\n| --- | --- |")?;
     let mut failed = 0;
     for case in CASES.iter().filter(|case| with_long || !case.long) {
         let report = explore(&case.options());
         let wrong = !case.is_as_expected(&report.outcome);
         failed += usize::from(wrong);
         let mark = if wrong { " **not as expected**" } else { "" };
-        println!("| `{}` | {}{mark} |", case.words, summary(&report));
+        writeln!(out, "| `{}` | {}{mark} |", case.words, summary(&report))?;
+        out.flush()?;
     }
     if failed == 0 {
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
     eprintln!("neo-model: {failed} configurations are not as expected");
-    ExitCode::FAILURE
+    Ok(ExitCode::FAILURE)
 }
 
 impl Case {
