@@ -38,6 +38,7 @@ pub(crate) enum AfterPersist {
     /// A value of a transaction was written early; the peer gets its credit back.
     Data {
         txn: TxnId,
+        id: DataId,
         conn: ConnId,
         bytes: u64,
     },

@@ -432,6 +432,9 @@ impl StorageCore {
             jobs: &mut self.jobs,
         };
         io.retry();
+        if let Some(service) = &mut self.service {
+            service.transactions.expire(&mut io);
+        }
         self.search(now, out);
     }
 
@@ -586,11 +589,9 @@ impl StorageCore {
                 service.drops.found(&mut io, number, result);
                 service.replication.look();
             }
-            (AfterRead::Clean, Some(service)) => match result {
-                Ok(page) => service.transactions.garbage_found(&mut io, page),
-                // It is left for the next start.
-                Err(error) => tracing::warn!(error = %words(&error), "cannot list what is left"),
-            },
+            (AfterRead::Clean, Some(service)) => {
+                service.transactions.garbage_found(&mut io, result);
+            }
             (
                 AfterRead::Serial(_)
                 | AfterRead::LastOid(_)
@@ -659,11 +660,17 @@ impl StorageCore {
 }
 
 impl StorageCore {
+    /// Whether such work may be done now: not while a table is on its way to the disk, nor before
+    /// the primary counts on this node.
+    fn may_work(&self) -> bool {
+        let is_ready = |service: &Service| service.unready.is_none();
+        self.table.is_none() && self.service.as_ref().is_some_and(is_ready)
+    }
+
     /// Work that gives way to clients: catching up, and being the source of others that do; behind
     /// all that, the deletion of what is left of discarded cells.
     fn background(&mut self, now: Now, out: &mut Effects<Self>) {
-        let is_unready = |service: &Service| service.unready.is_some();
-        if self.table.is_some() || self.service.as_ref().is_some_and(is_unready) {
+        if !self.may_work() {
             return;
         }
         self.with_replication(now, out, Replication::pump);
@@ -694,7 +701,9 @@ impl Service {
     ) {
         let transactions = &mut self.transactions;
         match then {
-            AfterPersist::Data { txn, .. } => transactions.data_persisted(io, txn, result),
+            AfterPersist::Data { txn, id, .. } => {
+                transactions.data_persisted(io, (txn, id), result);
+            }
             AfterPersist::Vote(txn) => transactions.vote_persisted(io, txn, result),
             AfterPersist::Lock(txn) => transactions.lock_persisted(io, txn),
             AfterPersist::Unlock(txn) => transactions.unlock_persisted(cells, io, txn),
@@ -778,12 +787,13 @@ impl Core for StorageCore {
         }
         let timeout = self.settings.limits.persist_timeout();
         let stuck = self.jobs.oldest_persist().map(|since| since + timeout);
-        let service = self.service.as_ref().filter(|_| self.table.is_none());
+        let service = self.service.as_ref().filter(|_| self.may_work());
         let all = [
             stuck,
             self.jobs.next_retry(),
             self.conns.next_deadline(),
             self.link.timeout(),
+            self.service.as_ref().and_then(|s| s.transactions.timeout()),
             service.and_then(|_| self.reads.timeout()),
             service.and_then(|service| service.replication.timeout()),
             service.and_then(|service| service.drops.timeout()),

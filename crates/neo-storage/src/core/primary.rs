@@ -195,7 +195,7 @@ impl StorageCore {
             Packet::Error { code, message } => {
                 if let Some(service) = &mut self.service {
                     let why = (code, message.as_str());
-                    service.replication.refused(&self.cells, &io, asker.id, why);
+                    service.replication.refused(&io, asker.id, why);
                 }
             }
             other => return Err(format!("{} was not expected", other.name())),
@@ -237,7 +237,7 @@ impl StorageCore {
         }
         for conn in changes.close {
             self.held.retain(|(from, _)| *from != conn);
-            self.reads.forget(conn);
+            self.peer_lost(now, out, conn);
             out.close(conn, "the primary master says that this node is gone");
         }
         if let Some(service) = &mut self.service {

@@ -65,7 +65,7 @@ impl Replication {
     }
 
     fn compare(&mut self, around: &mut Around<'_, '_>, partition: Partition) {
-        if self.comparing.is_some() {
+        if self.comparing.is_some() || self.compare_at.is_some() {
             return;
         }
         match around.transactions.left_to_compare(partition, CLAIMS) {
@@ -113,7 +113,7 @@ impl Replication {
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(error = %words(&error), "cannot compare what is locked");
-                self.pause(around.io);
+                self.compare_at = Some(around.io.now.mono + self.pause_after_trouble());
             }
         }
     }

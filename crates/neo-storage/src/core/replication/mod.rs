@@ -118,6 +118,15 @@ impl Catching {
     }
 }
 
+/// A registration that was asked for.
+#[derive(Debug)]
+struct Registering {
+    id: MsgId,
+    /// The table that says that these cells are here.
+    table: Option<TableVersion>,
+    cells: Vec<AssignedPartition>,
+}
+
 /// The cells that catch up.
 #[derive(Debug)]
 pub(crate) struct Replication {
@@ -127,8 +136,8 @@ pub(crate) struct Replication {
     /// Cells whose progress is being read.
     looking: Vec<Partition>,
     /// The registration that waits for its answer.
-    registering: Option<(MsgId, Vec<AssignedPartition>)>,
-    /// The table with which the primary refused one.
+    registering: Option<Registering>,
+    /// The table by which one was asked for, and refused by the primary.
     refused: Option<TableVersion>,
     source: Source,
     current: Option<Current>,
@@ -141,6 +150,8 @@ pub(crate) struct Replication {
     register_at: Option<Instant>,
     /// No pass begins before.
     fetch_at: Option<Instant>,
+    /// Nothing is compared before.
+    compare_at: Option<Instant>,
     /// Something changed: every cell is looked at.
     look: bool,
     /// The end of transactions is waited for.
@@ -167,6 +178,7 @@ impl Replication {
             backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
             register_at: None,
             fetch_at: None,
+            compare_at: None,
             look: false,
             waits: false,
             ends: 0,
@@ -201,6 +213,11 @@ impl Replication {
         self.look = true;
     }
 
+    /// Whether there is nothing to catch up with, nor anything left of what was.
+    fn is_at_rest(&self) -> bool {
+        self.cells.is_empty() && self.current.is_none() && self.source.nid().is_none()
+    }
+
     /// Whether nothing is under way that goes on by itself.
     pub(crate) fn is_idle(&self) -> bool {
         self.current.is_none() && self.writing.is_none() && self.comparing.is_none()
@@ -220,6 +237,7 @@ impl Replication {
             self.source.deadline(),
             self.register_at,
             self.fetch_at,
+            self.compare_at,
         ];
         all.into_iter().flatten().min()
     }
@@ -232,10 +250,11 @@ impl Replication {
                 self.look = true;
             }
         }
-        if self.cells.is_empty() && self.source.nid().is_none() {
+        self.expire(around);
+        if self.is_at_rest() {
+            self.look = false;
             return;
         }
-        self.expire(around);
         let ends = around.transactions.ends();
         let look = std::mem::take(&mut self.look);
         if look {
@@ -266,7 +285,11 @@ impl Replication {
         {
             self.source_failed(around.io, "it does not answer");
         }
-        for at in [&mut self.register_at, &mut self.fetch_at] {
+        for at in [
+            &mut self.register_at,
+            &mut self.fetch_at,
+            &mut self.compare_at,
+        ] {
             if at.is_some_and(|at| at <= now) {
                 *at = None;
                 self.look = true;

@@ -1,5 +1,7 @@
 //! The pass that goes on: reads, questions to the source, pages to write.
 
+use std::time::Duration;
+
 use neo_api::{BackendError, BackendResult, Durability, NodeId, Partition, TableVersion, Tid};
 use neo_proto::{ConnId, ConnectToken, Effect, Message, MsgId, Packet, shown};
 
@@ -154,7 +156,8 @@ impl Replication {
         match self.source.choose(around.io.now.mono, &candidates) {
             Ok(nid) => {
                 let address = Self::address(around, nid)?;
-                let (token, to) = self.source.connect(nid, &address);
+                let until = around.io.now.mono + self.identification_timeout;
+                let (token, to) = self.source.connect(nid, &address, until);
                 around.io.out.push(Effect::Connect { token, to });
             }
             Err(again) => self.fetch_at = again,
@@ -328,7 +331,12 @@ impl Replication {
     /// The disk refused something: it may be better later.
     pub(super) fn pause(&mut self, io: &Io<'_>) {
         self.give_up();
-        self.fetch_at = Some(io.now.mono + self.backoff.delay(self.source.random()));
+        self.fetch_at = Some(io.now.mono + self.pause_after_trouble());
+    }
+
+    /// How long to leave alone what failed: ever longer.
+    pub(super) fn pause_after_trouble(&mut self) -> Duration {
+        self.backoff.delay(self.source.random())
     }
 
     /// Writes the page whose turn has come.

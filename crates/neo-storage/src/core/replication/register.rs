@@ -5,8 +5,7 @@ use neo_api::{BackendResult, Tid, TxnId};
 use neo_proto::{AssignedPartition, ErrorCode, MsgId, Packet, shown};
 
 use super::progress::read_progress;
-use super::{Around, Replication, Stage};
-use crate::core::cells::Cells;
+use super::{Around, Registering, Replication, Stage};
 use crate::core::effect::{Query, QueryResult};
 use crate::core::io::{AfterRead, Io, words};
 
@@ -73,7 +72,11 @@ impl Replication {
             .collect();
         if let (Some(conn), false) = (around.link.up(), cells.is_empty()) {
             let id = around.link.next_id();
-            self.registering = Some((id, cells.clone()));
+            self.registering = Some(Registering {
+                id,
+                table: around.cells.version(),
+                cells: cells.clone(),
+            });
             let packet = Packet::AskUnfinishedTransactions { cells };
             around.io.out.send(conn, id, packet);
         }
@@ -81,7 +84,8 @@ impl Replication {
 
     /// The primary registered cells.
     pub(crate) fn registered(&mut self, id: MsgId, last_tid: Tid, pending: &[TxnId]) {
-        let Some((_, cells)) = self.registering.take_if(|(asked, _)| *asked == id) else {
+        let Some(Registering { cells, .. }) = self.registering.take_if(|asked| asked.id == id)
+        else {
             return;
         };
         self.backoff.reset();
@@ -103,26 +107,18 @@ impl Replication {
         }
     }
 
-    /// The primary refused a registration: its table is another one.
-    pub(crate) fn refused(
-        &mut self,
-        cells: &Cells,
-        io: &Io<'_>,
-        id: MsgId,
-        (code, text): (ErrorCode, &str),
-    ) {
-        if self
-            .registering
-            .take_if(|(asked, _)| *asked == id)
-            .is_none()
-        {
+    /// The primary refused a registration: its table is another one, perhaps one that came here
+    /// meanwhile.
+    pub(crate) fn refused(&mut self, io: &Io<'_>, id: MsgId, (code, text): (ErrorCode, &str)) {
+        let Some(Registering { table, .. }) = self.registering.take_if(|asked| asked.id == id)
+        else {
             return;
-        }
+        };
         tracing::info!(%code, words = shown(text), "the primary does not register cells");
         if code == ErrorCode::Replication {
-            self.refused = cells.version();
+            self.refused = table;
         }
-        self.register_at = Some(io.now.mono + self.backoff.delay(self.source.random()));
+        self.register_at = Some(io.now.mono + self.pause_after_trouble());
     }
 
     /// A transaction ended that was pending when cells were registered.

@@ -21,6 +21,7 @@ enum State {
     None,
     Connecting {
         token: ConnectToken,
+        until: Instant,
     },
     Identifying {
         conn: ConnId,
@@ -119,11 +120,16 @@ impl Source {
     }
 
     /// Starts to connect to a node.
-    pub(super) fn connect(&mut self, nid: NodeId, to: &Address) -> (ConnectToken, Address) {
+    pub(super) fn connect(
+        &mut self,
+        nid: NodeId,
+        to: &Address,
+        until: Instant,
+    ) -> (ConnectToken, Address) {
         self.last_token += 1;
         let token = ConnectToken(self.last_token);
         self.nid = Some(nid);
-        self.state = State::Connecting { token };
+        self.state = State::Connecting { token, until };
         (token, to.clone())
     }
 
@@ -134,7 +140,7 @@ impl Source {
         conn: ConnId,
         until: Instant,
     ) -> Option<MsgId> {
-        if self.state != (State::Connecting { token }) {
+        if !self.is_connecting(token) {
             return None;
         }
         let id = self.next_id();
@@ -144,7 +150,7 @@ impl Source {
 
     /// Whether this is the attempt that goes on.
     pub(super) fn is_connecting(&self, token: ConnectToken) -> bool {
-        self.state == (State::Connecting { token })
+        matches!(self.state, State::Connecting { token: wanted, .. } if wanted == token)
     }
 
     /// The request for identification that waits for its answer.
@@ -162,10 +168,11 @@ impl Source {
         }
     }
 
-    /// When an identification has taken too long.
+    /// When the connection, or the identification, has taken too long: a machine that is gone
+    /// refuses nothing.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Identifying { until, .. } => Some(until),
+            State::Connecting { until, .. } | State::Identifying { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -236,19 +243,20 @@ mod tests {
         let all = [nid(1), nid(2)];
         let first = source.choose(Instant(0), &all).unwrap();
         let address = Address::new("s", 1);
-        source.connect(first, &address);
+        let until = Instant(9);
+        source.connect(first, &address, until);
         assert_eq!(source.choose(Instant(0), &all), Ok(first));
         source.failed(Instant(0));
         let second = source.choose(Instant(0), &all).unwrap();
         assert_ne!(second, first);
-        source.connect(second, &address);
+        source.connect(second, &address, until);
         source.failed(Instant(1));
         let at = source.choose(Instant(2), &all).unwrap_err().unwrap();
         assert!(at >= Instant(0) + PAUSE_MIN);
         assert_eq!(source.choose(at, &all), Ok(first));
         assert_eq!(source.choose(at, &[]), Err(None));
         // Again, and it waits longer.
-        source.connect(first, &address);
+        source.connect(first, &address, until);
         source.failed(at);
         assert_eq!(
             source

@@ -206,3 +206,24 @@ fn mutations_break_what_they_say() {
     world.locked(30, 40);
     assert_eq!(world.loaded(c, 4, At::Latest).unwrap().0, 20);
 }
+
+#[test]
+fn a_write_of_a_transaction_that_was_forgotten_is_not_of_its_second_life() {
+    let mut settings = settings();
+    settings.limits.transaction_buffered_bytes_max = 4;
+    let mut world = World::serving_with(settings);
+    let c = world.client(1);
+    world.hold_writes = true;
+    world.stored(c, 11, 4, 0, "much of it");
+    world.abort(c, 11);
+    // That it ended is remembered for a while only.
+    for ttid in 0..10_000 {
+        world.abort(c, 1_001 + 2 * ttid);
+    }
+    world.stored(c, 11, 4, 0, "x");
+    world.release_writes();
+    world.hold_writes = true;
+    world.stored(c, 11, 6, 0, "much of it");
+    world.release_writes();
+    world.voted(c, 11, &[4, 6]);
+}

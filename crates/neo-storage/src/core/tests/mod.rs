@@ -11,6 +11,7 @@ mod nonsense;
 mod random;
 mod reads;
 mod replication;
+mod replication_changes;
 mod replication_faults;
 mod unchecked;
 

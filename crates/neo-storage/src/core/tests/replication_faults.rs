@@ -267,7 +267,7 @@ fn a_replica_writes_when_no_client_waits_or_it_is_due() {
 }
 
 /// A storage node identifies at S1.
-fn visit(world: &mut World, conn: ConnId, session: u64) {
+pub(super) fn visit(world: &mut World, conn: ConnId, session: u64) {
     let from = Address::new("s2", 1);
     world.give(Input::Accepted { conn, from });
     let identification = Box::new(Identification {

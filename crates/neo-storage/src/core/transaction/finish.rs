@@ -68,7 +68,7 @@ impl Transactions {
         else {
             return;
         };
-        if t.writing > 0 {
+        if !t.writing.is_empty() {
             return;
         }
         if let Some(code) = t.refused {

@@ -2,24 +2,29 @@
 //! an earlier period of service left behind.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use neo_api::{DataId, Durability, Reign, TxnId, WriteBatch, WriteOp};
+use neo_api::{BackendResult, DataId, Durability, Instant, Reign, TxnId, WriteBatch, WriteOp};
 
 use crate::core::effect::{Query, QueryResult};
-use crate::core::io::{AfterPersist, AfterRead, Io};
+use crate::core::io::{AfterPersist, AfterRead, Io, words};
 
 /// Values removed by one write.
 const PAGE: usize = 1_000;
+/// The pause after what was left could not be listed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be removed. One page is written at a time; nobody waits for it.
 #[derive(Debug)]
 pub(super) struct Garbage {
     /// Transactions of reigns below it are garbage, all of them.
     below: Reign,
-    data: Vec<DataId>,
+    data: VecDeque<DataId>,
     rows: VecDeque<TxnId>,
     /// What an earlier period of service left; done when `None`.
     left: Option<Left>,
+    /// It is not listed before.
+    list_at: Option<Instant>,
     busy: bool,
 }
 
@@ -34,15 +39,16 @@ impl Garbage {
     pub(super) const fn new(reign: Reign) -> Self {
         Self {
             below: reign,
-            data: Vec::new(),
+            data: VecDeque::new(),
             rows: VecDeque::new(),
             left: None,
+            list_at: None,
             busy: false,
         }
     }
 
     pub(super) fn data(&mut self, id: DataId) {
-        self.data.push(id);
+        self.data.push_back(id);
     }
 
     pub(super) fn rows(&mut self, txn: TxnId) {
@@ -62,8 +68,7 @@ impl Garbage {
         }
         let mut batch = WriteBatch::new();
         if !self.data.is_empty() {
-            let rest = self.data.split_off(self.data.len().min(PAGE));
-            let ids = std::mem::replace(&mut self.data, rest);
+            let ids = self.data.drain(..self.data.len().min(PAGE)).collect();
             batch.push(WriteOp::DeleteData { ids });
         }
         if self.data.is_empty() {
@@ -75,6 +80,9 @@ impl Garbage {
         if !batch.is_empty() {
             self.busy = true;
             io.persist_surely(batch, Durability::Buffered, AfterPersist::Clean);
+            return;
+        }
+        if self.list_at.is_some() {
             return;
         }
         let limit = PAGE;
@@ -107,12 +115,16 @@ impl Garbage {
     pub(super) fn found(
         &mut self,
         io: &mut Io<'_>,
-        page: QueryResult,
+        page: BackendResult<QueryResult>,
         is_open: impl Fn(TxnId) -> bool,
     ) {
         self.busy = false;
         match page {
-            QueryResult::LooseData(page) => {
+            Err(error) => {
+                tracing::warn!(error = %words(&error), "cannot list what is left to clean up");
+                self.list_at = Some(io.now.mono + PAUSE);
+            }
+            Ok(QueryResult::LooseData(page)) => {
                 let last = page.last().copied();
                 // Names are in order: those of later reigns, which are in use, come last.
                 let old = page
@@ -125,7 +137,7 @@ impl Garbage {
                 });
                 self.data.extend(old);
             }
-            QueryResult::Unfinished(page) => {
+            Ok(QueryResult::Unfinished(page)) => {
                 let last = page.last().map(|unfinished| unfinished.txn);
                 let old = page.into_iter().map(|unfinished| unfinished.txn);
                 let old = old.filter(|txn| txn.reign < self.below && !is_open(*txn));
@@ -134,7 +146,7 @@ impl Garbage {
                     .filter(|txn| txn.reign < self.below)
                     .map(|last| Left::Rows(Some(last)));
             }
-            _ => self.left = None,
+            Ok(_) => self.left = None,
         }
         self.pump(io);
     }
@@ -161,11 +173,24 @@ impl super::Transactions {
         self.garbage.is_done()
     }
 
+    /// When something is due.
+    pub(crate) const fn timeout(&self) -> Option<Instant> {
+        self.garbage.list_at
+    }
+
+    /// Does what is due.
+    pub(crate) fn expire(&mut self, io: &mut Io<'_>) {
+        if self.garbage.list_at.is_some_and(|at| at <= io.now.mono) {
+            self.garbage.list_at = None;
+            self.garbage.pump(io);
+        }
+    }
+
     pub(crate) fn garbage_persisted(&mut self, io: &mut Io<'_>) {
         self.garbage.persisted(io);
     }
 
-    pub(crate) fn garbage_found(&mut self, io: &mut Io<'_>, page: QueryResult) {
+    pub(crate) fn garbage_found(&mut self, io: &mut Io<'_>, page: BackendResult<QueryResult>) {
         let txns = &self.txns;
         self.garbage.found(io, page, |txn| txns.contains_key(&txn));
     }

@@ -104,7 +104,7 @@ struct Txn {
     /// Bytes of values in memory.
     buffered: usize,
     /// Values that are being written before the vote.
-    writing: usize,
+    writing: BTreeSet<DataId>,
     /// Why it can only be aborted here.
     refused: Option<ErrorCode>,
     /// Whether the backend may have rows of it.
@@ -491,7 +491,7 @@ impl Transactions {
             dropped: 0,
             tickets: BTreeSet::new(),
             buffered: 0,
-            writing: 0,
+            writing: BTreeSet::new(),
             refused: None,
             has_rows: false,
             record: None,

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use neo_api::{
-    BackendResult, Durability, Oid, Record, TRANSACTION_OIDS_MAX, Tid, TxnId, WriteBatch, WriteOp,
+    BackendResult, DataId, Durability, Oid, Record, TRANSACTION_OIDS_MAX, Tid, TxnId, WriteBatch,
+    WriteOp,
 };
 use neo_proto::{ErrorCode, MsgId, Packet, RelockOutcome, StoreKind, StoreOutcome};
 
@@ -153,17 +154,20 @@ impl Transactions {
     pub(crate) fn data_persisted(
         &mut self,
         io: &mut Io<'_>,
-        txn: TxnId,
+        (txn, id): (TxnId, DataId),
         result: BackendResult<()>,
     ) {
         let Some(t) = self.txns.get_mut(&txn) else {
             return;
         };
-        t.writing -= 1;
+        // It may be of a former life of the transaction, which was aborted and forgotten.
+        if !t.writing.remove(&id) {
+            return;
+        }
         if let Err(error) = result {
             t.refused.get_or_insert_with(|| code_of(&error));
         }
-        if t.writing == 0 {
+        if t.writing.is_empty() {
             self.continue_vote(io, txn);
         }
     }
@@ -258,8 +262,8 @@ impl Transactions {
             io.consumed(peer.conn, bytes as u64);
             return Value::Memory(record);
         }
-        t.writing += 1;
         let id = io.jobs.data_id();
+        t.writing.insert(id);
         let put = WriteOp::PutData {
             id,
             owner: Some(txn),
@@ -267,6 +271,7 @@ impl Transactions {
         };
         let then = AfterPersist::Data {
             txn,
+            id,
             conn: peer.conn,
             bytes: bytes as u64,
         };

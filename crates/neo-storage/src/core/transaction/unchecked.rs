@@ -187,8 +187,12 @@ impl Transactions {
         if self.unchecked.is_empty() || objects.values().all(|object| object.unchecked.is_none()) {
             return;
         }
+        let its = (txn, Oid::ZERO)..=(txn, Oid(u64::MAX));
         self.unchecked.retain(|_, all| {
-            all.retain(|(its, _)| *its != txn);
+            let its: Vec<_> = all.range(its.clone()).copied().collect();
+            for one in its {
+                all.remove(&one);
+            }
             !all.is_empty()
         });
     }
