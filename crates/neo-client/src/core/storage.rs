@@ -1,6 +1,7 @@
 //! Connections to storage nodes, made when they are needed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use neo_api::{Instant, NodeId, NodeState, NodeType, SessionId};
@@ -14,10 +15,18 @@ use super::{ClientCore, Failure, Req, Sent, Timer, Todo, backoff};
 /// cluster a replica.
 const ATTEMPTS_MAX: u32 = 3;
 
+/// A node whose machine is gone refuses nothing: an attempt is given up after so long, which doubles
+/// from attempt to attempt, since the way to it may only be slow.
+const CONNECT_MIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 enum State {
     Idle,
-    Connecting(ConnectToken),
+    Connecting {
+        token: ConnectToken,
+        /// When it has taken too long.
+        timer: TimerId,
+    },
     Identifying(ConnId),
     Up(ConnId),
     /// Between two attempts.
@@ -56,7 +65,7 @@ impl StorageLink {
     }
 
     pub(super) fn cancel_timers(&self, timers: &mut Timers<Timer>) {
-        if let State::Pause(timer) = self.state {
+        if let State::Pause(timer) | State::Connecting { timer, .. } = self.state {
             timers.cancel(timer);
         }
     }
@@ -100,6 +109,7 @@ impl ClientCore {
     /// Takes back requests that are of no use any more; their answers are ignored.
     pub(super) fn cancel_requests(&mut self, ids: &[MsgId]) {
         let mut by_conn: BTreeMap<ConnId, Vec<MsgId>> = BTreeMap::new();
+        let mut queued: BTreeSet<NodeId> = BTreeSet::new();
         for id in ids {
             let Some(sent) = self.requests.remove(id) else {
                 continue;
@@ -107,11 +117,16 @@ impl ClientCore {
             match (sent.conn, sent.nid) {
                 (Some(conn), _) => by_conn.entry(conn).or_default().push(*id),
                 (None, Some(nid)) => {
-                    if let Some(link) = self.storages.get_mut(&nid) {
-                        link.queue.retain(|message| message.id != *id);
-                    }
+                    queued.insert(nid);
                 }
                 (None, None) => {}
+            }
+        }
+        for nid in queued {
+            if let Some(link) = self.storages.get_mut(&nid) {
+                let requests = &self.requests;
+                link.queue
+                    .retain(|message| requests.contains_key(&message.id));
             }
         }
         for (conn, ids) in by_conn {
@@ -129,7 +144,10 @@ impl ClientCore {
         };
         let token = self.token();
         let link = self.storages.entry(nid).or_insert_with(StorageLink::new);
-        link.state = State::Connecting(token);
+        let patience = CONNECT_MIN.saturating_mul(1 << link.attempts.min(ATTEMPTS_MAX));
+        let at = self.now.mono + patience;
+        let timer = self.timers.set(at, Timer::StorageConnect(token));
+        link.state = State::Connecting { token, timer };
         link.session = session;
         self.out.push(Effect::Connect { token, to: address });
     }
@@ -148,7 +166,9 @@ impl ClientCore {
     fn connecting(&self, token: ConnectToken) -> Option<NodeId> {
         let mut links = self.storages.iter();
         links
-            .find(|(_, link)| matches!(link.state, State::Connecting(t) if t == token))
+            .find(
+                |(_, link)| matches!(link.state, State::Connecting { token: t, .. } if t == token),
+            )
             .map(|(nid, _)| *nid)
     }
 
@@ -158,6 +178,7 @@ impl ClientCore {
             return;
         };
         if let Some(link) = self.storages.get_mut(&nid) {
+            link.cancel_timers(&mut self.timers);
             link.state = State::Identifying(conn);
         }
         self.storage_conns.insert(conn, nid);
@@ -175,6 +196,13 @@ impl ClientCore {
     pub(super) fn storage_connect_failed(&mut self, token: ConnectToken, error: &str) {
         if let Some(nid) = self.connecting(token) {
             self.storage_unreachable(nid, &format!("can't connect: {error}"), false);
+        }
+    }
+
+    /// An attempt that came to nothing, if it still goes on.
+    pub(super) fn storage_connect_slow(&mut self, token: ConnectToken) {
+        if let Some(nid) = self.connecting(token) {
+            self.storage_unreachable(nid, "it does not answer", false);
         }
     }
 
@@ -241,6 +269,7 @@ impl ClientCore {
         let Some(link) = self.storages.get_mut(&nid) else {
             return;
         };
+        link.cancel_timers(&mut self.timers);
         link.failed_at = Some(now);
         link.attempts += 1;
         let give_up = for_good || link.attempts >= ATTEMPTS_MAX;
@@ -339,8 +368,7 @@ impl ClientCore {
                 self.storage_conns.remove(&conn);
                 self.storage_lost(nid, conn, reason);
             }
-            State::Pause(timer) => self.timers.cancel(timer),
-            State::Connecting(_) | State::Idle => {}
+            State::Pause(_) | State::Connecting { .. } | State::Idle => {}
         }
         self.storage_unreachable(nid, reason, true);
     }

@@ -53,6 +53,8 @@ pub(super) struct World {
     pub(super) table: PartitionTable,
     /// Storages that can't be reached.
     pub(super) unreachable: Vec<NodeId>,
+    /// Storages that do not even refuse.
+    pub(super) silent: Vec<NodeId>,
     pub(super) last_tid: Tid,
     session: u64,
 }
@@ -101,6 +103,7 @@ impl World {
             states: (1..=storages).map(|n| (s(n), NodeState::Running)).collect(),
             table,
             unreachable: Vec::new(),
+            silent: Vec::new(),
             last_tid: Tid(100),
             session: 0,
         }
@@ -278,7 +281,11 @@ impl World {
     /// Storages accept every client that reaches them.
     fn connect_storages(&mut self) {
         let storages: Vec<NodeId> = self.states.keys().copied().collect();
-        for nid in storages {
+        for nid in storages
+            .into_iter()
+            .filter(|nid| !self.silent.contains(nid))
+            .collect::<Vec<_>>()
+        {
             while let Some(at) = self
                 .connecting
                 .iter()

@@ -352,6 +352,29 @@ fn an_unreachable_node_is_tried_a_few_times_before_it_is_given_up() {
 }
 
 #[test]
+fn a_node_whose_machine_is_gone_is_given_up_like_one_that_refuses() {
+    let mut w = World::with_txn(2, 1);
+    w.silent = vec![s(2)];
+    w.store(5, 0, value("a"));
+    let (id, _) = w.stored(s(1), 5);
+    w.answer_store(s(1), id, StoreOutcome::Locked);
+    let (late, _) = w.connecting.front().cloned().expect("it is connecting");
+    for _ in 0..5 {
+        assert!(w.events.is_empty());
+        w.next_timer();
+    }
+    assert!(w.now.mono.since(Instant(0)) < Duration::from_secs(10));
+    assert_eq!(w.reply(), (ReplyId(1005), Ok(Reply::Done)));
+    // A connection that comes after all is not wanted any more.
+    let conn = ConnId(99);
+    w.input(Input::Connected { token: late, conn });
+    assert_eq!(w.closed, [conn]);
+    w.vote();
+    w.answer_vote(s(1));
+    assert!(matches!(w.to(m(1)).1, Packet::AskFailedVote { nodes, .. } if nodes == [s(2)]));
+}
+
+#[test]
 fn a_silent_storage_does_not_hang_a_transaction_for_ever() {
     let mut w = World::with_txn(1, 1);
     w.store(5, 0, value("a"));
