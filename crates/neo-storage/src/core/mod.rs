@@ -54,7 +54,7 @@ use import::Import;
 use initialization::Memory;
 use io::{AfterPersist, AfterRead, Asker, Io, Jobs, words};
 use master_link::MasterLink;
-use pace::Pace;
+use pace::{Pace, Presence};
 use read::Reads;
 use replication::{Around, Replication, is_source};
 use task::Tasks;
@@ -86,6 +86,7 @@ pub struct StorageCore {
     link: MasterLink,
     conns: Conns,
     reads: Reads,
+    presence: Presence,
     tasks: Tasks,
     import: Option<Import>,
     /// While the node serves.
@@ -162,6 +163,7 @@ impl StorageCore {
             cells: Cells::default(),
             jobs: Jobs::default(),
             conns: Conns::default(),
+            presence: Presence::default(),
             tasks: Tasks::default(),
             import: None,
             service: None,
@@ -335,7 +337,8 @@ impl StorageCore {
         let (Some(service), Some(nid)) = (&mut self.service, self.nid) else {
             return None;
         };
-        let is_client_waiting = self.jobs.is_client_waiting() || self.reads.is_client_waiting();
+        let is_waiting = self.jobs.is_client_waiting() || self.reads.is_client_waiting();
+        let clients = self.presence.note(now.mono, is_waiting);
         let mut io = Io {
             now,
             out,
@@ -348,7 +351,7 @@ impl StorageCore {
             link: &mut self.link,
             io: &mut io,
             nid,
-            is_client_waiting,
+            clients,
             is_importing: self.import.is_some(),
             dropping: service.drops.dropping(),
             object_bytes_max: self.object_bytes_max,
@@ -682,11 +685,11 @@ impl StorageCore {
             out,
             jobs: &mut self.jobs,
         };
-        self.reads.pump(&self.cells, &mut io);
-        let is_anybody_waiting = io.jobs.is_client_waiting()
-            || self.reads.is_client_waiting()
-            || self.reads.is_somebody_giving_way()
-            || !service.replication.is_idle();
+        let is_waiting = io.jobs.is_client_waiting() || self.reads.is_client_waiting();
+        let clients = self.presence.note(now.mono, is_waiting);
+        self.reads.pump(&self.cells, &mut io, clients);
+        let is_anybody_waiting =
+            is_waiting || self.reads.is_somebody_giving_way() || !service.replication.is_idle();
         service.drops.pump(&mut io, is_anybody_waiting);
     }
 }

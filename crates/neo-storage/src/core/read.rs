@@ -17,7 +17,7 @@ use neo_proto::{ConnId, ErrorCode, FinalTid, Packet};
 use super::cells::Cells;
 use super::effect::QueryResult;
 use super::io::{AfterRead, Asker, Io, code_of};
-use super::pace::Pace;
+use super::pace::{Clients, Pace};
 use super::transaction::{Era, Transactions};
 use super::wanted::{Block, Wanted, answer, newest_serial, payload_bytes};
 
@@ -42,6 +42,7 @@ struct Running {
     read: PeerRead,
     /// The period since which the partition was readable when the read began.
     period: u64,
+    since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +74,31 @@ impl ConnReads {
             0
         } else {
             fit.clamp(1, running_max)
+        }
+    }
+
+    fn start(&mut self, cells: &Cells, io: &mut Io<'_>, running_max: usize) {
+        while self.running.len() < self.places(running_max) {
+            let Some(read) = self.waiting.pop_front() else {
+                return;
+            };
+            let asker = read.asker;
+            let Some(period) = cells.readable(read.partition) else {
+                not_readable(io, asker);
+                continue;
+            };
+            let query = read.wanted.query(read.partition);
+            let since = io.now.mono;
+            let running = Running {
+                read,
+                period,
+                since,
+            };
+            // The id of a request that is still running: its peer is confused, and gets one answer
+            // for both.
+            if self.running.insert(asker, running).is_none() {
+                io.read(query, AfterRead::Peer(asker));
+            }
         }
     }
 }
@@ -123,18 +149,20 @@ impl Reads {
 
     /// When such a read is due, whoever waits.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        self.pace.due().filter(|_| self.is_somebody_giving_way())
+        self.pace
+            .timeout()
+            .filter(|_| self.is_somebody_giving_way())
     }
 
     /// Starts the reads that gave way, where they need not any more.
-    pub(crate) fn pump(&mut self, cells: &Cells, io: &mut Io<'_>) {
+    pub(crate) fn pump(&mut self, cells: &Cells, io: &mut Io<'_>, clients: Clients) {
         if !self.is_somebody_giving_way() {
             return;
         }
-        let waiting = self.conns.iter();
-        let waiting = waiting.filter(|(_, reads)| reads.gives_way && !reads.waiting.is_empty());
-        for conn in waiting.map(|(conn, _)| *conn).collect::<Vec<_>>() {
-            self.start(cells, io, conn);
+        for reads in self.conns.values_mut().filter(|reads| reads.gives_way) {
+            if self.pace.allows(io.now.mono, clients) {
+                reads.start(cells, io, self.running_max);
+            }
         }
     }
 
@@ -212,13 +240,21 @@ impl Reads {
         let Some(reads) = self.conns.get_mut(&asker.conn) else {
             return;
         };
-        let Some(Running { mut read, period }) = reads.running.remove(&asker) else {
+        let running = reads.running.remove(&asker);
+        let Some(Running {
+            mut read,
+            period,
+            since,
+        }) = running
+        else {
             return;
         };
         let bytes = result.as_ref().map_or(0, payload_bytes);
         reads.last_bytes = Some(bytes);
         if reads.gives_way {
-            self.pace.spent(io.now.mono, bytes);
+            let now = io.now.mono;
+            self.pace.spent(now, bytes);
+            self.pace.rest(now, now.since(since));
         }
         let readable = cells.readable(read.partition) == Some(period);
         match result {
@@ -262,36 +298,11 @@ impl Reads {
         self.conns.clear();
     }
 
+    /// Starts what may run; those that give way are started when nobody else has anything to do.
     fn start(&mut self, cells: &Cells, io: &mut Io<'_>, conn: ConnId) {
-        let gives_way = self.conns.get(&conn).is_some_and(|reads| reads.gives_way);
-        let is_client_waiting =
-            gives_way && (io.jobs.is_client_waiting() || self.is_client_waiting());
-        let Some(reads) = self.conns.get_mut(&conn) else {
-            return;
-        };
-        if gives_way && !self.pace.allows(io.now.mono, is_client_waiting) {
-            return;
-        }
-        while reads.running.len() < reads.places(self.running_max) {
-            let Some(read) = reads.waiting.pop_front() else {
-                return;
-            };
-            let asker = read.asker;
-            match cells.readable(read.partition) {
-                None => not_readable(io, asker),
-                Some(period) => {
-                    let query = read.wanted.query(read.partition);
-                    // The id of a request that is still running: its peer is confused, and gets
-                    // one answer for both.
-                    if reads
-                        .running
-                        .insert(asker, Running { read, period })
-                        .is_none()
-                    {
-                        io.read(query, AfterRead::Peer(asker));
-                    }
-                }
-            }
+        let reads = self.conns.get_mut(&conn);
+        if let Some(reads) = reads.filter(|reads| !reads.gives_way) {
+            reads.start(cells, io, self.running_max);
         }
     }
 }

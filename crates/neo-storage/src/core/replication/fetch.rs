@@ -8,9 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use neo_api::{
-    Order, PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteBatch, WriteOp,
-};
+use neo_api::{Order, PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteOp};
 use neo_proto::Packet;
 
 use super::page::{
@@ -18,8 +16,10 @@ use super::page::{
     start_of, write_revisions,
 };
 use super::progress::set_progress;
+use super::step::Page;
 use crate::core::effect::{Query, QueryResult};
 use crate::core::io::Jobs;
+use crate::core::pace::Clients;
 
 /// Transactions of a window.
 const TRANSACTIONS: u32 = 1_000;
@@ -27,8 +27,8 @@ const TRANSACTIONS: u32 = 1_000;
 const METADATA_BYTES: usize = 4 << 20;
 /// Names of revisions that are compared at once.
 const IDS: u32 = 10_000;
-/// Bytes of values that are asked for at once.
-const VALUE_BYTES: u32 = 1 << 20;
+/// Bytes of values that are asked for at once: while no client is at work, and while some are.
+const VALUE_BYTES: (u32, u32) = (1 << 20, 256 << 10);
 
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +49,6 @@ pub(super) enum Want {
     Ask(Packet),
     /// Nothing more: all is handed out to be written.
     End,
-}
-
-/// What to write, and how far the cell is complete then.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub(super) batch: WriteBatch,
-    pub(super) progress: Option<Tid>,
 }
 
 #[derive(Debug)]
@@ -154,7 +147,7 @@ impl Fetch {
     }
 
     /// What it wants next; `None` while it waits for that.
-    pub(super) fn next(&mut self) -> Option<Want> {
+    pub(super) fn next(&mut self, clients: Clients) -> Option<Want> {
         let partition = self.partition;
         let (step, want) = match std::mem::replace(&mut self.step, Step::End) {
             Step::Begin => {
@@ -200,13 +193,16 @@ impl Fetch {
             Step::AskRun { end } => {
                 let Some(run) = self.runs.front() else {
                     self.covered(end);
-                    return self.next();
+                    return self.next(clients);
                 };
                 let packet = Packet::AskRevisions {
                     partition,
                     min: run.from,
                     max: run.last.tid,
-                    bytes: VALUE_BYTES,
+                    bytes: match clients {
+                        Clients::Away => VALUE_BYTES.0,
+                        Clients::About | Clients::Waiting => VALUE_BYTES.1,
+                    },
                 };
                 (Step::Run { end }, Want::Ask(packet))
             }
@@ -351,11 +347,9 @@ impl Fetch {
     /// What is to be written, if anything is.
     pub(super) fn take_page(&mut self) -> Option<Page> {
         let progress = self.progress.take();
-        let mut batch = WriteBatch::from(std::mem::take(&mut self.ops));
-        if let Some(tid) = progress {
-            batch.push(set_progress(self.partition, self.assigned, tid));
-        }
-        (!batch.is_empty()).then_some(Page { batch, progress })
+        let mut ops = std::mem::take(&mut self.ops);
+        ops.extend(progress.map(|tid| set_progress(self.partition, self.assigned, tid)));
+        Page::new(ops, progress)
     }
 
     fn end_run(&mut self, end: RevisionId) -> Result<(), Bad> {

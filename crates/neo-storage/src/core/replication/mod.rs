@@ -9,10 +9,11 @@
 //!
 //! `register` talks to the primary; `pass` has one partition compared with a source by `fetch` and
 //! `page`; `source` is the node that is asked; `progress` is what the database remembers: whatever
-//! interrupts it, it goes on from there. Everything here is of one period of service.
+//! interrupts it, it goes on from there. `step` writes pages in parts that keep no client waiting
+//! for long. Everything here is of one period of service.
 //!
-//! **Invariant:** at most one page is being written, and the next one not before it is: what the
-//! database remembers as complete is.
+//! **Invariant:** at most one step of a page is being written, and the next one not before it is: what
+//! the database remembers as complete is.
 
 mod fetch;
 mod finish;
@@ -21,6 +22,7 @@ mod pass;
 mod progress;
 mod register;
 mod source;
+mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,11 +36,12 @@ pub(crate) use source::is_source;
 use self::finish::Comparing;
 use self::pass::{Current, Writing};
 use self::source::Source;
+use self::step::StepCost;
 use super::cells::Cells;
 use super::clients::Conns;
 use super::io::Io;
 use super::master_link::MasterLink;
-use super::pace::Pace;
+use super::pace::{Clients, Pace};
 use super::transaction::Transactions;
 use crate::config::{Mutations, StorageLimits};
 
@@ -56,8 +59,7 @@ pub(crate) struct Around<'a, 'b> {
     pub(crate) link: &'a mut MasterLink,
     pub(crate) io: &'a mut Io<'b>,
     pub(crate) nid: NodeId,
-    /// A client waits for this node.
-    pub(crate) is_client_waiting: bool,
+    pub(crate) clients: Clients,
     /// An import goes on.
     pub(crate) is_importing: bool,
     /// Rows of this discarded cell are being deleted.
@@ -145,6 +147,7 @@ pub(crate) struct Replication {
     comparing: Option<Comparing>,
     last_number: u64,
     pace: Pace,
+    step_cost: StepCost,
     backoff: Backoff,
     /// No cell is registered before.
     register_at: Option<Instant>,
@@ -175,6 +178,7 @@ impl Replication {
             comparing: None,
             last_number: 0,
             pace: Pace::new(limits.replication_bytes_per_s_min),
+            step_cost: StepCost::new(),
             backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
             register_at: None,
             fetch_at: None,
@@ -233,7 +237,7 @@ impl Replication {
         let page = self.current.as_ref().map(Current::has_page);
         let page = page.unwrap_or(false) && self.writing.is_none();
         let all = [
-            self.pace.due().filter(|_| page),
+            self.pace.timeout().filter(|_| page),
             self.source.deadline(),
             self.register_at,
             self.fetch_at,

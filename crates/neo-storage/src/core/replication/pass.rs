@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use neo_api::{BackendError, BackendResult, Durability, NodeId, Partition, TableVersion, Tid};
+use neo_api::{
+    BackendError, BackendResult, Durability, Instant, NodeId, Partition, TableVersion, Tid,
+};
 use neo_proto::{ConnId, ConnectToken, Effect, Message, MsgId, Packet, shown};
 
-use super::fetch::{Fetch, Page, Purpose, Want};
+use super::fetch::{Fetch, Purpose, Want};
 use super::page::Bad;
+use super::step::Page;
 use super::{Around, Replication};
 use crate::core::effect::QueryResult;
 use crate::core::io::{AfterPersist, AfterRead, Io, words};
+use crate::core::pace::Clients;
 
 /// The pass that goes on.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ impl Current {
     }
 }
 
-/// The page that is being written.
+/// The step of a page that is being written.
 #[derive(Debug)]
 pub(super) struct Writing {
     number: u64,
@@ -41,6 +45,8 @@ pub(super) struct Writing {
     assigned: TableVersion,
     progress: Option<Tid>,
     bytes: usize,
+    is_full: bool,
+    since: Instant,
 }
 
 impl Replication {
@@ -79,7 +85,7 @@ impl Replication {
             let Some(current) = &mut self.current else {
                 return;
             };
-            match current.fetch.next() {
+            match current.fetch.next(around.clients) {
                 None => return,
                 Some(Want::Read(query)) => around.io.read(query, AfterRead::Own(number)),
                 Some(Want::Ask(packet)) => {
@@ -339,18 +345,25 @@ impl Replication {
         self.backoff.delay(self.source.random())
     }
 
-    /// Writes the page whose turn has come.
+    /// Writes the next step of the page, if its turn has come.
     pub(super) fn write(&mut self, around: &mut Around<'_, '_>) {
         let Some(current) = &mut self.current else {
             return;
         };
         let now = around.io.now.mono;
-        if self.writing.is_some() || !self.pace.allows(now, around.is_client_waiting) {
+        if self.writing.is_some()
+            || current.page.is_none()
+            || !self.pace.allows(now, around.clients)
+        {
             return;
         }
-        let Some(Page { batch, progress }) = current.page.take() else {
+        let Some(page) = &mut current.page else {
             return;
         };
+        let is_alone = around.clients == Clients::Away;
+        let (batch, progress) = page.step((!is_alone).then_some(self.step_cost.max()));
+        let is_full = !page.is_empty();
+        current.page.take_if(|page| page.is_empty());
         let bytes = batch.weight();
         self.pace.spent(now, bytes);
         self.writing = Some(Writing {
@@ -359,17 +372,22 @@ impl Replication {
             assigned: current.fetch.assigned,
             progress,
             bytes,
+            is_full,
+            since: now,
         });
         let then = AfterPersist::Fetched(current.number);
         around.io.persist(batch, Durability::Buffered, then);
     }
 
-    /// The page is written, or is not.
+    /// The step is written, or is not.
     pub(crate) fn page_written(&mut self, io: &Io<'_>, number: u64, result: BackendResult<()>) {
         let Some(writing) = self.writing.take_if(|writing| writing.number == number) else {
             return;
         };
         self.look |= self.current.is_none();
+        let took = io.now.mono.since(writing.since);
+        self.step_cost.took(took, writing.is_full);
+        self.pace.rest(io.now.mono, took);
         let cell = self.cells.get_mut(&writing.partition);
         let cell = cell.filter(|cell| cell.assigned == writing.assigned);
         match (result, cell) {
