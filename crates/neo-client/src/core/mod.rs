@@ -2,8 +2,10 @@
 //!
 //! For those who run it otherwise than [`Client`](crate::Client) does: a simulator, a proxy.
 
+mod answer;
 mod call;
 mod closing;
+mod command;
 mod conflict;
 mod effect;
 mod failing;
@@ -13,6 +15,7 @@ mod outcome;
 mod read;
 mod routing;
 mod storage;
+mod store;
 mod timer;
 mod transaction;
 mod vote;
@@ -24,18 +27,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
 use neo_api::{Address, Instant, NodeId, NodeState, Now, Oid, Partition, PartitionTable, Tid};
-use neo_proto::{
-    ConnId, ConnectToken, Core, Effect, Effects, ErrorCode, Input, Message, MsgId, NodeInfo, Packet,
-};
+use neo_proto::{ConnId, ConnectToken, Core, Effects, ErrorCode, Input, MsgId, NodeInfo};
 
 pub use effect::{
     Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey, Validity,
 };
 
 use crate::error::Error;
-use call::{Call, CallId, CallKind};
+use call::{Call, CallId};
+use command::reply_of;
 use import::Import;
 use master::MasterLink;
 use read::{AtKey, Budget, Patience, Read, ReadId};
@@ -298,157 +299,6 @@ impl ClientCore {
             .map_or(Partition(0), |table| table.partitioning().of_tid(tid))
     }
 
-    fn command(&mut self, command: Command) {
-        if self.closing && !matches!(command, Command::Abort { .. } | Command::Close) {
-            if let Some(reply) = reply_of(&command) {
-                self.reply(reply, Err(Error::Closed));
-            }
-            return;
-        }
-        match command {
-            Command::WaitReady { reply, timeout } => self.wait_ready(reply, timeout),
-            Command::Sync { reply } => self.call(CallKind::Sync(reply)),
-            Command::Sleep { reply, duration } => {
-                self.set_timer(duration, Timer::Sleep(reply));
-            }
-            Command::NewOids { reply, count } => {
-                self.call(CallKind::NewOids { reply, count });
-            }
-            Command::Load { reply, oid, at } => self.load(reply, oid, at),
-            Command::Page { reply, page } => self.page(reply, page),
-            Command::Begin { txn, reply, tid } => self.begin(txn, reply, tid),
-            Command::Store {
-                txn,
-                reply,
-                oid,
-                serial,
-                change,
-            } => self.store(txn, reply, oid, serial, change),
-            Command::Vote { txn, reply, meta } => self.vote(txn, reply, meta),
-            Command::Resolve {
-                txn,
-                oid,
-                version,
-                serial,
-                record,
-            } => self.resolve(txn, oid, version, serial, record),
-            Command::Finish { txn, reply } => self.finish(txn, reply),
-            Command::Abort { txn } => self.abort(txn),
-            Command::BeginImport { import, reply } => self.begin_import(import, reply),
-            Command::ImportBatch {
-                import,
-                reply,
-                transactions,
-                revisions,
-            } => self.import_batch(import, reply, transactions, revisions),
-            Command::CheckpointImport {
-                import,
-                reply,
-                tid,
-                last_oid,
-            } => self.checkpoint_import(import, reply, tid, last_oid),
-            Command::EndImport { import, reply } => self.end_import(import, reply),
-            Command::Close => self.close(),
-        }
-    }
-
-    fn message(&mut self, conn: ConnId, message: Message) {
-        let Message {
-            id,
-            packet,
-            payload,
-        } = message;
-        let bytes = payload.len() as u64;
-        if packet.is_answer() {
-            // An answer without its request: the request was cancelled, or given up.
-            if let Some(sent) = self.requests.get(&id).copied()
-                && sent.conn == Some(conn)
-            {
-                self.requests.remove(&id);
-                self.answer(conn, id, sent, packet, payload);
-            }
-        } else if self.master.conn() == Some(conn) {
-            self.notification_of_master(conn, packet);
-        } else if let Some(&nid) = self.storage_conns.get(&conn) {
-            self.notification_of_storage(conn, nid, id, packet);
-        }
-        if bytes > 0 {
-            // Values are kept, in the cache or by who asked for them: no more of them come than
-            // were asked for.
-            self.out.push(Effect::Consumed { conn, bytes });
-        }
-    }
-
-    fn answer(&mut self, conn: ConnId, id: MsgId, sent: Sent, packet: Packet, payload: Bytes) {
-        match sent.req {
-            Req::MasterIdentification => self.master_identified(conn, packet),
-            Req::StorageIdentification => self.storage_identified(conn, sent, packet),
-            _ => match packet {
-                Packet::Error { code, message } => {
-                    let failure = Failure {
-                        code: Some(code),
-                        message,
-                    };
-                    self.todo.push_back(Todo::Failed(sent, id, failure));
-                }
-                packet => self.success(conn, id, sent, packet, payload),
-            },
-        }
-    }
-
-    fn success(&mut self, conn: ConnId, id: MsgId, sent: Sent, packet: Packet, payload: Bytes) {
-        match (sent.req, packet) {
-            (Req::FirstSync, Packet::AnswerLastTransaction { tid }) => self.first_sync(tid),
-            (Req::Call(call), packet) => self.call_answered(conn, call, packet),
-            (Req::Read(read), packet) => self.read_answered(conn, read, sent.nid, packet, payload),
-            (Req::Store { txn, oid, version }, Packet::AnswerStoreObject { outcome })
-            | (Req::Store { txn, oid, version }, Packet::AnswerCheckCurrentSerial { outcome }) => {
-                self.store_answered(id, sent.nid, txn, oid, version, outcome);
-            }
-            (Req::Relock { txn, oid, version }, Packet::AnswerRelockObject { outcome }) => {
-                self.relock_answered(id, sent.nid, txn, oid, version, outcome);
-            }
-            (
-                Req::Vote {
-                    txn,
-                    metadata: true,
-                },
-                Packet::AnswerStoreTransaction {},
-            )
-            | (
-                Req::Vote {
-                    txn,
-                    metadata: false,
-                },
-                Packet::AnswerVoteTransaction {},
-            ) => {
-                self.vote_answered(id, sent.nid, txn);
-            }
-            (Req::FailedVote(txn), Packet::AnswerFailedVote {}) => self.arbitrated(txn),
-            (Req::Finish(key), Packet::AnswerTransactionFinished { txn, tid })
-                if self.txns.get(&key).and_then(|t| t.name) == Some(txn) =>
-            {
-                self.committed(key, tid);
-            }
-            (Req::FinalTid(txn), Packet::AnswerFinalTid { tid }) => {
-                self.final_tid_of_storage(txn, tid);
-            }
-            (Req::ImportBatch { import, batch }, Packet::AnswerImport {}) => {
-                self.import_batch_answered(import, batch, sent.nid);
-            }
-            (Req::Checkpoint(import), Packet::AnswerImportCheckpointed { tid }) => {
-                self.import_checkpointed(import, tid);
-            }
-            (Req::EndImport(import), Packet::AnswerImportEnded { .. }) => self.import_ended(import),
-            (_, packet) => {
-                let reason = format!("{} answers another request", packet.name());
-                let failure = Failure::lost(reason.clone());
-                self.todo.push_back(Todo::Failed(sent, id, failure));
-                self.protocol_violation(conn, reason);
-            }
-        }
-    }
-
     /// The peer sent nonsense: it is disconnected, and what waited for it goes elsewhere.
     fn protocol_violation(&mut self, conn: ConnId, reason: String) {
         tracing::warn!(%reason, "a peer broke the protocol");
@@ -461,32 +311,6 @@ impl ClientCore {
             self.master_lost(reason);
         } else if let Some(nid) = self.storage_conns.remove(&conn) {
             self.storage_lost(nid, conn, reason);
-        }
-    }
-
-    fn failed(&mut self, sent: Sent, id: MsgId, failure: Failure) {
-        match sent.req {
-            Req::Read(read) => self.read_failed(read, sent.nid, &failure),
-            Req::Store { txn, .. } | Req::Relock { txn, .. } | Req::Vote { txn, .. } => {
-                self.node_failed(txn, id, sent, failure);
-            }
-            Req::FinalTid(txn) => self.final_tid_failed(txn),
-            Req::ImportBatch { import, .. } => {
-                let error = sent.nid.map_or(Error::Closed, |nid| failure.error(nid));
-                self.import_failed(import, error);
-            }
-            Req::Call(call) => self.call_failed(call, &failure),
-            Req::FailedVote(txn) | Req::Finish(txn) => self.refused_by_master(txn, &failure),
-            Req::Checkpoint(import) | Req::EndImport(import) => {
-                self.import_failed(import, refused_by_primary(&failure));
-            }
-            // A primary that does not say the last tid is not one.
-            Req::FirstSync => {
-                if let Some(conn) = sent.conn {
-                    self.protocol_violation(conn, failure.message);
-                }
-            }
-            Req::MasterIdentification | Req::StorageIdentification => {}
         }
     }
 
@@ -527,26 +351,6 @@ fn refused_by_primary(failure: &Failure) -> Error {
         failure.code.unwrap_or(ErrorCode::NotReady),
         &failure.message,
     )
-}
-
-const fn reply_of(command: &Command) -> Option<ReplyId> {
-    match command {
-        Command::WaitReady { reply, .. }
-        | Command::Sync { reply }
-        | Command::Sleep { reply, .. }
-        | Command::NewOids { reply, .. }
-        | Command::Load { reply, .. }
-        | Command::Page { reply, .. }
-        | Command::Begin { reply, .. }
-        | Command::Store { reply, .. }
-        | Command::Vote { reply, .. }
-        | Command::Finish { reply, .. }
-        | Command::BeginImport { reply, .. }
-        | Command::ImportBatch { reply, .. }
-        | Command::CheckpointImport { reply, .. } => Some(*reply),
-        Command::EndImport { reply, .. } => *reply,
-        Command::Resolve { .. } | Command::Abort { .. } | Command::Close => None,
-    }
 }
 
 impl Core for ClientCore {

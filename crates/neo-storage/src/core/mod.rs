@@ -9,11 +9,14 @@
 //! **Invariant:** a change of the partition table is durable before anything that came after it is
 //! looked at.
 
+mod background;
 mod cells;
 pub(crate) mod clients;
+mod connections;
 mod copied;
 mod discarded;
 mod effect;
+mod finished;
 mod import;
 mod initialization;
 mod io;
@@ -24,6 +27,7 @@ mod peers;
 mod primary;
 mod read;
 mod replication;
+mod tables;
 mod task;
 mod transaction;
 mod wanted;
@@ -32,12 +36,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use neo_api::{
-    Address, BackendError, BackendResult, Instant, NodeId, NodeType, Now, Oid, Partition,
-    PartitionTable, Reign, SessionId, TableVersion, Tid, WriteOp,
+    Address, Instant, NodeId, Now, Oid, Partition, PartitionTable, Reign, SessionId, TableVersion,
+    Tid, WriteOp,
 };
 use neo_proto::{
-    ClusterIdentity, ConnId, ConnectToken, Core, Effect, Effects, ErrorCode, Identification, Input,
-    Message, Packet,
+    ClusterIdentity, ConnId, Core, Effect, Effects, ErrorCode, Input, Message, Packet,
 };
 
 pub(crate) use effect::progress_key;
@@ -52,11 +55,11 @@ use clients::Conns;
 use discarded::Drops;
 use import::Import;
 use initialization::Memory;
-use io::{AfterPersist, AfterRead, Asker, Io, Jobs, words};
+use io::{AfterRead, Io, Jobs};
 use master_link::MasterLink;
 use pace::{Pace, Presence};
 use read::Reads;
-use replication::{Around, Replication, is_source};
+use replication::{Replication, is_source};
 use task::Tasks;
 use transaction::Transactions;
 
@@ -244,121 +247,6 @@ impl StorageCore {
         self.search(now, out);
     }
 
-    /// Starts the attempt to reach a master that is due, if one is.
-    fn search(&mut self, now: Now, out: &mut Effects<Self>) {
-        if let Some((token, to)) = self.link.poll(now.mono) {
-            out.push(Effect::Connect { token, to });
-        }
-    }
-
-    fn connected(&mut self, now: Now, out: &mut Effects<Self>, token: ConnectToken, conn: ConnId) {
-        let until = now.mono + self.settings.limits.identification_timeout();
-        let to_source = is_source(token);
-        let id = if to_source {
-            let id = self.with_replication(now, out, |replication, around| {
-                replication.connected(around.io, token, conn)
-            });
-            id.flatten()
-        } else {
-            self.link.connected(token, conn, until)
-        };
-        let Some(id) = id else {
-            return out.close(conn, "not wanted any more");
-        };
-        let session = self.session.map(|session| (self.reign, session));
-        let identification = Box::new(Identification {
-            node_type: NodeType::Storage,
-            nid: self.nid,
-            address: Some(self.address.clone()),
-            cluster: self.settings.cluster.clone(),
-            identity: self.identity.clone(),
-            session: session.filter(|_| to_source),
-            read_only: false,
-            topology: self.topology.clone(),
-            masters: self.link.masters().to_vec(),
-            new_nid: self.settings.new_nid && !to_source,
-        });
-        out.send(conn, id, Packet::RequestIdentification { identification });
-    }
-
-    fn closed(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, reason: &str) {
-        self.held.retain(|(from, _)| *from != conn);
-        if self.link.conn() == Some(conn) {
-            self.leave(out);
-            self.link.lost(now.mono);
-            if self.identity.is_none() && self.table.is_none() {
-                // The id was of this connection, and is noted nowhere: another primary may have
-                // given it to another node.
-                self.nid = self.settings.nid;
-            }
-            self.search(now, out);
-        } else if self.source_conn() == Some(conn) {
-            self.with_replication(now, out, |replication, around| {
-                replication.closed(around.io, reason);
-            });
-        } else {
-            self.conns.remove(conn);
-            self.peer_lost(now, out, conn);
-        }
-    }
-
-    fn peer_lost(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId) {
-        self.reads.forget(conn);
-        if let Some(service) = &mut self.service {
-            let mut io = Io {
-                now,
-                out,
-                jobs: &mut self.jobs,
-            };
-            service
-                .transactions
-                .connection_lost(&self.cells, &mut io, conn);
-        }
-    }
-
-    /// Closes a connection on this node's own account.
-    fn drop_conn(&mut self, now: Now, out: &mut Effects<Self>, conn: ConnId, reason: &str) {
-        out.close(conn, reason);
-        self.closed(now, out, conn, reason);
-    }
-
-    /// The connection to the node that is copied from.
-    fn source_conn(&self) -> Option<ConnId> {
-        self.service.as_ref()?.replication.conn()
-    }
-
-    /// Does something about the cells that catch up, while this node serves.
-    fn with_replication<R>(
-        &mut self,
-        now: Now,
-        out: &mut Effects<Self>,
-        what: impl FnOnce(&mut Replication, &mut Around<'_, '_>) -> R,
-    ) -> Option<R> {
-        let (Some(service), Some(nid)) = (&mut self.service, self.nid) else {
-            return None;
-        };
-        let is_waiting = self.jobs.is_client_waiting() || self.reads.is_client_waiting();
-        let clients = self.presence.note(now.mono, is_waiting);
-        let mut io = Io {
-            now,
-            out,
-            jobs: &mut self.jobs,
-        };
-        let mut around = Around {
-            cells: &mut self.cells,
-            transactions: &mut service.transactions,
-            conns: &self.conns,
-            link: &mut self.link,
-            io: &mut io,
-            nid,
-            clients,
-            is_importing: self.import.is_some(),
-            dropping: service.drops.dropping(),
-            object_bytes_max: self.object_bytes_max,
-        };
-        Some(what(&mut service.replication, &mut around))
-    }
-
     /// Leaves the primary: the service ends, clients are sent away, who asked is not answered.
     fn leave(&mut self, out: &mut Effects<Self>) {
         self.stop_service(out);
@@ -441,174 +329,6 @@ impl StorageCore {
         self.search(now, out);
     }
 
-    fn persisted(
-        &mut self,
-        now: Now,
-        out: &mut Effects<Self>,
-        token: Token,
-        result: BackendResult<()>,
-    ) {
-        let mut io = Io {
-            now,
-            out,
-            jobs: &mut self.jobs,
-        };
-        let retry_at = now.mono + self.settings.limits.persist_retry();
-        let Some((then, result)) = io.persisted(token, result, retry_at) else {
-            return;
-        };
-        if let AfterPersist::Data { conn, bytes, .. }
-        | AfterPersist::Import {
-            asker: Asker { conn, .. },
-            bytes,
-        } = &then
-            && self.conns.contains(*conn)
-        {
-            io.consumed(*conn, *bytes);
-        }
-        let refusable = matches!(
-            then,
-            AfterPersist::Data { .. }
-                | AfterPersist::Vote(_)
-                | AfterPersist::Import { .. }
-                | AfterPersist::Fetched(_)
-                | AfterPersist::Dropped(_)
-                | AfterPersist::Nothing
-        );
-        if let Err(error) = &result
-            && !(refusable && error.leaves_reads())
-        {
-            let why = format!("a write failed: {}", words(error));
-            return self.end(out, Some(why));
-        }
-        match then {
-            AfterPersist::Nothing => {}
-            AfterPersist::Table => self.table_stored(now, out),
-            AfterPersist::Reign(asker, reign) => {
-                self.reign = self.reign.max(reign);
-                out.send(asker.conn, asker.id, Packet::AnswerReignStarted { reign });
-            }
-            AfterPersist::OidMark(asker, mark) => {
-                self.oid_mark = self.oid_mark.max(mark);
-                out.send(asker.conn, asker.id, Packet::AnswerOidMarkStored { mark });
-            }
-            AfterPersist::ImportMark(asker, import, mark) => {
-                self.import_mark_stored(now, out, asker, import, mark);
-            }
-            AfterPersist::SyncImport(asker, import) => {
-                let closed = self.import.as_ref().and_then(Import::closed);
-                match closed {
-                    None => io.answer(asker, Packet::AnswerImportSynced { import }),
-                    Some(why) => io.error(asker, ErrorCode::Internal, why),
-                }
-            }
-            AfterPersist::Task(number) => self.tasks.persisted(&mut io, number),
-            AfterPersist::Fetched(number) => {
-                if let Some(service) = &mut self.service {
-                    service.replication.page_written(&io, number, result);
-                }
-            }
-            AfterPersist::Caught(partition, assigned) => {
-                self.with_replication(now, out, |replication, around| {
-                    replication.caught(around, partition, assigned);
-                });
-            }
-            AfterPersist::Dropped(number) => {
-                if let Some(service) = &mut self.service {
-                    service.drops.deleted(&io, number, result);
-                    service.replication.look();
-                }
-            }
-            AfterPersist::Import { asker, .. } => {
-                if let Some(import) = &mut self.import {
-                    import.persisted(&mut io, asker, result);
-                }
-            }
-            AfterPersist::Data { .. }
-            | AfterPersist::Vote(_)
-            | AfterPersist::Lock(_)
-            | AfterPersist::Unlock(_)
-            | AfterPersist::Clean => {
-                if let Some(service) = &mut self.service {
-                    service.persisted(&self.cells, &mut io, then, result);
-                }
-            }
-        }
-    }
-
-    fn read(
-        &mut self,
-        now: Now,
-        out: &mut Effects<Self>,
-        token: Token,
-        result: BackendResult<QueryResult>,
-    ) {
-        let Some(then) = self.jobs.read_done(token) else {
-            return;
-        };
-        if let Err(error) = &result
-            && (!error.leaves_reads() || then == AfterRead::Start)
-        {
-            let why = format!("a read failed: {}", words(error));
-            return self.end(out, Some(why));
-        }
-        let mut io = Io {
-            now,
-            out,
-            jobs: &mut self.jobs,
-        };
-        match (then, &mut self.service) {
-            (AfterRead::Start, _) => {
-                if let Ok(QueryResult::Start(start)) = result {
-                    self.started(now, out, *start);
-                }
-            }
-            (AfterRead::Serial(ticket), Some(service)) => {
-                let transactions = &mut service.transactions;
-                transactions.serial_read(&self.cells, &mut io, ticket, result);
-            }
-            (AfterRead::LastOid(era), Some(service)) => {
-                service.transactions.last_oid_read(era, result);
-            }
-            (AfterRead::Peer(asker), Some(service)) => {
-                let transactions = &mut service.transactions;
-                self.reads
-                    .done(&self.cells, transactions, &mut io, asker, result);
-            }
-            (AfterRead::Task(number), _) => {
-                self.tasks.found(&self.cells, &mut io, number, result);
-            }
-            (AfterRead::Extent, _) => self.extent_read(now, out, result),
-            (AfterRead::Progress, Some(service)) => service.replication.progress_read(result),
-            (AfterRead::Own(number), Some(service)) => {
-                service.replication.own_read(&io, number, result);
-            }
-            (AfterRead::Serials(_), Some(_)) => {
-                self.with_replication(now, out, |replication, around| {
-                    replication.serials_read(around, result);
-                });
-            }
-            (AfterRead::Drop(number), Some(service)) => {
-                service.drops.found(&mut io, number, result);
-                service.replication.look();
-            }
-            (AfterRead::Clean, Some(service)) => {
-                service.transactions.garbage_found(&mut io, result);
-            }
-            (
-                AfterRead::Serial(_)
-                | AfterRead::LastOid(_)
-                | AfterRead::Peer(_)
-                | AfterRead::Clean
-                | AfterRead::Progress
-                | AfterRead::Own(_)
-                | AfterRead::Serials(_)
-                | AfterRead::Drop(_),
-                None,
-            ) => {}
-        }
-    }
-
     /// The primary gives a tid only to what has voted wherever it must.
     fn tell_votes(&mut self, out: &mut Effects<Self>) {
         let (Some(service), Some(conn)) = (&mut self.service, self.link.up()) else {
@@ -659,64 +379,6 @@ impl StorageCore {
             );
             self.end(out, Some(why));
         }
-    }
-}
-
-impl StorageCore {
-    /// Whether such work may be done now: not while a table is on its way to the disk, nor before
-    /// the primary counts on this node.
-    fn may_work(&self) -> bool {
-        let is_ready = |service: &Service| service.unready.is_none();
-        self.table.is_none() && self.service.as_ref().is_some_and(is_ready)
-    }
-
-    /// Work that gives way to clients: catching up, and being the source of others that do; behind
-    /// all that, the deletion of what is left of discarded cells.
-    fn background(&mut self, now: Now, out: &mut Effects<Self>) {
-        if !self.may_work() {
-            return;
-        }
-        self.with_replication(now, out, Replication::pump);
-        let Some(service) = &mut self.service else {
-            return;
-        };
-        let mut io = Io {
-            now,
-            out,
-            jobs: &mut self.jobs,
-        };
-        let is_waiting = io.jobs.is_client_waiting() || self.reads.is_client_waiting();
-        let clients = self.presence.note(now.mono, is_waiting);
-        self.reads.pump(&self.cells, &mut io, clients);
-        let is_anybody_waiting =
-            is_waiting || self.reads.is_somebody_giving_way() || !service.replication.is_idle();
-        service.drops.pump(&mut io, is_anybody_waiting);
-    }
-}
-
-impl Service {
-    fn persisted(
-        &mut self,
-        cells: &Cells,
-        io: &mut Io<'_>,
-        then: AfterPersist,
-        result: Result<(), BackendError>,
-    ) {
-        let transactions = &mut self.transactions;
-        match then {
-            AfterPersist::Data { txn, id, .. } => {
-                transactions.data_persisted(io, (txn, id), result);
-            }
-            AfterPersist::Vote(txn) => transactions.vote_persisted(io, txn, result),
-            AfterPersist::Lock(txn) => transactions.lock_persisted(io, txn),
-            AfterPersist::Unlock(txn) => transactions.unlock_persisted(cells, io, txn),
-            AfterPersist::Clean => transactions.garbage_persisted(io),
-            _ => {}
-        }
-    }
-
-    fn client_gone(&mut self, cells: &Cells, io: &mut Io<'_>, nid: NodeId, session: SessionId) {
-        self.transactions.client_gone(cells, io, nid, session);
     }
 }
 

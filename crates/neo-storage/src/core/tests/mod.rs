@@ -22,15 +22,15 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use neo_api::{
-    At, BackendInfo, Cell, CellState, Checksum, ClusterId, Compression, Epoch, EpochId,
-    Partitioning, Ptid, RevisionId, StorageBackend, TableVersion, TransactionMeta, TxnId,
+    At, BackendError, BackendInfo, Cell, CellState, Checksum, ClusterId, Compression, Epoch,
+    EpochId, Partitioning, Ptid, RevisionId, StorageBackend, TableVersion, TransactionMeta, TxnId,
     UnixMicros, WriteBatch, WriteOp,
 };
-use neo_api::{Durability, NodeState, Partition};
+use neo_api::{Durability, NodeState, NodeType, Partition};
 use neo_backends::{KvBackend, MemoryEngine};
 use neo_proto::{
-    AssignedPartition, FinalTid, MsgId, NodeInfo, ObjectAnswer, Oids, RelockOutcome, StoreKind,
-    StoreOutcome,
+    AssignedPartition, ConnectToken, FinalTid, Identification, MsgId, NodeInfo, ObjectAnswer, Oids,
+    RelockOutcome, StoreKind, StoreOutcome,
 };
 
 use super::*;

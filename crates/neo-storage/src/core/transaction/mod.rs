@@ -1,12 +1,13 @@
 //! Unfinished transactions: what they store, which locks they have, how far they are.
 //!
-//! `store` takes stores, checks and relocks, `unchecked` those of cells that catch up; `finish`
-//! votes and locks, `unlock` unlocks; `discard` drops what is of cells that are discarded; `garbage`
-//! removes what aborted transactions wrote.
+//! `store` takes stores, checks and relocks, which are in `request` until they are answered,
+//! `unchecked` those of cells that catch up; `finish` votes and locks, `unlock` unlocks; `discard`
+//! drops what is of cells that are discarded; `garbage` removes what aborted transactions wrote.
 
 mod discard;
 mod finish;
 mod garbage;
+mod request;
 mod serials;
 mod store;
 mod unchecked;
@@ -33,8 +34,8 @@ pub(crate) use unchecked::{Claim, Compared};
 pub(crate) use unlock::{UNLOCK_PAGE, committed};
 
 use garbage::Garbage;
+use request::Request;
 use serials::Serials;
-use store::Request;
 use unchecked::Unchecked;
 
 /// Names of ended transactions that are remembered, so that what arrives late is refused.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use neo_api::{Oid, Partition, Tid, TxnId};
 use neo_proto::{Packet, RelockOutcome, StoreOutcome};
 
-use super::store::Kind;
+use super::request::Kind;
 use super::{Object, Stage, Transactions, Value};
 use crate::core::cells::Cells;
 use crate::core::io::Io;

@@ -1,0 +1,83 @@
+//! What the application asks for.
+
+use super::call::CallKind;
+use super::effect::{Command, ReplyId};
+use super::{ClientCore, Timer};
+use crate::error::Error;
+
+impl ClientCore {
+    pub(super) fn command(&mut self, command: Command) {
+        if self.closing && !matches!(command, Command::Abort { .. } | Command::Close) {
+            if let Some(reply) = reply_of(&command) {
+                self.reply(reply, Err(Error::Closed));
+            }
+            return;
+        }
+        match command {
+            Command::WaitReady { reply, timeout } => self.wait_ready(reply, timeout),
+            Command::Sync { reply } => self.call(CallKind::Sync(reply)),
+            Command::Sleep { reply, duration } => {
+                self.set_timer(duration, Timer::Sleep(reply));
+            }
+            Command::NewOids { reply, count } => {
+                self.call(CallKind::NewOids { reply, count });
+            }
+            Command::Load { reply, oid, at } => self.load(reply, oid, at),
+            Command::Page { reply, page } => self.page(reply, page),
+            Command::Begin { txn, reply, tid } => self.begin(txn, reply, tid),
+            Command::Store {
+                txn,
+                reply,
+                oid,
+                serial,
+                change,
+            } => self.store(txn, reply, oid, serial, change),
+            Command::Vote { txn, reply, meta } => self.vote(txn, reply, meta),
+            Command::Resolve {
+                txn,
+                oid,
+                version,
+                serial,
+                record,
+            } => self.resolve(txn, oid, version, serial, record),
+            Command::Finish { txn, reply } => self.finish(txn, reply),
+            Command::Abort { txn } => self.abort(txn),
+            Command::BeginImport { import, reply } => self.begin_import(import, reply),
+            Command::ImportBatch {
+                import,
+                reply,
+                transactions,
+                revisions,
+            } => self.import_batch(import, reply, transactions, revisions),
+            Command::CheckpointImport {
+                import,
+                reply,
+                tid,
+                last_oid,
+            } => self.checkpoint_import(import, reply, tid, last_oid),
+            Command::EndImport { import, reply } => self.end_import(import, reply),
+            Command::Close => self.close(),
+        }
+    }
+}
+
+/// Who waits for a command.
+pub(super) const fn reply_of(command: &Command) -> Option<ReplyId> {
+    match command {
+        Command::WaitReady { reply, .. }
+        | Command::Sync { reply }
+        | Command::Sleep { reply, .. }
+        | Command::NewOids { reply, .. }
+        | Command::Load { reply, .. }
+        | Command::Page { reply, .. }
+        | Command::Begin { reply, .. }
+        | Command::Store { reply, .. }
+        | Command::Vote { reply, .. }
+        | Command::Finish { reply, .. }
+        | Command::BeginImport { reply, .. }
+        | Command::ImportBatch { reply, .. }
+        | Command::CheckpointImport { reply, .. } => Some(*reply),
+        Command::EndImport { reply, .. } => *reply,
+        Command::Resolve { .. } | Command::Abort { .. } | Command::Close => None,
+    }
+}
