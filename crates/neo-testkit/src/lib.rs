@@ -9,6 +9,7 @@
 //! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |
 //! | find what is wrong with a history of transactions | [`history::History`] |
 //! | let chance find what is wrong, and replay it | [`random::run`] |
+//! | do both with a backend of your own | [`sim::World::with_backends`], [`random::run_with_backends`] |
 //! | start, kill and restart the real programs | [`process::ProcessCluster`] |
 
 mod cluster;

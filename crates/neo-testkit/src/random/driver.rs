@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use neo_api::StorageBackend;
 use neo_client::Error;
 
 use super::chaos::Weather;
@@ -44,6 +46,19 @@ impl fmt::Display for Failure {
 /// What was wrong.
 pub fn run(settings: &RunSettings) -> Result<Report, Failure> {
     Run::new(settings, World::new(settings.world.clone())).run()
+}
+
+/// Lets a run happen whose storage nodes have their data in backends of your own, as
+/// [`World::with_backends`] has it.
+///
+/// # Errors
+/// What was wrong.
+pub fn run_with_backends(
+    settings: &RunSettings,
+    backends: impl FnMut(Name) -> Arc<dyn StorageBackend> + 'static,
+) -> Result<Report, Failure> {
+    let world = World::with_backends(settings.world.clone(), backends);
+    Run::new(settings, world).run()
 }
 
 type Script = Handle<Result<u32, Error>>;

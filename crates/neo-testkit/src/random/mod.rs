@@ -3,6 +3,8 @@
 //!
 //! [`RunSettings::of_seed`] chooses the cluster and what it goes through; [`run`] lets it happen
 //! and checks. A seed replays exactly: [`Report::hash`] tells whether two runs were the same.
+//! [`run_with_backends`] does the same with the data of the storage nodes in a backend of your own;
+//! `examples/simulated_backend.rs` in the repository shows how.
 //!
 //! ```
 //! use neo_testkit::random::{RunSettings, run};
@@ -25,7 +27,7 @@ mod settings;
 mod work;
 
 pub use chaos::{Chaos, Strike};
-pub use driver::{Failure, run};
+pub use driver::{Failure, run, run_with_backends};
 pub use mutation::{MUTATIONS, Mutation};
 pub use report::{Report, Totals};
 pub use seeds::{Batch, parse_seeds, sweep};

@@ -6,6 +6,43 @@
 //! test places a crash, a cut or a delay before or after any of them. A run is a function of its
 //! settings and of what the test asks: [`Trace::hash`] tells whether two runs were the same.
 //!
+//! A test is a few lines: scripts for the clients, faults, and a check of everything that the
+//! clients were told, of all copies and of their caches.
+//!
+//! ```
+//! use neo_api::Tid;
+//! use neo_testkit::sim::{
+//!     Fault, InFlight, Keep, PATIENCE, Pattern, SimClient, Stuck, When, World, WorldSettings, c, m, s,
+//! };
+//!
+//! let mut world = World::booted(WorldSettings::default());
+//! // The master crashes when it is about to hear that the first storage node has locked.
+//! let locked = Pattern::arrival(s(1), m(1), "AnswerInformationLocked");
+//! let crash = Fault::Crash {
+//!     nodes: vec![m(1)],
+//!     keep: Keep::None,
+//!     in_flight: InFlight::Lost,
+//! };
+//! world.plan_at(locked, When::Before, crash);
+//! let stored = world.run_script(c(1), async |client: SimClient| {
+//!     let oid = client.new_oids(1).await?[0];
+//!     let txn = client.begin().await?;
+//!     txn.store(oid, Tid::ZERO, "value").await?;
+//!     txn.commit().await
+//! });
+//! world.run_until("the crash", PATIENCE, World::has_struck)?;
+//! // What is down is started, and all copies become complete.
+//! world.heal()?;
+//! world.run_until("the commit", PATIENCE, |_| stored.is_done())?;
+//! world.check().unwrap();
+//! // It had a tid: it is committed, and its client knows.
+//! assert!(stored.take().unwrap().is_ok());
+//! # Ok::<(), Stuck>(())
+//! ```
+//!
+//! [`World::with_backends`] puts the storage nodes on backends of your own;
+//! [`random`](crate::random) makes scripts and faults by chance.
+//!
 //! What it does not execute: the driver, transports, worker threads, SQL backends.
 
 mod client;
