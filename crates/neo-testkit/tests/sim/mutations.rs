@@ -3,12 +3,17 @@
 //! Each test switches off one rule that keeps data safe, and runs the enumerations until a run
 //! fails. One that does not fail would mean that the enumeration, or a check, is blind.
 //!
-//! Not here, since one master, two storage nodes and one fault after the other do not need them:
-//! tables that are waited for (writes are durable in order, and the lock is written after them),
-//! reigns in stores (a node that loses its primary drops its clients, whatever number of masters),
-//! the floor (a start waits for whatever was relied on, so that it is spare; the model says the
-//! same), and deposition (what a client asks is for the storage nodes to answer then; masters that
-//! meet compare themselves). The way back from VERIFYING has a scenario of its own, with two masters.
+//! Rules that take more than one commit and one fault have scenarios that fail without them: the way
+//! back from VERIFYING (`scenarios/masters.rs`); that a promotion waits for those that were complete,
+//! and that they have noted it durably (`scenarios/catching_up.rs`).
+//!
+//! Not found out by anything here, since another rule does the same:
+//! - reigns in stores: a node that loses its primary drops its clients, and a client's session at
+//!   another one is of its reign too, so that no store of an old reign has a connection to come by;
+//! - the floor: a start waits for whatever was relied on, and who remembers less than the primary
+//!   had is not all of that; the model says the same;
+//! - deposition: what a client asks is for the storage nodes to answer, of which an old primary has
+//!   none left; masters that meet compare themselves.
 
 use neo_testkit::sim::{Point, WorldSettings};
 

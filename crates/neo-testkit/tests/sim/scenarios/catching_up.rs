@@ -319,19 +319,29 @@ fn a_storage_node_that_lost_its_locks_loses_no_increment() {
     check_and_crash(&mut world);
 }
 
-/// A replica comes back and is complete; the other one dies before it has noted that. Clients go on
-/// when it is back, or, if the promotion counts `at_once`, before. Then all end, and the one that
-/// died serves first. What was committed must be there.
-fn lose_the_other_before_a_promotion(at_once: bool) -> Result<(), String> {
-    let mut world = World::booted(WorldSettings {
-        tune_master: match at_once {
-            true => |settings| settings.mutations.promote_at_once = true,
-            false => |_| {},
-        },
+/// When the other replica dies in a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dies {
+    /// Before it hears of it.
+    Untold,
+    /// When it has said that it has noted it.
+    HavingNoted,
+}
+
+/// A replica comes back and is complete; the other one, which went on alone, dies while it is told
+/// so. Who goes on alone then, if anybody may, commits; then all end, and the one that died is the
+/// first to be back. What was committed must be there. Whether somebody went on, and what is wrong.
+fn lose_the_other_in_a_promotion(
+    dies: Dies,
+    tune: fn(&mut WorldSettings),
+) -> (bool, Result<(), String>) {
+    let mut settings = WorldSettings {
         // Or the other one would be missed for those that are not complete yet.
         partitions: 1,
         ..replicated(1)
-    });
+    };
+    tune(&mut settings);
+    let mut world = World::booted(settings);
     let (oids, _) = objects(&mut world, c(1), 4);
     lose(&mut world, s(2));
     commit(&mut world, oids[0], 2);
@@ -339,11 +349,20 @@ fn lose_the_other_before_a_promotion(at_once: bool) -> Result<(), String> {
     let crash = Fault::Crash {
         nodes: vec![s(1)],
         keep: Keep::None,
-        in_flight: InFlight::Lost,
+        in_flight: InFlight::Delivered,
     };
     // The first change of the table after the node is back is the promotion.
-    let told = Pattern::arrival(m(1), s(1), "NotifyPartitionChanges");
-    world.plan_at(told, When::Before, crash);
+    let (at, when) = match dies {
+        Dies::Untold => (
+            Pattern::arrival(m(1), s(1), "NotifyPartitionChanges"),
+            When::Before,
+        ),
+        Dies::HavingNoted => (
+            Pattern::arrival(s(1), m(1), "NotifyPartitionTableStored"),
+            When::After,
+        ),
+    };
+    world.plan_at(at, when, crash);
     world.start(s(2));
     world
         .run_until("the crash", PATIENCE, |world| !world.is_up(s(1)))
@@ -354,8 +373,8 @@ fn lose_the_other_before_a_promotion(at_once: bool) -> Result<(), String> {
         changes(&client, oid, 2).await
     });
     world.run_for(Duration::from_secs(2));
-    assert_eq!(more.is_done(), at_once, "{}", world.trace().tail(60));
-    if !at_once {
+    let went_on = more.is_done();
+    if !went_on {
         world.start(s(1));
     }
     wait(&mut world, "what is committed later", &more).unwrap();
@@ -364,13 +383,32 @@ fn lose_the_other_before_a_promotion(at_once: bool) -> Result<(), String> {
         world.start(name);
     }
     world.run_for(Duration::from_secs(5));
-    world.heal().map_err(|stuck| stuck.to_string())?;
-    world.check()
+    let healed = world.heal().map_err(|stuck| stuck.to_string());
+    (went_on, healed.and_then(|()| world.check()))
 }
 
 #[test]
 fn a_cell_counts_as_complete_when_those_that_were_have_noted_it() {
-    lose_the_other_before_a_promotion(false).unwrap();
-    let wrong = lose_the_other_before_a_promotion(true).unwrap_err();
-    assert!(wrong.contains("acknowledged"), "{wrong}");
+    let (went_on, end) = lose_the_other_in_a_promotion(Dies::Untold, |_| {});
+    assert!(!went_on, "nobody has all that there is");
+    end.unwrap();
+    let at_once = |world: &mut WorldSettings| {
+        world.tune_master = |master| master.mutations.promote_at_once = true;
+    };
+    let (went_on, end) = lose_the_other_in_a_promotion(Dies::Untold, at_once);
+    let wrong = end.unwrap_err();
+    assert!(went_on && wrong.contains("acknowledged"), "{wrong}");
+}
+
+#[test]
+fn what_is_noted_of_a_promotion_is_durable() {
+    let (went_on, end) = lose_the_other_in_a_promotion(Dies::HavingNoted, |_| {});
+    assert!(went_on, "the one that was promoted has all that there is");
+    end.unwrap();
+    let not_durable = |world: &mut WorldSettings| {
+        world.tune_storage = |storage| storage.mutations.table_not_durable = true;
+    };
+    let (went_on, end) = lose_the_other_in_a_promotion(Dies::HavingNoted, not_durable);
+    let wrong = end.unwrap_err();
+    assert!(went_on && wrong.contains("acknowledged"), "{wrong}");
 }
