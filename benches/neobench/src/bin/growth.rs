@@ -424,6 +424,7 @@ impl Cluster {
                 ids: WireLastIds::default(),
                 version: None,
                 cells: Vec::new(),
+                committed_in: Reign(0),
             },
             Packet::AskStoreOidMark { mark } => Packet::AnswerOidMarkStored { mark },
             Packet::StartOperation { operation } => {

@@ -166,7 +166,11 @@ impl MasterCore {
         out.send(
             conn,
             id,
-            Packet::AnswerUnfinishedTransactions { last_tid, pending },
+            Packet::AnswerUnfinishedTransactions {
+                last_tid,
+                pending,
+                committed_in: self.committed_in,
+            },
         );
         self.table_settled(now, out);
     }

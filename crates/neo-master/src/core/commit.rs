@@ -306,6 +306,7 @@ impl MasterCore {
         }
         self.tell_ended(txn, Some(tid), &watchers, out);
         self.tids.committed(tid);
+        self.committed_in = self.reign;
     }
 
     /// Tells the other clients; the one that committed knows.

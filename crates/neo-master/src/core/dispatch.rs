@@ -65,8 +65,13 @@ impl MasterCore {
             (Ask::PartitionTable, Packet::AnswerPartitionTable { table }) => {
                 self.recovery_table(now, nid, table.map(|table| *table), out);
             }
-            (Ask::SurveyIds, Packet::AnswerLastIds { ids, .. }) => {
-                self.survey_ids(now, nid, &ids, out);
+            (
+                Ask::SurveyIds,
+                Packet::AnswerLastIds {
+                    ids, committed_in, ..
+                },
+            ) => {
+                self.survey_ids(now, nid, (&ids, committed_in), out);
             }
             (Ask::SurveyLocked, Packet::AnswerLockedTransactions { transactions, more }) => {
                 self.survey_locked(now, nid, &transactions, more, out);
@@ -87,8 +92,16 @@ impl MasterCore {
             | (Ask::ClearImport, Packet::AnswerImportMark { .. }) => {
                 self.verification_done(now, nid, out);
             }
-            (Ask::LastIds, Packet::AnswerLastIds { ids, cells, .. }) => {
-                self.verification_last_ids(now, nid, (&ids, &cells), out);
+            (
+                Ask::LastIds,
+                Packet::AnswerLastIds {
+                    ids,
+                    cells,
+                    committed_in,
+                    ..
+                },
+            ) => {
+                self.verification_last_ids(now, nid, (&ids, &cells, committed_in), out);
             }
             (Ask::OidMark, Packet::AnswerOidMarkStored { .. }) => {
                 self.oid_mark_noted(now, nid, out)

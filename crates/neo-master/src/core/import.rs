@@ -295,6 +295,7 @@ impl MasterCore {
                 let client = import.client;
                 self.invalidate_all(tid, client, out);
                 self.tids.committed(tid);
+                self.committed_in = self.reign;
                 self.import_open(Packet::AnswerImportCheckpointed { tid }, out);
             }
             Stage::Truncating => {

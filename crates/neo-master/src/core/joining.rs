@@ -15,13 +15,13 @@
 
 use std::collections::BTreeSet;
 
-use neo_api::{Instant, NodeId, NodeState, NodeType, Now, Oid, Tid};
+use neo_api::{Instant, NodeId, NodeState, NodeType, Now, Oid};
 use neo_proto::{ClusterIdentity, Packet, Recovery};
 
 use super::effect::Out;
 use super::identification::Kinship;
 use super::requests::Ask;
-use super::survey::base_after;
+use super::survey::{Reached, base_after};
 use super::{MasterCore, Phase};
 
 /// How much longer than others a node may take that nobody waits for.
@@ -85,7 +85,7 @@ impl MasterCore {
         }
     }
 
-    pub(super) fn join_surveyed(&mut self, now: Now, nid: NodeId, reached: Tid, out: &mut Out) {
+    pub(super) fn join_surveyed(&mut self, now: Now, nid: NodeId, reached: Reached, out: &mut Out) {
         let joining = self.running().and_then(|r| r.joining.remove(&nid));
         let Some(Joining {
             stage: Stage::Surveyed { epochs },
@@ -95,7 +95,7 @@ impl MasterCore {
             return;
         };
         let base = base_after(self.identity.as_ref(), epochs);
-        if reached > base {
+        if reached.is_beyond(base) {
             self.refuse_own_way(now, nid, reached, base, out);
         } else {
             self.join_ask(now, nid, out);

@@ -11,7 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use neo_api::{Cell, CellChange, CellState, NodeId, Now, Partition, PartitionTable, Tid};
+use neo_api::{
+    Cell, CellChange, CellState, NodeId, Now, Partition, PartitionTable, Reign, TableVersion, Tid,
+};
 use neo_proto::{CellLastIds, WireLastIds};
 
 use super::MasterCore;
@@ -90,7 +92,7 @@ impl MasterCore {
         &mut self,
         now: Now,
         nid: NodeId,
-        (ids, ends): (&WireLastIds, &[CellLastIds]),
+        (ids, ends, committed_in): (&WireLastIds, &[CellLastIds], Reign),
         out: &mut Out,
     ) {
         let readable = self.is_readable_on(nid);
@@ -104,6 +106,7 @@ impl MasterCore {
         if readable {
             verifying.last_tid = verifying.last_tid.max(ids.last_tid.unwrap_or(Tid::ZERO));
             verifying.last_oid = verifying.last_oid.max(ids.last_oid.map(|oid| oid.0));
+            self.committed_in = self.committed_in.max(committed_in);
         }
         self.verification_done(now, nid, out);
     }
@@ -137,7 +140,7 @@ impl MasterCore {
 
 impl Behind {
     /// As for a node that is lost; but what the node has noted of the cell does not count.
-    const fn outdated(&self, assigned: neo_api::TableVersion) -> CellChange {
+    const fn outdated(&self, assigned: TableVersion) -> CellChange {
         let state = match self.cell.state {
             CellState::Feeding => CellState::Discarded,
             _ => CellState::OutOfDate,
@@ -193,7 +196,7 @@ fn shown(partitions: &[Partition]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use neo_api::{NodeType, Partitioning, Ptid, Reign, TableVersion};
+    use neo_api::{NodeType, Partitioning, Ptid};
 
     use super::*;
 

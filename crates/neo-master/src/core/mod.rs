@@ -99,6 +99,8 @@ pub struct MasterCore {
     last_import: u64,
     /// While VERIFYING and RUNNING, that of this primary; else the greatest that was heard of.
     reign: Reign,
+    /// In which reign the last commit was made, as far as is known.
+    committed_in: Reign,
     identity: Option<ClusterIdentity>,
     /// The newest partition table known. It is kept when the primary falls back to RECOVERING: an
     /// older one is never loaded.
@@ -177,6 +179,7 @@ impl MasterCore {
             last_operation: 0,
             last_import: 0,
             reign: Reign::default(),
+            committed_in: Reign::default(),
             identity: None,
             table: None,
             table_epochs: 0,

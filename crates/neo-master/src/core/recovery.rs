@@ -16,7 +16,7 @@ use super::identification::{Kinship, check_identity};
 use super::node_manager::Node;
 use super::partition_table::Table;
 use super::requests::Ask;
-use super::survey::base_after;
+use super::survey::{Reached, base_after};
 use super::{MasterCore, Phase};
 
 /// Numbers above it are nonsense: counters start at 0 and go up by one.
@@ -27,7 +27,7 @@ const COUNTER_MAX: u64 = 1 << 62;
 pub(crate) struct Recovering {
     pub(super) answers: BTreeMap<NodeId, Recovery>,
     /// How far nodes went, where it was asked.
-    surveyed: BTreeMap<NodeId, Tid>,
+    surveyed: BTreeMap<NodeId, Reached>,
     /// Nodes that owe an answer, and until when.
     busy: BTreeMap<NodeId, Instant>,
     /// Who is asked for the newest table.
@@ -170,10 +170,16 @@ impl MasterCore {
         }
     }
 
-    pub(super) fn recovery_surveyed(&mut self, now: Now, nid: NodeId, max: Tid, out: &mut Out) {
+    pub(super) fn recovery_surveyed(
+        &mut self,
+        now: Now,
+        nid: NodeId,
+        reached: Reached,
+        out: &mut Out,
+    ) {
         if let Some(recovering) = self.recovering() {
             recovering.busy.remove(&nid);
-            recovering.surveyed.insert(nid, max);
+            recovering.surveyed.insert(nid, reached);
         }
         self.recovery_step(now, out);
     }
@@ -316,7 +322,7 @@ impl MasterCore {
             return true;
         };
         let known = |answer: &Recovery| answer.identity.as_ref().map_or(epochs, |i| i.epochs.len());
-        let ancestors: Vec<(NodeId, usize, Option<Tid>)> = recovering
+        let ancestors: Vec<(NodeId, usize, Option<Reached>)> = recovering
             .answers
             .iter()
             .filter(|(nid, answer)| known(answer) < epochs && !recovering.busy.contains_key(nid))
@@ -326,7 +332,7 @@ impl MasterCore {
             let base = base_after(identity.as_ref(), known);
             match surveyed {
                 None => self.recovery_survey(now, nid, out),
-                Some(reached) if reached > base => {
+                Some(reached) if reached.is_beyond(base) => {
                     self.refuse_own_way(now, nid, reached, base, out);
                     return true;
                 }
@@ -461,7 +467,8 @@ impl MasterCore {
                 .iter()
                 .filter(|nid| table.is_readable_on(**nid))
                 .filter_map(reached);
-            let base = reached.max().unwrap_or(Tid::ZERO);
+            let base = reached.map(|reached| reached.tid).max();
+            let base = base.unwrap_or(Tid::ZERO);
             self.recovery_begin(now, Start::Forced(base), out);
         }
         for nid in unsurveyed {

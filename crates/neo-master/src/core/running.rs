@@ -309,6 +309,7 @@ impl MasterCore {
                 ids,
                 version,
                 cells,
+                committed_in: self.committed_in,
             },
         );
     }

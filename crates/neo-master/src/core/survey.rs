@@ -1,19 +1,40 @@
-//! How far a storage node went: the greatest tid that it committed or locked.
+//! How far a storage node went: the greatest tid that it committed or locked, and the latest reign
+//! in which it did.
+//!
+//! The tid alone does not tell whether a node went further than where an epoch begins: a side that
+//! went on under a master whose clock is behind has commits of a later reign with lesser tids than
+//! one that was locked, and never committed, on the other side.
 //!
 //! It is asked of nodes that missed the opening of an epoch, to know whether they went their own
 //! way, and of every node before a forced start, to know where the new epoch starts.
 
-use neo_api::{NodeId, Now, Tid, TxnId};
+use neo_api::{NodeId, Now, Reign, Tid, TxnId};
 use neo_proto::{ClusterIdentity, Packet, WireLastIds};
 
 use super::effect::Out;
 use super::requests::Ask;
 use super::{MasterCore, Phase};
 
+/// How far a node, or a side of the cluster, went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Reached {
+    /// The greatest tid.
+    pub(crate) tid: Tid,
+    /// The latest reign in which something was committed or locked.
+    pub(crate) reign: Reign,
+}
+
+impl Reached {
+    /// Whether it is further than what began here knew.
+    pub(crate) fn is_beyond(self, base: Self) -> bool {
+        self.tid > base.tid || self.reign > base.reign
+    }
+}
+
 /// A survey that is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    max: Tid,
+    reached: Reached,
     pages: Pages,
 }
 
@@ -65,18 +86,28 @@ pub(super) fn check_last_ids(ids: &WireLastIds) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The tid that a node may have reached, if it knows only the first `epochs` of a chain and did
-/// not go its own way.
-pub(super) fn base_after(identity: Option<&ClusterIdentity>, epochs: usize) -> Tid {
+/// How far a node may have gone, if it knows only the first `epochs` of a chain and did not go its
+/// own way. All that was committed on the side that began the next epoch was committed in the reign
+/// of its partition table at the latest.
+pub(super) fn base_after(identity: Option<&ClusterIdentity>, epochs: usize) -> Reached {
     let epoch = identity.and_then(|identity| identity.epochs.get(epochs));
-    epoch.map_or(Tid::MAX, |epoch| epoch.base_tid)
+    let (tid, reign) = epoch.map_or((Tid::MAX, Reign(u64::MAX)), |epoch| {
+        (epoch.base_tid, epoch.base_reign)
+    });
+    Reached { tid, reign }
 }
 
 /// What is told of a node that went its own way.
-fn own_way_words(nid: NodeId, reached: Tid, base: Tid) -> String {
+fn own_way_words(nid: NodeId, reached: Reached, base: Reached) -> String {
+    let (tid, from) = (reached.tid, base.tid);
+    let in_reign = if tid > from {
+        String::new()
+    } else {
+        format!(", in reign {}, after reign {},", reached.reign, base.reign)
+    };
     format!(
-        "{nid} went on to {reached} on its own, while the cluster was started without it, by \
-         force, from {base}: save from it what you need, then give it an empty database"
+        "{nid} went on to {tid} on its own{in_reign} while the cluster was started without it, by \
+         force, from {from}: save from it what you need, then give it an empty database"
     )
 }
 
@@ -89,7 +120,13 @@ impl MasterCore {
         }
     }
 
-    pub(super) fn survey_ids(&mut self, now: Now, nid: NodeId, ids: &WireLastIds, out: &mut Out) {
+    pub(super) fn survey_ids(
+        &mut self,
+        now: Now,
+        nid: NodeId,
+        (ids, committed_in): (&WireLastIds, Reign),
+        out: &mut Out,
+    ) {
         let (Some(survey), Some(conn)) = (self.surveys.get_mut(&nid), self.nodes.conn(nid)) else {
             return;
         };
@@ -97,7 +134,10 @@ impl MasterCore {
             self.refuse_storage(now, nid, words, out);
             return;
         }
-        survey.max = ids.last_tid.unwrap_or(Tid::ZERO);
+        survey.reached = Reached {
+            tid: ids.last_tid.unwrap_or(Tid::ZERO),
+            reign: committed_in,
+        };
         let packet = Packet::AskLockedTransactions { after: None };
         self.requests.send(conn, Ask::SurveyLocked, packet, out);
     }
@@ -118,19 +158,23 @@ impl MasterCore {
             self.refuse_storage(now, nid, words, out);
             return;
         }
-        let locked = page.iter().filter_map(|(_, tid)| *tid).max();
-        survey.max = survey.max.max(locked.unwrap_or(Tid::ZERO));
+        for (txn, tid) in page {
+            if let Some(tid) = *tid {
+                survey.reached.tid = survey.reached.tid.max(tid);
+                survey.reached.reign = survey.reached.reign.max(txn.reign);
+            }
+        }
         if more {
             let after = survey.pages.after();
             let packet = Packet::AskLockedTransactions { after };
             self.requests.send(conn, Ask::SurveyLocked, packet, out);
             return;
         }
-        let max = survey.max;
+        let reached = survey.reached;
         self.surveys.remove(&nid);
         match &self.phase {
-            Phase::Recovering(_) => self.recovery_surveyed(now, nid, max, out),
-            Phase::Running(_) => self.join_surveyed(now, nid, max, out),
+            Phase::Recovering(_) => self.recovery_surveyed(now, nid, reached, out),
+            Phase::Running(_) => self.join_surveyed(now, nid, reached, out),
             _ => {}
         }
     }
@@ -142,8 +186,8 @@ impl MasterCore {
         &mut self,
         now: Now,
         nid: NodeId,
-        reached: Tid,
-        base: Tid,
+        reached: Reached,
+        base: Reached,
         out: &mut Out,
     ) {
         let words = own_way_words(nid, reached, base);

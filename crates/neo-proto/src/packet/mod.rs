@@ -247,11 +247,12 @@ packets! {
     /// M to S: greatest ids of its readable partitions; from ctl by A to M: of the cluster.
     0x0026 AskLastIds { }
     /// From M, with the version of the partition table; from S, with those of each readable cell,
-    /// in order of partition.
+    /// in order of partition, and the latest reign in which something was committed that is there.
     0x8026 AnswerLastIds {
         ids: WireLastIds,
         version: Option<TableVersion>,
         cells: Vec<CellLastIds>,
+        committed_in: Reign,
     }
     /// M to S, VERIFYING: remove every transaction and revision after this tid.
     0x0027 AskTruncate { after: Tid }
@@ -399,7 +400,11 @@ packets! {
     /// full, and hears when the listed ones end.
     0x0060 AskUnfinishedTransactions { cells: Vec<AssignedPartition> }
     /// What to fetch up to, and what is pending.
-    0x8060 AnswerUnfinishedTransactions { last_tid: Tid, pending: Vec<TxnId> }
+    0x8060 AnswerUnfinishedTransactions {
+        last_tid: Tid,
+        pending: Vec<TxnId>,
+        committed_in: Reign,
+    }
     /// M to S: a listed transaction ended; `None`: aborted.
     0x0061 NotifyTransactionFinished { txn: TxnId, tid: Option<Tid> }
     /// S to M: the cell is complete up to this tid, nothing can be missing.

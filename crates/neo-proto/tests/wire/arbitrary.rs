@@ -235,7 +235,7 @@ any_packet! {
     AskValidateTransaction { txn, tid }
     AnswerTransactionValidated { txn }
     AskLastIds {}
-    AnswerLastIds { ids, version, cells }
+    AnswerLastIds { ids, version, cells, committed_in }
     AskTruncate { after }
     AnswerTruncated { after }
     AskStoreOidMark { mark }
@@ -292,7 +292,7 @@ any_packet! {
     AskImport { import, transactions, revisions }
     AnswerImport {}
     AskUnfinishedTransactions { cells }
-    AnswerUnfinishedTransactions { last_tid, pending }
+    AnswerUnfinishedTransactions { last_tid, pending, committed_in }
     NotifyTransactionFinished { txn, tid }
     NotifyReplicationDone { cell, tid }
     AskRevisionIds { partition, min, max, entries }

@@ -257,6 +257,8 @@ pub(crate) const EPOCHS: &str = "epochs";
 pub(crate) const NID: &str = "nid";
 /// The greatest reign that the node took part in.
 pub(crate) const REIGN: &str = "reign";
+/// The latest reign in which something was committed that is here.
+pub(crate) const COMMITTED_IN: &str = "committed_in";
 /// No oid at or above it was handed out.
 pub(crate) const OID_MARK: &str = "oid_mark";
 /// What an import wrote after this tid does not count.
@@ -264,7 +266,14 @@ pub(crate) const IMPORT_TID: &str = "import_tid";
 
 /// The configuration keys that a storage node uses.
 pub const CONFIG_KEYS: &[&str] = &[
-    CLUSTER, CLUSTER_ID, EPOCHS, NID, REIGN, OID_MARK, IMPORT_TID,
+    CLUSTER,
+    CLUSTER_ID,
+    EPOCHS,
+    NID,
+    REIGN,
+    OID_MARK,
+    IMPORT_TID,
+    COMMITTED_IN,
 ];
 
 /// The configuration key of how far a partition was replicated.

@@ -8,7 +8,8 @@ use neo_api::{ClusterId, Epoch, NodeId, Oid, PartitionTable, Ptid, Reign, Tid, W
 use neo_proto::ClusterIdentity;
 
 use super::effect::{
-    CLUSTER, CLUSTER_ID, CONFIG_KEYS, EPOCHS, IMPORT_TID, NID, OID_MARK, REIGN, StartState,
+    CLUSTER, CLUSTER_ID, COMMITTED_IN, CONFIG_KEYS, EPOCHS, IMPORT_TID, NID, OID_MARK, REIGN,
+    StartState,
 };
 
 /// What a node remembers beside its data.
@@ -20,6 +21,7 @@ pub(crate) struct Memory {
     pub(crate) reign: Reign,
     pub(crate) oid_mark: Oid,
     pub(crate) import_tid: Option<Tid>,
+    pub(crate) committed_in: Reign,
 }
 
 impl Memory {
@@ -34,6 +36,7 @@ impl Memory {
             reign: Reign(value(start, REIGN)?.unwrap_or(0)),
             oid_mark: value(start, OID_MARK)?.unwrap_or_default(),
             import_tid: value(start, IMPORT_TID)?,
+            committed_in: Reign(value(start, COMMITTED_IN)?.unwrap_or(0)),
             identity: None,
         };
         let id: Option<ClusterId> = value(start, CLUSTER_ID)?;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use neo_api::{
     BackendError, DataId, Durability, Instant, Now, Oid, Partition, Reign, TableVersion, Tid,
-    TxnId, WriteBatch,
+    TxnId, WriteBatch, WriteOp,
 };
 use neo_proto::{ConnId, Effect, Effects, ErrorCode, Message, MsgId, Packet};
 
 use super::StorageCore;
-use super::effect::{Job, Query, Token};
+use super::effect::{COMMITTED_IN, Job, Query, Token};
+use super::initialization::set;
 use super::lock::Ticket;
 use super::transaction::Era;
 
@@ -124,6 +125,10 @@ struct Persist {
 pub(crate) struct Jobs {
     last: u64,
     next_data_id: DataId,
+    /// The latest reign in which something was committed that is here.
+    committed_in: Reign,
+    /// Whether a write that may have noted it was given up.
+    is_unsure: bool,
     persists: BTreeMap<Token, Persist>,
     reads: BTreeMap<Token, AfterRead>,
     retries: BTreeMap<(Instant, Token), (WriteBatch, Durability)>,
@@ -140,6 +145,27 @@ impl Jobs {
     /// The backend uses ids below this one.
     pub(crate) fn start_data_ids(&mut self, next: DataId) {
         self.next_data_id = self.next_data_id.max(next);
+    }
+
+    /// What the database has noted of the last commit.
+    pub(crate) fn start_commits(&mut self, committed_in: Reign) {
+        self.committed_in = committed_in;
+    }
+
+    /// The latest reign in which something was committed that is here.
+    pub(crate) const fn committed_in(&self) -> Reign {
+        self.committed_in
+    }
+
+    /// What belongs into a batch that brings what was committed in a reign to its final place, so
+    /// that whatever is here is of no later reign than the one noted.
+    pub(crate) fn note_commit(&mut self, reign: Reign) -> Option<WriteOp> {
+        if reign <= self.committed_in && !self.is_unsure {
+            return None;
+        }
+        self.is_unsure = false;
+        self.committed_in = self.committed_in.max(reign);
+        Some(set(COMMITTED_IN, Some(self.committed_in.0.to_string())))
     }
 
     fn token(&mut self) -> Token {
@@ -174,6 +200,7 @@ impl Jobs {
     pub(crate) fn abandon(&mut self) -> bool {
         self.reads.clear();
         let mut table = false;
+        self.is_unsure |= !self.retries.is_empty();
         for (_, token) in std::mem::take(&mut self.retries).into_keys() {
             let persist = self.persists.remove(&token);
             table |= persist.is_some_and(|persist| persist.then == AfterPersist::Table);

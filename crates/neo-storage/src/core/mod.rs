@@ -240,6 +240,7 @@ impl StorageCore {
         self.import_tid = memory.import_tid;
         self.object_bytes_max = start.object_bytes_max;
         self.jobs.start_data_ids(start.next_data_id);
+        self.jobs.start_commits(memory.committed_in);
         if let Some(table) = start.table {
             self.cells.set(self.nid, table);
         }

@@ -175,9 +175,14 @@ impl StorageCore {
                 }
             }
             // What is of an earlier period of service is of no interest any more.
-            Packet::AnswerUnfinishedTransactions { last_tid, pending } => {
+            Packet::AnswerUnfinishedTransactions {
+                last_tid,
+                pending,
+                committed_in,
+            } => {
                 if let Some(service) = &mut self.service {
-                    service.replication.registered(asker.id, last_tid, &pending);
+                    let last = (committed_in, last_tid);
+                    service.replication.registered(asker.id, last, &pending);
                 }
             }
             Packet::NotifyTransactionFinished { txn, tid } => {
@@ -337,7 +342,14 @@ impl StorageCore {
             }
             Packet::AskImportMark { import, mark } => {
                 let value = mark.map(|mark| mark.to_string());
-                let batch = WriteBatch::from(vec![set(IMPORT_TID, value)]);
+                let mut batch = WriteBatch::from(vec![set(IMPORT_TID, value)]);
+                let number = self.import.as_ref().map(Import::number);
+                if mark.is_some()
+                    && number == Some(import)
+                    && let Some(op) = io.jobs.note_commit(self.reign)
+                {
+                    batch.push(op);
+                }
                 if mark.is_none() {
                     // Late batches of it are refused from now on.
                     self.import = None;
@@ -422,7 +434,7 @@ impl StorageCore {
         }
         if let Some(service) = &mut self.service {
             if let Some(mark) = mark {
-                service.replication.imported(mark);
+                service.replication.imported(self.reign, mark);
             }
             service.replication.look();
             let mut io = Io {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use neo_api::{
     BackendResult, Durability, LastIds, ObjectData, Oid, Order, PageLimit, Partition, Partitioning,
-    RevisionId, Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
+    Reign, RevisionId, Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
 };
 use neo_proto::{CellLastIds, ErrorCode, FinalTid, Packet, WireLastIds};
 
@@ -163,7 +163,8 @@ impl Tasks {
                 self.finish(io, Packet::AnswerFinalTid { tid });
             }
             (Kind::LastIds, QueryResult::LastIds(all)) => {
-                self.finish(io, last_ids(&all));
+                let answer = last_ids(&all, io.jobs.committed_in());
+                self.finish(io, answer);
             }
             (Kind::Validate(_), QueryResult::Unfinished(page)) => {
                 self.validate(io, page.into_iter().next());
@@ -174,7 +175,10 @@ impl Tasks {
                     return no_table(io, asker);
                 };
                 let objects: Vec<_> = page.into_iter().map(|o| (o.oid, o.data)).collect();
-                let (batch, durability) = validate.page(cells, partitioning, &objects);
+                let (mut batch, durability) = validate.page(cells, partitioning, &objects);
+                if let Some(op) = io.jobs.note_commit(validate.txn.reign) {
+                    batch.push(op);
+                }
                 io.persist_surely(batch, durability, AfterPersist::Task(number));
             }
             (Kind::Truncate(truncate), QueryResult::Revisions(page)) => {
@@ -354,7 +358,7 @@ impl Validate {
 }
 
 /// The answer that tells the greatest ids of the readable cells, together and of each.
-fn last_ids(all: &[(Partition, LastIds)]) -> Packet {
+fn last_ids(all: &[(Partition, LastIds)], committed_in: Reign) -> Packet {
     let ids = WireLastIds {
         first_tid: all.iter().filter_map(|(_, ids)| ids.first_tid).min(),
         last_tid: all.iter().filter_map(|(_, ids)| ids.last_tid()).max(),
@@ -369,6 +373,7 @@ fn last_ids(all: &[(Partition, LastIds)]) -> Packet {
         ids,
         version: None,
         cells: all.iter().map(cell).collect(),
+        committed_in,
     }
 }
 

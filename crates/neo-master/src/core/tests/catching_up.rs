@@ -9,7 +9,9 @@ use super::harness::*;
 
 fn unfinished(answer: Option<Packet>) -> (neo_api::Tid, Vec<TxnId>) {
     match answer {
-        Some(Packet::AnswerUnfinishedTransactions { last_tid, pending }) => (last_tid, pending),
+        Some(Packet::AnswerUnfinishedTransactions {
+            last_tid, pending, ..
+        }) => (last_tid, pending),
         other => panic!("{other:?}"),
     }
 }

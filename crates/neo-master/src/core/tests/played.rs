@@ -198,6 +198,12 @@ impl Storage {
                 },
                 version: None,
                 cells: self.ends(),
+                committed_in: self
+                    .committed
+                    .keys()
+                    .map(|txn| txn.reign)
+                    .max()
+                    .unwrap_or_default(),
             },
             Packet::AskStoreOidMark { mark } => {
                 self.recovery.oid_mark = self.recovery.oid_mark.max(mark);

@@ -325,6 +325,30 @@ fn a_node_that_went_its_own_way_is_refused() {
     }
 }
 
+/// The others went on without the only node that had locked a transaction, under a master whose
+/// clock was behind: they committed in a later reign, with a lesser tid.
+#[test]
+fn a_node_that_committed_in_a_later_reign_went_its_own_way_whatever_its_tids() {
+    for (reign, refused) in [(1, false), (2, true)] {
+        let (mut world, base) = forced();
+        let txn = TxnId {
+            reign: Reign(reign),
+            ttid: Tid(base.0 - 1),
+        };
+        let storage = world.storages.get_mut(&2).unwrap();
+        storage.committed.insert(txn, Tid(base.0 - 1));
+        world.join(2);
+        assert_eq!(world.storages[&2].conn.is_none(), refused, "reign {reign}");
+        if refused {
+            let told = world.closed.values().last().unwrap();
+            assert!(
+                told.contains("on its own, in reign 2, after reign 1,"),
+                "{told}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_node_of_a_later_epoch_deposes_a_running_primary() {
     let mut world = World::running(2, 1, 1);

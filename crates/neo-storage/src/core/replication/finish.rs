@@ -83,7 +83,10 @@ impl Replication {
                 };
                 cell.stage = Stage::Syncing;
                 let (assigned, tid) = (cell.assigned, cell.goal);
-                let batch = WriteBatch::from(vec![set_progress(partition, assigned, tid)]);
+                let mut batch = WriteBatch::from(vec![set_progress(partition, assigned, tid)]);
+                if let Some(op) = around.io.jobs.note_commit(cell.committed_in) {
+                    batch.push(op);
+                }
                 let then = AfterPersist::Caught(partition, assigned);
                 around.io.persist_surely(batch, Durability::Synced, then);
             }

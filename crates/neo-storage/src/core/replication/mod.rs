@@ -27,7 +27,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use neo_api::{Address, Instant, NodeId, Partition, TableVersion, Tid, TxnId};
+use neo_api::{Address, Instant, NodeId, Partition, Reign, TableVersion, Tid, TxnId};
 use neo_proto::{AssignedPartition, Backoff, ConnId, MsgId};
 
 pub(crate) use progress::{drop_progress, set_progress};
@@ -93,6 +93,8 @@ struct Catching {
     progress: Option<Tid>,
     /// What is to be fetched, as far as it is known.
     goal: Tid,
+    /// The latest reign in which something of it was committed, at most.
+    committed_in: Reign,
     /// Whether what the source does not have beyond that was removed.
     swept: bool,
     /// Transactions that were pending when it was registered, and have not ended.
@@ -108,6 +110,7 @@ impl Catching {
             stage: Stage::Unknown,
             progress: None,
             goal: Tid::ZERO,
+            committed_in: Reign(0),
             swept: false,
             pending: BTreeSet::new(),
             failures: 0,
@@ -208,10 +211,11 @@ impl Replication {
 
     /// An import made everything up to this tid count. What came of it to a cell that catches up
     /// was left to be fetched.
-    pub(crate) fn imported(&mut self, tid: Tid) {
+    pub(crate) fn imported(&mut self, reign: Reign, tid: Tid) {
         for cell in self.cells.values_mut() {
             if cell.stage == Stage::Fetching {
                 cell.goal = cell.goal.max(tid);
+                cell.committed_in = cell.committed_in.max(reign);
             }
         }
         self.look = true;

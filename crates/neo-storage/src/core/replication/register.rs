@@ -1,7 +1,7 @@
 //! What a cell that catches up and the primary tell each other, and what the database remembers of
 //! it.
 
-use neo_api::{BackendResult, Tid, TxnId};
+use neo_api::{BackendResult, Reign, Tid, TxnId};
 use neo_proto::{AssignedPartition, ErrorCode, MsgId, Packet, shown};
 
 use super::progress::read_progress;
@@ -83,7 +83,12 @@ impl Replication {
     }
 
     /// The primary registered cells.
-    pub(crate) fn registered(&mut self, id: MsgId, last_tid: Tid, pending: &[TxnId]) {
+    pub(crate) fn registered(
+        &mut self,
+        id: MsgId,
+        (committed_in, last_tid): (Reign, Tid),
+        pending: &[TxnId],
+    ) {
         let Some(Registering { cells, .. }) = self.registering.take_if(|asked| asked.id == id)
         else {
             return;
@@ -102,6 +107,7 @@ impl Replication {
                 tracing::info!(%partition, %last_tid, pending = pending.len(), "catching up");
                 cell.stage = Stage::Fetching;
                 cell.goal = cell.goal.max(last_tid);
+                cell.committed_in = cell.committed_in.max(committed_in);
                 cell.pending = pending.iter().copied().collect();
             }
         }
@@ -125,7 +131,10 @@ impl Replication {
     pub(crate) fn transaction_ended(&mut self, txn: TxnId, tid: Option<Tid>) {
         for cell in self.cells.values_mut() {
             if cell.pending.remove(&txn) {
-                cell.goal = cell.goal.max(tid.unwrap_or(Tid::ZERO));
+                if let Some(tid) = tid {
+                    cell.goal = cell.goal.max(tid);
+                    cell.committed_in = cell.committed_in.max(txn.reign);
+                }
                 self.look |= cell.pending.is_empty();
             }
         }

@@ -98,6 +98,7 @@ impl Pair {
         let answer = Packet::AnswerUnfinishedTransactions {
             last_tid: Tid(last_tid),
             pending: pending.iter().map(|ttid| txn(*ttid)).collect(),
+            committed_in: Reign(3),
         };
         self.replica.answer(MASTER, id, answer);
     }

@@ -48,6 +48,7 @@ fn a_fetch_of_a_cell_that_is_gone_keeps_nobody_waiting() {
     world.tell_table(table_of(3, CellState::OutOfDate, 3));
     let (id, _) = world.registrations.remove(0);
     let answer = Packet::AnswerUnfinishedTransactions {
+        committed_in: Reign(3),
         last_tid: Tid(10_005),
         pending: vec![],
     };

@@ -125,6 +125,9 @@ impl Transactions {
             }
         }
         let writing = !batch.is_empty() || !is_last;
+        if writing && let Some(op) = io.jobs.note_commit(txn.reign) {
+            batch.push(op);
+        }
         t.stage = Stage::Unlocking {
             tid,
             after,

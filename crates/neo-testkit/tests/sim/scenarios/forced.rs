@@ -6,8 +6,8 @@ use neo_api::{CellState, ClusterState, NodeType, Oid, Tid};
 use neo_client::Error;
 use neo_proto::{ClusterIdentity, Identification, Message, MsgId, Packet};
 use neo_testkit::sim::{
-    Ended, InFlight, Keep, Name, NodeCopy, PATIENCE, Say, SimClient, World, WorldSettings, c, m, p,
-    s,
+    Ended, Fault, InFlight, Keep, Name, NodeCopy, PATIENCE, Pattern, Say, SimClient, When, World,
+    WorldSettings, c, m, p, s,
 };
 
 use super::{change, check_and_crash, heal, objects, run, settle};
@@ -420,4 +420,94 @@ fn two_sides_that_were_both_started_by_force() {
             }
         }
     }
+}
+
+/// A transaction is locked, durably, on S1 alone. The others are started without it, as they may be,
+/// under a master whose clock is behind, and commit with a lesser tid; then the operator starts S1
+/// without them. What they committed does not go without a word.
+#[test]
+fn a_side_that_went_on_with_a_clock_that_is_behind_is_refused_by_name() {
+    for attempt in 0..16 {
+        let mut world = World::booted(WorldSettings {
+            storages: 3,
+            partitions: 2,
+            seed: 1 + attempt,
+            ..operated()
+        });
+        let table = world.partition_table().expect("a table").clone();
+        let all = (1..=3)
+            .map(s)
+            .find(|name| cells_of(&world, *name).len() == 2);
+        let all = all.expect("one node has a copy of both partitions");
+        let holder = |oid_partition: u32| {
+            let row = table.rows[oid_partition as usize].iter();
+            let nids = row
+                .map(|cell| cell.nid)
+                .filter(|nid| Some(*nid) != world.nid(all));
+            let other = nids.last();
+            (1..=3)
+                .map(s)
+                .find(|name| world.nid(*name) == other)
+                .unwrap()
+        };
+        // Its object is on one of the others, its metadata on the third: the lock is durable there.
+        let (with_object, with_metadata) = (holder(0), holder(1));
+        let (oids, first) = objects(&mut world, c(1), 2);
+        let oid = *oids.iter().find(|oid| oid.0 % 2 == 0).unwrap();
+        let lock = Pattern::arrival(m(1), with_metadata, "AskLockInformation");
+        world.plan_at(lock, When::Before, Fault::Delay(Duration::from_secs(5)));
+        let lost = world.run_script(c(1), async move |client: SimClient| {
+            change(&client, oid, first, "locked").await
+        });
+        world.run_for(Duration::from_millis(300));
+        if world.has_struck() && locked_here(&world, all) && !locked_here(&world, with_object) {
+            drop(lost);
+            let base = own_tid(&world, all);
+            world.crash(&[all], Keep::All, InFlight::Lost);
+            world.run_for(Duration::from_millis(20));
+            world.crash(
+                &[m(1), with_object, with_metadata, c(1)],
+                Keep::All,
+                InFlight::Lost,
+            );
+            world.shift_wall_clock(m(1), -60_000_000);
+            start(&mut world, &[m(1), with_object, with_metadata]);
+            wait_running(&mut world);
+            let second = run(&mut world, c(2), async move |client: SimClient| {
+                change(&client, oid, first, "committed").await
+            });
+            let second = second.unwrap();
+            assert!(second < base, "{second} {base}");
+            settle(&mut world);
+            crash_all(&mut world);
+            start(&mut world, &[m(1), all]);
+            waits_for(&mut world);
+            order_start(&mut world).unwrap();
+            start(&mut world, &[with_object]);
+            let words = last_words(&mut world, with_object);
+            assert!(
+                words.contains(&format!("went on to {second} on its own, in reign")),
+                "{words}"
+            );
+            return;
+        }
+    }
+    panic!("no attempt had the metadata apart from the object");
+}
+
+/// Whether a transaction is locked on a node's disk.
+fn locked_here(world: &World, name: Name) -> bool {
+    disk(world, name)
+        .unfinished
+        .iter()
+        .any(|txn| txn.tid.is_some())
+}
+
+/// The tid of the transaction that is locked on a node's disk.
+fn own_tid(world: &World, name: Name) -> Tid {
+    let unfinished = disk(world, name).unfinished;
+    unfinished
+        .iter()
+        .find_map(|txn| txn.tid)
+        .expect("it is locked")
 }
