@@ -91,8 +91,10 @@ impl MasterCore {
             // Nobody else is to lead a cluster that ends.
             Phase::Ending(_) | Phase::Stopped => return,
             Phase::Recovering(_) | Phase::Verifying(_) | Phase::Running(_) => {
+                let words = "this master is not the primary any more";
                 self.note_oids();
-                self.close_all("this master is not the primary any more", out);
+                self.give_up_orders(words, out);
+                self.close_all(words, out);
                 self.nodes.only_masters();
                 self.own_ways.clear();
                 self.identity = None;
@@ -134,6 +136,7 @@ impl MasterCore {
         tracing::warn!(words, "back to RECOVERING");
         let stop = matches!(self.phase, Phase::Running(_));
         self.note_oids();
+        self.give_up_orders(&format!("back to RECOVERING: {words}"), out);
         for node_type in [NodeType::Client, NodeType::Storage] {
             let online: Vec<_> = self.nodes.online(node_type).collect();
             for (nid, conn) in online {
@@ -157,6 +160,7 @@ impl MasterCore {
     pub(super) fn deposed(&mut self, now: Now, words: &str, out: &mut Out) {
         tracing::error!(reign = %self.reign, words, "this primary is deposed");
         self.note_oids();
+        self.give_up_orders(words, out);
         self.close_all(words, out);
         self.enter_recovering(now, out);
     }

@@ -26,6 +26,7 @@ mod masters;
 mod node_manager;
 mod oid_mark;
 mod oids;
+mod orders;
 mod partition_table;
 mod promotion;
 mod random;

@@ -16,6 +16,7 @@ pub(crate) struct Ending {
 impl MasterCore {
     /// The process ends; the cluster does not.
     pub(super) fn stop_node(&mut self, out: &mut Out) {
+        self.give_up_orders("this master stops", out);
         self.close_all("this master stops", out);
         self.leave_masters("this master stops", out);
         self.phase = Phase::Stopped;
@@ -79,6 +80,7 @@ impl MasterCore {
     /// Tells storage nodes to leave, and waits until they have.
     fn end(&mut self, now: Now, out: &mut Out) {
         let deadline = now.mono + self.settings.stop_grace();
+        self.give_up_orders("the cluster is stopping", out);
         self.phase = Phase::Ending(Ending { deadline });
         self.announce_state(now, out);
         let clients: Vec<_> = self.nodes.online(NodeType::Client).collect();

@@ -16,7 +16,7 @@ const ADDING_MAX: usize = 100;
 /// An order to add nodes, which is answered when they take part.
 #[derive(Debug)]
 pub(crate) struct Adding {
-    asker: (ConnId, MsgId),
+    pub(super) asker: (ConnId, MsgId),
     nodes: Vec<NodeId>,
     /// Those that do not take part yet.
     waiting: BTreeSet<NodeId>,
@@ -90,7 +90,11 @@ impl MasterCore {
         for Adding { asker, nodes, .. } in done {
             let takes_part = |nid: &NodeId| running.operating.contains_key(nid);
             let (added, lost): (Vec<NodeId>, Vec<NodeId>) = nodes.into_iter().partition(takes_part);
-            let message = format!("{} added: cells are given by `neoctl tweak`", names(&added));
+            let message = format!(
+                "{0} added: give cells with `neoctl tweak` now. Before there are some, {0} must be \
+                 added again whenever another primary master leads, or the cluster starts anew",
+                names(&added)
+            );
             let packet = if lost.is_empty() {
                 Packet::AnswerDone { message }
             } else {
@@ -165,7 +169,8 @@ impl MasterCore {
             let replicas = table.get().replicas;
             result.apply(version, replicas, &done.changes);
         }
-        let message = summary(&done);
+        let pending = self.pending_words(&ignore);
+        let message = summary(&done, pending);
         tracing::info!(dry_run, message, "tweak");
         if !dry_run {
             self.change_table(&done.changes, out);
@@ -183,6 +188,19 @@ impl MasterCore {
             reign: self.reign,
             ptid: base.ptid.next(),
         }
+    }
+
+    /// Who is connected, gets no cells, and is not left out by the operator's wish, if anybody is.
+    fn pending_words(&self, ignore: &BTreeSet<NodeId>) -> Option<String> {
+        let Phase::Running(running) = &self.phase else {
+            return None;
+        };
+        let online = self.nodes.online(NodeType::Storage).map(|(nid, _)| nid);
+        let idle = online.filter(|nid| !running.operating.contains_key(nid));
+        let idle: Vec<NodeId> = idle.filter(|nid| !ignore.contains(nid)).collect();
+        let names = names(&idle);
+        let words = format!("PENDING, without cells: {names} (`neoctl add` first, then tweak)");
+        (!idle.is_empty()).then_some(words)
     }
 
     /// Nodes that cells are dealt out to, with where they are.
@@ -235,8 +253,8 @@ impl MasterCore {
     }
 }
 
-/// What a tweak does, in words.
-fn summary(done: &Tweak) -> String {
+/// What a tweak does, in words; with what is said of nodes that it leaves alone.
+fn summary(done: &Tweak, pending: Option<String>) -> String {
     let count = |state| {
         let changes = done.changes.iter();
         changes.filter(|change| change.cell.state == state).count()
@@ -259,5 +277,6 @@ fn summary(done: &Tweak) -> String {
             .iter()
             .map(|warning| format!("warning: {warning}")),
     );
+    words.extend(pending);
     words.join("\n")
 }

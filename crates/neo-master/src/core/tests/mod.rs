@@ -17,6 +17,7 @@ mod limits;
 mod masters;
 mod oids;
 mod operator;
+mod orders;
 mod promotion;
 mod property;
 mod recovery;

@@ -278,8 +278,16 @@ fn nodes_that_are_pending_get_nothing() {
     let mut world = World::running(1, 0, 2);
     let admin = world.admin();
     pending(2, &mut world);
-    assert!(!tweaked(tweak(&mut world, admin, false, &[])).0);
+    let (changed, _, told) = tweaked(tweak(&mut world, admin, false, &[]));
+    assert!(!changed);
+    assert!(
+        told.contains("PENDING, without cells: S2 (`neoctl add`"),
+        "{told}"
+    );
     assert_eq!(world.rows(), ["1U", "1U"]);
+    // Unless it is said that they are to be left alone.
+    let (_, _, told) = tweaked(tweak(&mut world, admin, false, &["S2"]));
+    assert!(!told.contains("PENDING"), "{told}");
 }
 
 #[test]
