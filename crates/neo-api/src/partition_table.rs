@@ -86,6 +86,10 @@ pub struct PartitionTable {
     pub version: TableVersion,
     /// Wanted copies beside the first.
     pub replicas: u32,
+    /// The greatest number of a storage node that ever had a cell: none of these ids is given
+    /// again, since an old database with it may come back.
+    #[serde(default)]
+    pub last_storage: u32,
     /// One row a partition; cells in order of node id.
     pub rows: Vec<Vec<Cell>>,
 }
@@ -114,6 +118,7 @@ impl PartitionTable {
         Self {
             version: TableVersion::default(),
             replicas,
+            last_storage: 0,
             rows: vec![Vec::new(); partitioning.count() as usize],
         }
     }
@@ -242,6 +247,9 @@ impl PartitionTable {
         }
         for CellChange { partition, cell } in changes {
             let row = &mut self.rows[partition.0 as usize];
+            if cell.state != CellState::Discarded {
+                self.last_storage = self.last_storage.max(cell.nid.number());
+            }
             match (row.binary_search_by_key(&cell.nid, |c| c.nid), cell.state) {
                 (Ok(at), CellState::Discarded) => {
                     row.remove(at);
@@ -308,6 +316,22 @@ mod tests {
             .apply(version, 1, &[change(1, 1, CellState::Discarded)])
             .unwrap();
         assert!(table.cells(Partition(1)).is_empty());
+    }
+
+    #[test]
+    fn the_greatest_storage_that_had_a_cell_is_not_forgotten() {
+        let mut table = PartitionTable::empty(Partitioning::new(1).unwrap(), 0);
+        assert_eq!(table.last_storage, 0);
+        for (n, state, last) in [
+            (2, CellState::OutOfDate, 2),
+            (1, CellState::UpToDate, 2),
+            (2, CellState::Discarded, 2),
+            (9, CellState::Discarded, 2),
+        ] {
+            let version = table.version;
+            table.apply(version, 0, &[change(0, n, state)]).unwrap();
+            assert_eq!(table.last_storage, last);
+        }
     }
 
     #[test]

@@ -80,6 +80,7 @@ fn table() -> PartitionTable {
     PartitionTable {
         version,
         replicas: 0,
+        last_storage: 0,
         rows: vec![vec![cell], vec![cell]],
     }
 }

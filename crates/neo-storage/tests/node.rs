@@ -248,6 +248,7 @@ async fn client(network: &MemoryNetwork, to: &Address) -> Peer {
         topology: vec![],
         masters: vec![],
         new_nid: false,
+        noted: None,
     });
     let accepted = client
         .ask(Packet::RequestIdentification { identification })

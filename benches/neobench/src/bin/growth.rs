@@ -334,6 +334,7 @@ impl Cluster {
             self.peers.entry(n).or_default().conn = Some(conn);
         }
         self.input(Input::Accepted { conn, from });
+        let noted = known.as_ref().and_then(|peer| peer.version);
         let identification = Identification {
             node_type,
             nid: storage.and_then(|n| NodeId::new(NodeType::Storage, n)),
@@ -345,6 +346,7 @@ impl Cluster {
             topology: Vec::new(),
             masters: Vec::new(),
             new_nid: false,
+            noted,
         };
         let identification = Box::new(identification);
         self.send(

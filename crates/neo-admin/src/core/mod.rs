@@ -104,6 +104,7 @@ impl AdminCore {
             topology: Vec::new(),
             masters: Vec::new(),
             new_nid: false,
+            noted: None,
         };
         let identification = Box::new(identification);
         out.send(conn, id, Packet::RequestIdentification { identification });

@@ -178,7 +178,8 @@ impl<'a> Plan<'a> {
         self.run("DELETE FROM pt", [])?;
         let np = table.rows.len() as i64;
         self.run("INSERT OR REPLACE INTO meta VALUES ('np', ?1)", [np])?;
-        self.set_version(table.version, table.replicas)?;
+        self.run("DELETE FROM meta WHERE key = 'last_storage'", [])?;
+        self.set_version(table)?;
         for (partition, row) in table.iter() {
             for cell in row {
                 self.put_cell(&CellChange {
@@ -190,14 +191,20 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn set_version(&self, version: TableVersion, replicas: u32) -> BackendResult<()> {
+    /// All but the cells. The greatest storage node does not get smaller.
+    fn set_version(&self, table: &PartitionTable) -> BackendResult<()> {
         self.run(
             "INSERT OR REPLACE INTO meta VALUES ('reign', ?1), ('ptid', ?2), ('replicas', ?3)",
             [
-                int(version.reign.0)?,
-                int(version.ptid.0)?,
-                i64::from(replicas),
+                int(table.version.reign.0)?,
+                int(table.version.ptid.0)?,
+                i64::from(table.replicas),
             ],
+        )?;
+        self.run(
+            "INSERT INTO meta VALUES ('last_storage', ?1)
+            ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+            [i64::from(table.last_storage)],
         )?;
         Ok(())
     }
@@ -245,12 +252,13 @@ impl<'a> Plan<'a> {
         let mut table = PartitionTable {
             version,
             replicas,
+            last_storage: 0,
             rows: vec![Vec::new(); np],
         };
         table
             .apply(version, replicas, changes)
             .or_else(|error| limits::refuse(error.to_string()))?;
-        self.set_version(version, replicas)?;
+        self.set_version(&table)?;
         changes.iter().try_for_each(|change| self.put_cell(change))
     }
 

@@ -76,6 +76,8 @@ impl Reader {
         ) else {
             return Ok(None);
         };
+        // Databases of earlier versions do not have it.
+        let last_storage = number("last_storage")?.unwrap_or(0);
         let damaged = |what: String| BackendError::Corrupt(format!("partition table: {what}"));
         let np = u16::try_from(np).map_err(|_| damaged(format!("{np} partitions")))?;
         let mut table = PartitionTable {
@@ -84,6 +86,8 @@ impl Reader {
                 ptid: Ptid(ptid),
             },
             replicas: u32::try_from(replicas).map_err(|error| damaged(error.to_string()))?,
+            last_storage: u32::try_from(last_storage)
+                .map_err(|error| damaged(error.to_string()))?,
             rows: vec![Vec::new(); usize::from(np)],
         };
         let mut query = self.query("SELECT * FROM pt ORDER BY partition, nid")?;

@@ -26,8 +26,8 @@ const VERSION: i64 = 1;
 const PAGE_BYTES: u64 = 4096;
 
 const TABLES: &str = "
--- Numbers about the database: clean (it was closed), synced (see `Writer`); np, replicas, reign
--- and ptid of the partition table, once there is one.
+-- Numbers about the database: clean (it was closed), synced (see `Writer`); np, replicas, reign,
+-- ptid and last_storage of the partition table, once there is one.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE config (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;

@@ -137,6 +137,7 @@ pub(crate) fn identification(node_type: NodeType) -> Identification {
         topology: Vec::new(),
         masters: Vec::new(),
         new_nid: false,
+        noted: None,
     }
 }
 

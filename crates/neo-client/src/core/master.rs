@@ -215,6 +215,7 @@ impl ClientCore {
                 topology: Vec::new(),
                 masters: Vec::new(),
                 new_nid: false,
+                noted: None,
             }),
         }
     }

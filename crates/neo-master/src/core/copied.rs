@@ -7,6 +7,7 @@
 use neo_api::{Cell, CellChange, CellState, NodeId, NodeType, Now};
 use neo_proto::{ConnId, ErrorCode, Identification, MsgId, Packet};
 
+use super::belonging::last_given;
 use super::effect::Out;
 use super::identification::{Kinship, Peer};
 use super::node_manager::Node;
@@ -50,7 +51,8 @@ impl MasterCore {
             );
             return Err((ErrorCode::Denied, words));
         }
-        let Some(nid) = self.nodes.first_free(NodeType::Storage) else {
+        let last = last_given(Some(table));
+        let Some(nid) = self.nodes.first_free(NodeType::Storage, last) else {
             return Err((ErrorCode::TooLarge, "no node id is free".to_owned()));
         };
         let assigned = self.next_version(table.version());

@@ -33,9 +33,14 @@ pub(super) struct Creating {
     deadline: Instant,
 }
 
+/// Whether a table is a draft.
+pub(super) fn is_draft(version: TableVersion) -> bool {
+    version.ptid == DRAFT
+}
+
 /// Whether a storage node has stored a table that has cells.
 pub(super) fn table_version(answer: &Recovery) -> Option<TableVersion> {
-    answer.version.filter(|version| version.ptid != DRAFT)
+    answer.version.filter(|version| !is_draft(*version))
 }
 
 impl Creating {
@@ -118,6 +123,9 @@ impl MasterCore {
             answer.version = Some(version);
             answer.identity = identity;
         }
+        if let Some(node) = self.nodes.get_mut(nid) {
+            node.noted = Some(version);
+        }
         self.recovery_step(now, out);
     }
 
@@ -149,21 +157,13 @@ impl MasterCore {
 }
 
 impl Recovering {
-    /// Whether a node has what a table says is readable on it. A node that was told that it has
-    /// cells says so. One with a draft only missed that: then nobody can have served with it, as
-    /// long as the cells are those that followed its draft, and nobody has obeyed a reign, which
-    /// is asked only when every node has stored the table.
-    pub(super) fn is_backed(&self, table: &Table, nid: NodeId) -> bool {
-        let Some(answer) = self.answers.get(&nid) else {
-            return false;
-        };
-        match answer.version {
-            None => !table.has_node(nid),
-            Some(version) if version.ptid == DRAFT => {
-                let fresh = || self.answers.values().all(|a| a.reign == Reign::default());
-                !table.is_readable_on(nid) || (table.is_assigned_in(nid, version.reign) && fresh())
-            }
-            Some(_) => true,
-        }
+    /// Whether a node's database, which is the node's, has what a table says is readable on it. A
+    /// node that was told that it has cells has noted that. One with a draft only missed it: then
+    /// nobody can have served with it, as long as nobody has obeyed a reign, which is asked only
+    /// when every node has stored the table.
+    pub(super) fn is_fresh(&self, table: &Table, nid: NodeId, noted: Option<TableVersion>) -> bool {
+        let is_draft = noted.is_some_and(is_draft);
+        let fresh = || self.answers.values().all(|a| a.reign == Reign::default());
+        !is_draft || !table.is_readable_on(nid) || fresh()
     }
 }

@@ -3,6 +3,7 @@
 use neo_api::{Instant, NodeId, NodeState, NodeType, Now, SessionId};
 use neo_proto::{ClusterIdentity, ConnId, ErrorCode, Identification, MsgId, Packet, shown};
 
+use super::belonging::{Foreign, belongs, last_given};
 use super::effect::Out;
 use super::node_manager::Node;
 use super::{MasterCore, Phase};
@@ -211,37 +212,53 @@ impl MasterCore {
                 format!("{other} is connected, and listens at {address} too"),
             ));
         }
-        let has_cells = |nid| self.table.as_ref().is_some_and(|table| table.has_node(nid));
-        // A database that was emptied is another node, also when it asks for its old id: what knows
-        // no cluster has no cells.
-        let keeps = |nid: &NodeId| peer.identity.is_some() || !has_cells(*nid);
-        if let Some(nid) = peer.nid.filter(keeps) {
-            if self.nodes.conn(nid).is_some() && !self.gives_way(nid, peer) {
-                return Err((
-                    ErrorCode::IdConflict,
-                    format!(
-                        "another node that is {nid} is connected; was a database copied, or \
-                         started twice?"
-                    ),
-                ));
+        let table = self.table.as_ref();
+        let judged = |nid| table.map_or(Ok(()), |table| belongs(table, nid, peer.noted));
+        match peer.nid.map(|nid| (nid, judged(nid))) {
+            // It ends with these words: nothing that comes later makes the database the right one.
+            Some((nid, Err(foreign @ (Foreign::Draft | Foreign::Older)))) => {
+                return Err((ErrorCode::OtherCluster, foreign.words(nid)));
             }
+            Some((nid, Ok(()))) => return self.admit_named(nid, peer),
+            // A database that was emptied is another node, also when it asks for its old id.
+            Some((_, Err(Foreign::New))) | None => {}
+        }
+        // A node that never made its id durable is known by its address.
+        let last = last_given(table);
+        if let Some(nid) = at.filter(|nid| nid.number() > last) {
             return Ok(nid);
         }
-        // A node that lost its id, or never made it durable, is known by its address.
-        if let Some(nid) = at.filter(|nid| !has_cells(*nid)) {
-            return Ok(nid);
-        }
-        let nid = self.nodes.first_free(NodeType::Storage);
+        let nid = self.nodes.first_free(NodeType::Storage, last);
         nid.ok_or_else(|| (ErrorCode::TooLarge, "no node id is free".to_owned()))
     }
 
-    /// Whether a connected node with this id leaves it to the one that comes: an empty database got
-    /// the id when nobody knew better, and now comes the one that has data under it.
-    fn gives_way(&self, nid: NodeId, peer: &Identification) -> bool {
-        match &self.phase {
-            Phase::Recovering(recovering) => peer.identity.is_some() && recovering.is_empty(nid),
-            _ => false,
+    /// A database comes back with its id.
+    fn admit_named(&self, nid: NodeId, peer: &Identification) -> Result<NodeId, Refusal> {
+        if self.nodes.conn(nid).is_some() && !self.gives_way(nid, peer) {
+            return Err((
+                ErrorCode::IdConflict,
+                format!(
+                    "another node that is {nid} is connected; was a database copied, or started \
+                     twice?"
+                ),
+            ));
         }
+        Ok(nid)
+    }
+
+    /// Whether a connected node with this id leaves it to the one that comes: while nobody knows
+    /// better, that is the one whose database is newer under this id. An empty one has none.
+    fn gives_way(&self, nid: NodeId, peer: &Identification) -> bool {
+        let is_open = match &self.phase {
+            Phase::Recovering(_) => true,
+            Phase::Running(running) => !running.operating.contains_key(&nid),
+            _ => false,
+        };
+        is_open
+            && self
+                .nodes
+                .get(nid)
+                .is_some_and(|node| node.noted < peer.noted)
     }
 
     /// Clients and admins: an id that is in use is no conflict, they get another one. Their old
@@ -372,6 +389,7 @@ impl MasterCore {
             read_only: peer.read_only,
             has_table: false,
             topology: peer.topology.clone(),
+            noted: peer.noted.filter(|_| peer.nid == Some(nid)),
         };
         // The others hear of it first: a storage node must know a client before that one comes.
         self.nodes.insert(nid, node);

@@ -123,6 +123,7 @@ impl MasterCore {
             topology: Vec::new(),
             masters: Vec::new(),
             new_nid: false,
+            noted: None,
         });
         let packet = Packet::RequestIdentification { identification };
         self.requests.send(conn, Ask::Identification, packet, out);

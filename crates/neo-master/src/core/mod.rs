@@ -8,6 +8,7 @@
 
 mod admin;
 mod auto_tweak;
+mod belonging;
 mod catching_up;
 mod changes;
 mod commit;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{Address, NodeId, NodeState, NodeType, SessionId};
+use neo_api::{Address, NodeId, NodeState, NodeType, SessionId, TableVersion};
 use neo_proto::{ConnId, NodeInfo, Packet};
 
 use super::effect::Out;
@@ -23,6 +23,9 @@ pub(crate) struct Node {
     pub(crate) has_table: bool,
     /// Where a storage has its data, coarsest first; it is remembered while the node is away.
     pub(crate) topology: Vec<String>,
+    /// The version of the partition table in a storage node's database, as it came, if its id is
+    /// noted there.
+    pub(crate) noted: Option<TableVersion>,
 }
 
 impl Node {
@@ -37,6 +40,7 @@ impl Node {
             read_only: false,
             has_table: false,
             topology: Vec::new(),
+            noted: None,
         }
     }
 }
@@ -191,9 +195,9 @@ impl NodeManager {
         }
     }
 
-    /// The first free id of a type that keeps its ids.
-    pub(crate) fn first_free(&self, node_type: NodeType) -> Option<NodeId> {
-        (1..=NodeId::NUMBER_MAX)
+    /// The first id of a type that keeps its ids which is free, of those with a greater number.
+    pub(crate) fn first_free(&self, node_type: NodeType, after: u32) -> Option<NodeId> {
+        (after.saturating_add(1)..=NodeId::NUMBER_MAX)
             .filter_map(|n| NodeId::new(node_type, n))
             .find(|nid| !self.nodes.contains_key(nid))
     }
@@ -390,7 +394,8 @@ mod tests {
         let mut nodes = NodeManager::default();
         let address = Address::new("a", 1);
         nodes.insert(nid("S1"), online(Some(address.clone()), 1));
-        assert_eq!(nodes.first_free(NodeType::Storage), Some(nid("S2")));
+        assert_eq!(nodes.first_free(NodeType::Storage, 0), Some(nid("S2")));
+        assert_eq!(nodes.first_free(NodeType::Storage, 3), Some(nid("S4")));
         nodes.set_down(nid("S1"));
         assert_eq!(nodes.at(&address), Some(nid("S1")));
         assert_eq!(nodes.conn(nid("S1")), None);

@@ -97,7 +97,7 @@ impl Table {
         Ok(Self::index(table))
     }
 
-    fn index(table: PartitionTable) -> Self {
+    fn index(mut table: PartitionTable) -> Self {
         let mut by_node: BTreeMap<NodeId, Holding> = BTreeMap::new();
         for (partition, row) in table.iter() {
             for cell in row {
@@ -105,6 +105,8 @@ impl Table {
                 holding.add(partition, cell.state);
             }
         }
+        let last = by_node.keys().next_back().map_or(0, |nid| nid.number());
+        table.last_storage = table.last_storage.max(last);
         Self { table, by_node }
     }
 
@@ -173,6 +175,14 @@ impl Table {
         let all_feed =
             |holding: &Holding| holding.partitions.len() == holding.count(CellState::Feeding);
         self.by_node.get(&nid).is_some_and(all_feed)
+    }
+
+    /// The newest assignment of the cells that a node is said to have completely.
+    pub(crate) fn newest_readable(&self, nid: NodeId) -> Option<TableVersion> {
+        let rows = self.cells_of(nid).map(|(_, row, _)| row);
+        let own = rows.filter_map(|row| row.iter().find(|cell| cell.nid == nid));
+        let readable = own.filter(|cell| cell.state.is_readable());
+        readable.map(|cell| cell.assigned).max()
     }
 
     /// Whether every cell of a node was assigned to it in this reign.

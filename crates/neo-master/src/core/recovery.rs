@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use neo_api::{Instant, NodeId, NodeType, Now, PartitionTable, TableVersion, Tid};
 use neo_proto::{ConnId, ErrorCode, MsgId, Packet, Recovery};
 
+use super::belonging::{Foreign, belongs};
 use super::creation::{Creating, table_version};
 use super::effect::Out;
 use super::identification::{Kinship, check_identity};
@@ -54,12 +55,6 @@ pub(super) enum Start {
 }
 
 impl Recovering {
-    /// Whether a node said that it has nothing.
-    pub(super) fn is_empty(&self, nid: NodeId) -> bool {
-        let answer = self.answers.get(&nid);
-        answer.is_some_and(|answer| answer.version.is_none() && answer.identity.is_none())
-    }
-
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let creating = self.creating.as_ref().map(Creating::deadline);
         self.busy.values().copied().chain(creating).min()
@@ -269,7 +264,7 @@ impl MasterCore {
     /// Does what can be done with what is known.
     pub(super) fn recovery_step(&mut self, now: Now, out: &mut Out) {
         // A node that is refused changes what is known: the loss comes back here.
-        if self.recovery_refuse_emptied(now, out) || self.recovery_survey_ancestors(now, out) {
+        if self.recovery_refuse_foreign(now, out) || self.recovery_survey_ancestors(now, out) {
             return;
         }
         self.recovery_load(now, out);
@@ -285,31 +280,27 @@ impl MasterCore {
         self.recovery_decide(now, out);
     }
 
-    /// A node without a table that was given, before the table was known, the id of one that has
-    /// cells in it: counting on it would make a cell readable that is empty. It comes back, and
-    /// gets another id. The same for what is left of another attempt to create the cluster, which
-    /// can't be renamed. Whether one was refused.
-    fn recovery_refuse_emptied(&mut self, now: Now, out: &mut Out) -> bool {
+    /// A node whose database is not that of the node as which it came, before the table was known:
+    /// counting on it would make a cell readable that is empty, or old. It comes back, and gets
+    /// another id, or hears what is wrong. Whether one was refused.
+    fn recovery_refuse_foreign(&mut self, now: Now, out: &mut Out) -> bool {
         let (Phase::Recovering(recovering), Some(table)) = (&self.phase, &self.table) else {
             return false;
         };
-        let mut answers = recovering.answers.iter();
-        let emptied = answers.find(|(nid, _)| !recovering.is_backed(table, **nid));
-        let Some((nid, is_named)) = emptied.map(|(nid, a)| (*nid, a.version.is_some())) else {
+        let mut answered = recovering.answers.keys();
+        let foreign = answered.find_map(|nid| {
+            let noted = self.nodes.get(*nid).and_then(|node| node.noted);
+            let foreign = match belongs(table, *nid, noted) {
+                Err(foreign) => foreign,
+                Ok(()) if !recovering.is_fresh(table, *nid, noted) => Foreign::Draft,
+                Ok(()) => return None,
+            };
+            Some((*nid, foreign))
+        });
+        let Some((nid, foreign)) = foreign else {
             return false;
         };
-        let words = if is_named {
-            format!(
-                "its database was made {nid} by an attempt to create the cluster that was given \
-                 up, and another node has cells under this id: give it an empty database"
-            )
-        } else {
-            format!(
-                "its database is empty, but it came as {nid}, whose cells the partition table \
-                 has: it gets another id"
-            )
-        };
-        self.refuse_storage(now, nid, &words, out);
+        self.refuse_storage(now, nid, &foreign.words(nid), out);
         true
     }
 

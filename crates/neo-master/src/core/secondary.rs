@@ -48,7 +48,7 @@ impl MasterCore {
         let had = self.nodes.at(address).filter(is_master);
         let free = |nid: &NodeId| is_master(nid) && self.nodes.get(*nid).is_none();
         had.or_else(|| wish.filter(free))
-            .or_else(|| self.nodes.first_free(NodeType::Master))
+            .or_else(|| self.nodes.first_free(NodeType::Master, 0))
     }
 
     // --- at a secondary ---

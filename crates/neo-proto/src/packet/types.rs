@@ -100,6 +100,10 @@ pub struct Identification {
     /// OUT_OF_DATE wherever `nid` has one.
     #[serde(default)]
     pub new_nid: bool,
+    /// A storage whose database has its id: the version of the partition table there. `None`: it has
+    /// had no cells yet, and any id will do.
+    #[serde(default)]
+    pub noted: Option<TableVersion>,
 }
 
 /// What the primary tells about a node.

@@ -182,13 +182,13 @@ any_struct! {
     RevisionId { tid, oid }
     Cell { nid, state, assigned }
     CellChange { partition, cell }
-    PartitionTable { version, replicas, rows }
+    PartitionTable { version, replicas, last_storage, rows }
     Epoch { number, id, parent, base_reign, base_ptid, base_tid }
     ClusterIdentity { id, epochs }
     TransactionMeta { user, description, extension }
     Identification {
         node_type, nid, address, cluster, identity, session, read_only, topology, masters,
-        new_nid
+        new_nid, noted
     }
     NodeInfo { nid, address, state, session, since_micros }
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }

@@ -1,6 +1,6 @@
 //! Connections that are made, accepted and lost.
 
-use neo_api::{NodeType, Now};
+use neo_api::{NodeId, NodeType, Now};
 use neo_proto::{ConnId, ConnectToken, Effect, Effects, Identification, Packet};
 
 use super::StorageCore;
@@ -8,6 +8,16 @@ use super::io::Io;
 use super::replication::is_source;
 
 impl StorageCore {
+    /// The id that is in the database.
+    pub(super) fn noted(&self) -> Option<NodeId> {
+        self.nid.filter(|_| self.is_noted)
+    }
+
+    /// Whether the id is on its way to the disk.
+    pub(super) fn is_noting(&self) -> bool {
+        self.table.as_ref().is_some_and(|new| new.notes)
+    }
+
     /// Starts the attempt to reach a master that is due, if one is.
     pub(super) fn search(&mut self, now: Now, out: &mut Effects<Self>) {
         if let Some((token, to)) = self.link.poll(now.mono) {
@@ -47,6 +57,7 @@ impl StorageCore {
             topology: self.topology.clone(),
             masters: self.link.masters().to_vec(),
             new_nid: self.settings.new_nid && !to_source,
+            noted: self.noted().and(self.cells.version()),
         });
         out.send(conn, id, Packet::RequestIdentification { identification });
     }
@@ -56,11 +67,6 @@ impl StorageCore {
         if self.link.conn() == Some(conn) {
             self.leave(out);
             self.link.lost(now.mono);
-            if self.identity.is_none() && self.table.is_none() {
-                // The id was of this connection, and is noted nowhere: another primary may have
-                // given it to another node.
-                self.nid = self.settings.nid;
-            }
             self.search(now, out);
         } else if self.source_conn() == Some(conn) {
             self.with_replication(now, out, |replication, around| {

@@ -80,16 +80,9 @@ pub(crate) fn set(key: &str, value: Option<String>) -> WriteOp {
     }
 }
 
-/// Writes to which cluster the node belongs, and as which node.
-pub(crate) fn set_identity(
-    cluster: &str,
-    nid: NodeId,
-    identity: Option<&ClusterIdentity>,
-) -> Vec<WriteOp> {
-    let mut ops = vec![
-        set(CLUSTER, Some(cluster.to_owned())),
-        set(NID, Some(nid.to_string())),
-    ];
+/// Writes to which cluster the node belongs.
+pub(crate) fn set_identity(cluster: &str, identity: Option<&ClusterIdentity>) -> Vec<WriteOp> {
+    let mut ops = vec![set(CLUSTER, Some(cluster.to_owned()))];
     if let Some(identity) = identity {
         ops.push(set(CLUSTER_ID, Some(identity.id.to_string())));
         ops.push(set(EPOCHS, Some(format_epochs(&identity.epochs))));

@@ -73,6 +73,9 @@ pub struct StorageCore {
     seed: u64,
     phase: Phase,
     nid: Option<NodeId>,
+    /// Whether the id is in the database: with the first table in which it has cells, or with the
+    /// draft of a cluster. Until then it is that of one connection.
+    is_noted: bool,
     /// This node's identification at the primary.
     session: Option<SessionId>,
     /// The id that a copied database gets.
@@ -124,6 +127,10 @@ struct NewTable {
     identity: Option<ClusterIdentity>,
     /// What is to be written.
     ops: Vec<WriteOp>,
+    /// As which node it was sent.
+    nid: Option<NodeId>,
+    /// Whether that is written too.
+    notes: bool,
     /// Cells that it makes out of date, and did not before: how far they go is looked up first.
     outdated: Vec<(Partition, TableVersion)>,
 }
@@ -155,6 +162,7 @@ impl StorageCore {
             seed,
             phase: Phase::Starting,
             nid: None,
+            is_noted: false,
             session: None,
             renamed: None,
             identity: None,
@@ -233,6 +241,7 @@ impl StorageCore {
             let why = "a new id is for a copy of a storage node's database: this one is empty";
             return self.end(out, Some(why.to_owned()));
         }
+        self.is_noted = memory.nid.is_some() && start.table.is_some();
         self.nid = memory.nid.or(self.settings.nid);
         self.identity = memory.identity;
         self.reign = memory.reign;
@@ -242,7 +251,7 @@ impl StorageCore {
         self.jobs.start_data_ids(start.next_data_id);
         self.jobs.start_commits(memory.committed_in);
         if let Some(table) = start.table {
-            self.cells.set(self.nid, table);
+            self.cells.set(self.noted(), table);
         }
         self.phase = Phase::Up;
         self.search(now, out);
@@ -256,16 +265,16 @@ impl StorageCore {
         if self.jobs.abandon() || is_looking_up {
             self.table = None;
         }
+        if !self.is_noted && !self.is_noting() {
+            // The id is not durable, nor on its way to the disk: another primary may have given it
+            // to another node. What a table says of it is not about this node then.
+            self.nid = self.settings.nid;
+        }
         if self.table.is_none()
             && let Some(table) = self.cells.table().cloned()
         {
             // A table that was given up had closed the gate of what it took away.
-            self.cells.set(self.nid, table);
-        }
-        if self.cells.table().is_none() && self.table.is_none() {
-            // The id is not durable, nor on its way to the disk: another primary may have given it
-            // to another node.
-            self.nid = self.settings.nid;
+            self.cells.set(self.noted(), table);
         }
         self.held.clear();
         self.import = None;

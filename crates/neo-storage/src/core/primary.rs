@@ -49,13 +49,13 @@ impl StorageCore {
                     if let Err(why) = self.renamed(your_nid) {
                         return self.end(out, Some(why));
                     }
-                } else if let Some(nid) = self.nid.filter(|nid| *nid != your_nid)
-                    && self.cells.table().is_some()
-                {
+                } else if let Some(nid) = self.noted().filter(|nid| *nid != your_nid) {
                     let why = format!(
                         "the primary calls this node {your_nid}, but its database is that of {nid}"
                     );
                     return self.end(out, Some(why));
+                } else if self.is_noting() && self.nid != Some(your_nid) {
+                    return self.drop_conn(now, out, conn, "this node's id is being noted");
                 }
                 tracing::info!(nid = %your_nid, "connected to the primary master");
                 if self.renamed.is_none() {

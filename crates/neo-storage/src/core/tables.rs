@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use neo_api::{
-    BackendResult, CellState, Durability, Now, Partition, PartitionTable, TableVersion, Tid,
-    WriteBatch, WriteOp,
+    BackendResult, CellState, Durability, NodeId, Now, Partition, PartitionTable, TableVersion,
+    Tid, WriteBatch, WriteOp,
 };
 use neo_proto::{ClusterIdentity, Effects, Packet};
 
-use super::effect::{Query, QueryResult};
-use super::initialization::set_identity;
+use super::effect::{NID, Query, QueryResult};
+use super::initialization::{set, set_identity};
 use super::io::{AfterPersist, AfterRead, Io, words};
 use super::replication::{drop_progress, set_progress};
 use super::{NewTable, StorageCore};
@@ -49,7 +49,7 @@ impl StorageCore {
             let why = format!("this is a node of cluster {}, not {}", own.id, other.id);
             return Err(why);
         }
-        let mut ops = set_identity(&self.settings.cluster, nid, identity.as_ref());
+        let mut ops = set_identity(&self.settings.cluster, identity.as_ref());
         ops.push(WriteOp::SetPartitionTable(table.clone()));
         if self.renamed.is_some() {
             self.table_of_copy(now, out, nid, (identity, table), ops);
@@ -81,6 +81,9 @@ impl StorageCore {
         ops: Vec<WriteOp>,
         outdated: Vec<(Partition, TableVersion)>,
     ) {
+        let notes = self.notes_id(&table);
+        let mut ops = ops;
+        ops.extend(notes.map(|nid| set(NID, Some(nid.to_string()))));
         // What it takes away must not be read from now on; what it gives, once it is durable.
         let gone = self.cells.narrow(&table);
         let mut io = Io {
@@ -97,6 +100,8 @@ impl StorageCore {
             table,
             identity,
             ops,
+            nid: self.nid,
+            notes: notes.is_some(),
             outdated,
         });
         if is_ready {
@@ -104,6 +109,19 @@ impl StorageCore {
         } else {
             io.read(Query::Extent { partitions }, AfterRead::Extent);
         }
+    }
+
+    /// The id that is to be noted with a table: when it gives this node cells, or is the draft of a
+    /// cluster that will. An id under which there was never anything may be another node's tomorrow.
+    fn notes_id(&self, table: &PartitionTable) -> Option<NodeId> {
+        let has_cells = |nid: &NodeId| {
+            let mut cells = table.rows.iter().flatten();
+            cells.any(|cell| cell.nid == *nid)
+        };
+        let is_draft = table.rows.iter().all(Vec::is_empty);
+        let is_new = !self.is_noted || self.renamed.is_some();
+        let id = self.nid.filter(|_| is_new);
+        id.filter(|nid| is_draft || has_cells(nid))
     }
 
     fn write_table(&mut self, now: Now, out: &mut Effects<Self>) {
@@ -184,12 +202,17 @@ impl StorageCore {
     /// The new table is durable.
     pub(super) fn table_stored(&mut self, now: Now, out: &mut Effects<Self>) {
         let Some(NewTable {
-            table, identity, ..
+            table,
+            identity,
+            nid,
+            notes,
+            ..
         }) = self.table.take()
         else {
             return;
         };
         let version = table.version;
+        self.is_noted |= notes;
         if identity.is_some() {
             self.identity = identity;
         }
@@ -200,7 +223,7 @@ impl StorageCore {
             return self.copy_is_named(out, nid);
         }
         let before: Vec<Partition> = self.cells.assigned();
-        let more = self.cells.set(self.nid, table);
+        let more = self.cells.set(nid, table);
         if let Some(service) = &mut self.service {
             let mut io = Io {
                 now,

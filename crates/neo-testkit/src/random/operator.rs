@@ -54,6 +54,7 @@ impl Operator {
             topology: Vec::new(),
             masters: Vec::new(),
             new_nid: false,
+            noted: None,
         });
         world.note_order(format!("the operator says {order:?}"));
         let identify = Packet::RequestIdentification { identification };

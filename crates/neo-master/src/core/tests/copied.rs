@@ -51,6 +51,7 @@ fn a_copy_gets_an_id_and_cells_to_catch_up_with() {
     let mut copy = Storage::new(3);
     copy.recovery = world.storages[&2].recovery.clone();
     copy.table = Some(world.table().clone());
+    copy.is_noted = true;
     world.storages.insert(3, copy);
     world.join(3);
     assert!(world.storages[&3].operating);

@@ -279,6 +279,7 @@ impl World {
             topology: Vec::new(),
             masters: Vec::new(),
             new_nid: false,
+            noted: None,
         }
     }
 
@@ -301,6 +302,7 @@ impl World {
         identification.nid = Some(storage.nid());
         identification.address = Some(storage.address());
         identification.identity = storage.recovery.identity.clone();
+        identification.noted = storage.noted();
         identification.topology = storage.topology.clone();
         let (conn, answer) = self.identify(identification);
         if !self.closed.contains_key(&conn) {

@@ -4,6 +4,7 @@ mod harness;
 mod played;
 
 mod auto_tweak;
+mod belonging;
 mod catching_up;
 mod commit;
 mod copied;

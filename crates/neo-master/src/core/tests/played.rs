@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{Address, NodeId, NodeType, Oid, PartitionTable, Reign, Tid, TxnId};
+use neo_api::{Address, NodeId, NodeType, Oid, PartitionTable, Reign, TableVersion, Tid, TxnId};
 use neo_proto::{
     AssignedPartition, CellLastIds, ConnId, FinalTid, MsgId, Packet, Recovery, WireLastIds,
 };
@@ -11,8 +11,12 @@ use neo_proto::{
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
     pub(super) n: u32,
+    /// Where it listens.
+    pub(super) port: u16,
     pub(super) recovery: Recovery,
     pub(super) table: Option<PartitionTable>,
+    /// Whether its id is on its disk.
+    pub(super) is_noted: bool,
     pub(super) unfinished: BTreeMap<TxnId, Option<Tid>>,
     pub(super) committed: BTreeMap<TxnId, Tid>,
     pub(super) last_oid: Option<Oid>,
@@ -41,6 +45,7 @@ impl Storage {
     pub(super) fn new(n: u32) -> Self {
         Self {
             n,
+            port: 1,
             recovery: Recovery {
                 version: None,
                 reign: Reign(0),
@@ -51,6 +56,7 @@ impl Storage {
                 import_tid: None,
             },
             table: None,
+            is_noted: false,
             unfinished: BTreeMap::new(),
             committed: BTreeMap::new(),
             last_oid: None,
@@ -85,8 +91,24 @@ impl Storage {
         NodeId::new(NodeType::Storage, self.n).unwrap()
     }
 
+    /// The version of its table, if its id is in its database: as it was told first that it has
+    /// cells, or is to have some.
+    pub(super) fn noted(&self) -> Option<TableVersion> {
+        self.recovery.version.filter(|_| self.is_noted)
+    }
+
+    /// A table is on its disk.
+    fn stored(&mut self, version: TableVersion) -> Vec<(MsgId, Packet)> {
+        let own = self.nid();
+        let mut rows = self.table.iter().flat_map(|table| &table.rows);
+        let is_draft = rows.clone().all(Vec::is_empty);
+        self.is_noted |= is_draft || rows.any(|row| row.iter().any(|cell| cell.nid == own));
+        self.recovery.version = Some(version);
+        vec![(MsgId(0), Packet::NotifyPartitionTableStored { version })]
+    }
+
     pub(super) fn address(&self) -> Address {
-        Address::new(format!("s{}", self.n), 1)
+        Address::new(format!("s{}", self.n), self.port)
     }
 
     /// What it forgets when it restarts, or loses its master.
@@ -125,7 +147,6 @@ impl Storage {
 
     /// Does what a message says; what it answers.
     pub(super) fn obey(&mut self, id: MsgId, packet: Packet) -> Vec<(MsgId, Packet)> {
-        let stored = |version| (MsgId(0), Packet::NotifyPartitionTableStored { version });
         let answer = match packet {
             Packet::AskRecovery {} => Packet::AnswerRecovery {
                 recovery: Box::new(self.recovery.clone()),
@@ -135,10 +156,9 @@ impl Storage {
             },
             Packet::SendPartitionTable { identity, table } => {
                 self.recovery.identity = identity;
-                self.recovery.version = Some(table.version);
                 let version = table.version;
                 self.table = Some(*table);
-                return vec![stored(version)];
+                return self.stored(version);
             }
             Packet::NotifyPartitionChanges {
                 base,
@@ -153,8 +173,7 @@ impl Storage {
                 );
                 assert!(version > base);
                 table.apply(version, replicas, &changes).unwrap();
-                self.recovery.version = Some(version);
-                return vec![stored(version)];
+                return self.stored(version);
             }
             Packet::AskStartReign { reign } => {
                 assert!(reign >= self.recovery.reign, "reigns increase");

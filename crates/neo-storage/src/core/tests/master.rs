@@ -1,5 +1,7 @@
 //! The link to the primary: finding it, recovery, verification, tables, the end of service.
 
+use neo_api::CellChange;
+
 use super::*;
 
 /// A connection to the next primary.
@@ -251,6 +253,51 @@ fn an_id_that_is_not_durable_ends_with_its_primary() {
     assert_eq!(world.core.nid(), Some(storage(1)));
     let mut world = World::serving();
     world.lose(MASTER);
+    assert_eq!(world.core.nid(), Some(storage(1)));
+}
+
+#[test]
+fn an_id_is_noted_with_the_first_table_that_gives_it_cells() {
+    let mut world = World::with(settings(), memory());
+    world.join();
+    let mut of_others = table(2, 1, CellState::UpToDate);
+    for row in &mut of_others.rows {
+        row.retain(|cell| cell.nid != storage(1));
+    }
+    world.tell_table(of_others.clone());
+    assert_eq!(world.config("nid"), None);
+    assert!(
+        world.config("cluster_id").is_some(),
+        "it is no other cluster's"
+    );
+    world.lose(MASTER);
+    assert_eq!(world.core.nid(), None);
+    // What it knows of the cluster it tells; who it is, it does not know.
+    let mut world = World::with(settings(), world.after_crash(world.synced()));
+    assert_eq!(world.core.nid(), None);
+    world.join();
+    assert_eq!(recovery(&mut world, MASTER).version, Some(version(1)));
+    world.tell_table(of_others.clone());
+    let cell = Cell {
+        nid: storage(1),
+        state: CellState::OutOfDate,
+        assigned: version(2),
+    };
+    let change = Packet::NotifyPartitionChanges {
+        base: version(1),
+        version: version(2),
+        replicas: 1,
+        changes: vec![CellChange {
+            partition: Partition(0),
+            cell,
+        }],
+    };
+    world.notify(MASTER, change);
+    assert_eq!(world.config("nid").as_deref(), Some("S1"));
+    // From now on it keeps it, also when the cell goes.
+    of_others.version = version(3);
+    world.tell_table(of_others);
+    let world = World::with(settings(), world.after_crash(world.synced()));
     assert_eq!(world.core.nid(), Some(storage(1)));
 }
 

@@ -293,6 +293,7 @@ impl World {
             topology: vec![],
             masters: vec![],
             new_nid: false,
+            noted: None,
         }
     }
 

@@ -51,6 +51,7 @@ fn ask_of(world: &mut World, master: Name, node_type: NodeType, packet: Option<P
         topology: Vec::new(),
         masters: Vec::new(),
         new_nid: false,
+        noted: None,
     });
     let identify = Packet::RequestIdentification { identification };
     let mut last = None;

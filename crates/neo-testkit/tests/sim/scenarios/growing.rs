@@ -14,7 +14,11 @@ use super::forced::ask;
 use super::{check_and_crash, count, counters, increment, settle, wait};
 
 /// A cluster of the first storage nodes; the others have not come yet.
-fn booted(settings: WorldSettings, first: u8, tune: fn(&mut neo_master::MasterSettings)) -> World {
+pub(super) fn booted(
+    settings: WorldSettings,
+    first: u8,
+    tune: fn(&mut neo_master::MasterSettings),
+) -> World {
     let mut world = World::new(WorldSettings {
         puppets: 1,
         tune_master: tune,
@@ -30,7 +34,7 @@ fn booted(settings: WorldSettings, first: u8, tune: fn(&mut neo_master::MasterSe
     world
 }
 
-fn order(world: &mut World, packet: Packet) -> Packet {
+pub(super) fn order(world: &mut World, packet: Packet) -> Packet {
     match ask(world, NodeType::Admin, Some(packet)) {
         Packet::Error { message, .. } => panic!("{message}"),
         answer => answer,
@@ -38,7 +42,7 @@ fn order(world: &mut World, packet: Packet) -> Packet {
 }
 
 /// `neoctl tweak`, leaving some nodes alone.
-fn tweak(world: &mut World, ignored: &[Name]) {
+pub(super) fn tweak(world: &mut World, ignored: &[Name]) {
     let ignore = ignored.iter().map(|name| nid(world, *name)).collect();
     let packet = Packet::TweakPartitionTable {
         dry_run: false,
@@ -47,17 +51,17 @@ fn tweak(world: &mut World, ignored: &[Name]) {
     order(world, packet);
 }
 
-fn nid(world: &World, name: Name) -> NodeId {
+pub(super) fn nid(world: &World, name: Name) -> NodeId {
     world.nid(name).expect("it has been here")
 }
 
-fn until(world: &mut World, what: &str, is_so: impl Fn(&World) -> bool) {
+pub(super) fn until(world: &mut World, what: &str, is_so: impl Fn(&World) -> bool) {
     let so = world.run_until(what, PATIENCE, is_so);
     so.unwrap_or_else(|stuck| panic!("{stuck}\n{}", world.trace().tail(200)));
 }
 
 /// Every cell is UP_TO_DATE.
-fn is_done(world: &World) -> bool {
+pub(super) fn is_done(world: &World) -> bool {
     let rows = world.partition_table().map(|table| &table.rows);
     let mut cells = rows.into_iter().flatten().flatten();
     cells.all(|cell| cell.state == CellState::UpToDate)
@@ -69,7 +73,7 @@ fn copies(world: &World) -> Vec<usize> {
     rows.map(Vec::len).collect()
 }
 
-async fn increments(client: SimClient, oid: Oid, times: u32) -> Result<(), Error> {
+pub(super) async fn increments(client: SimClient, oid: Oid, times: u32) -> Result<(), Error> {
     let mut done = 0;
     while done < times {
         client.wait_ready(PATIENCE).await?;

@@ -9,6 +9,7 @@ mod failures;
 mod forced;
 mod frozen;
 mod growing;
+mod ids;
 mod imports;
 mod locks;
 mod masters;

@@ -85,6 +85,7 @@ impl Liar {
             topology: Vec::new(),
             masters: Vec::new(),
             new_nid: false,
+            noted: None,
         });
         self.ask(world, to, Packet::RequestIdentification { identification })
     }
