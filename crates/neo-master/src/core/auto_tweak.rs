@@ -3,7 +3,7 @@
 //! A storage node that is away for longer than a grace time gets its copies made anew on the others.
 //! Its cells stay in the table until there are as many readable copies as are wanted, and then go.
 //! When it comes back it takes part again, and after another grace time the table is balanced with
-//! it. Nothing is done that an operator's tweak would not do: no readable copy goes before it is
+//! it: also under another primary, which knows from its database that it had cells. Nothing is done that an operator's tweak would not do: no readable copy goes before it is
 //! replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) struct AutoTweak {
     /// Nodes with cells that are away, and since when.
     absent: BTreeMap<NodeId, Instant>,
-    /// Nodes whose copies are made anew, or were; they take part again when they come back.
+    /// Nodes whose copies are made anew, or were.
     replaced: BTreeSet<NodeId>,
     /// A node came back: the table is balanced then.
     balance_at: Option<Instant>,
@@ -44,15 +44,10 @@ impl AutoTweak {
         self.replaced.remove(&nid);
     }
 
-    /// Whether a node takes part again, though it has no cells any more.
-    pub(crate) fn is_replaced(&self, nid: NodeId) -> bool {
-        self.replaced.contains(&nid)
-    }
-
-    /// A node takes part again.
-    pub(crate) fn back(&mut self, now: Now, nid: NodeId, settings: &MasterSettings) {
+    /// A node takes part again; a bare one had cells, and has none any more.
+    pub(crate) fn back(&mut self, now: Now, nid: NodeId, is_bare: bool, settings: &MasterSettings) {
         self.absent.remove(&nid);
-        if self.replaced.remove(&nid)
+        if (self.replaced.remove(&nid) || is_bare)
             && let Some(grace) = settings.auto_tweak()
         {
             self.balance_at = Some(now.mono + grace);

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use neo_api::{Instant, NodeId, NodeState, NodeType, Now, Oid};
 use neo_proto::{ClusterIdentity, Packet, Recovery};
 
+use super::creation::is_draft;
 use super::effect::Out;
 use super::identification::Kinship;
 use super::requests::Ask;
@@ -190,15 +191,19 @@ impl MasterCore {
         if self.table.as_ref().is_some_and(|table| table.has_node(nid)) {
             tracing::info!(%nid, "takes part again, out of date");
             self.admit_to_running(now, nid, out);
-        } else if self
-            .running()
-            .is_some_and(|r| r.auto_tweak.is_replaced(nid))
-        {
-            tracing::info!(%nid, "takes part again: its copies were made anew meanwhile");
+        } else if self.is_taken_back(nid) {
+            tracing::info!(%nid, "takes part again: it had cells, which are elsewhere now");
             self.admit_to_running(now, nid, out);
         } else {
             tracing::info!(%nid, "stays PENDING until it is added: it has no cells");
         }
+    }
+
+    /// Whether a node without cells takes part without being added: the table is balanced without
+    /// an operator, and its database says that it had some. So it is known to every primary.
+    fn is_taken_back(&self, nid: NodeId) -> bool {
+        let noted = self.nodes.get(nid).and_then(|node| node.noted);
+        self.settings.auto_tweak().is_some() && noted.is_some_and(|version| !is_draft(version))
     }
 
     /// A node that has the partition table is to take part. While an import runs it waits for the
@@ -223,8 +228,7 @@ impl MasterCore {
         let online: Vec<NodeId> = self.nodes.online(NodeType::Storage).map(|o| o.0).collect();
         for nid in online {
             let has_cells = self.table.as_ref().is_some_and(|table| table.has_node(nid));
-            let is_replaced = |r: &mut super::Running| r.auto_tweak.is_replaced(nid);
-            if self.is_pending(nid) && (has_cells || self.running().is_some_and(is_replaced)) {
+            if self.is_pending(nid) && (has_cells || self.is_taken_back(nid)) {
                 self.admit_to_running(now, nid, out);
             }
         }
@@ -281,6 +285,8 @@ impl MasterCore {
     }
 
     pub(super) fn storage_ready(&mut self, now: Now, nid: NodeId, operation: u64, out: &mut Out) {
+        let has_cells = self.table.as_ref().is_some_and(|table| table.has_node(nid));
+        let is_bare = !has_cells && self.is_taken_back(nid);
         let Phase::Running(running) = &mut self.phase else {
             return;
         };
@@ -288,7 +294,7 @@ impl MasterCore {
             return;
         }
         running.laggards.remove(&nid);
-        running.auto_tweak.back(now, nid, &self.settings);
+        running.auto_tweak.back(now, nid, is_bare, &self.settings);
         running.readiness += 1;
         let readiness = running.readiness;
         running.operating.insert(nid, Some(readiness));

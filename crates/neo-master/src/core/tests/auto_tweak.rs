@@ -81,6 +81,31 @@ fn a_node_that_stays_away_is_replaced_and_taken_back() {
 }
 
 #[test]
+fn a_node_that_was_replaced_is_taken_back_by_another_primary() {
+    for had_cells in [true, false] {
+        let mut world = running(3, 1, 6);
+        if !had_cells {
+            world.storages.insert(4, Storage::new(4));
+            world.join(4);
+        }
+        world.lose(3);
+        world.sleep(GRACE + Duration::from_secs(1));
+        fill(&mut world, 1);
+        fill(&mut world, 2);
+        assert!(!has_cells(&world, 3), "{:?}", world.rows());
+        world.restart_master();
+        world.join(1);
+        world.join(2);
+        assert_eq!(world.state(), ClusterState::Running);
+        let n = if had_cells { 3 } else { 4 };
+        world.join(n);
+        assert_eq!(world.storages[&n].operating, had_cells);
+        world.sleep(GRACE + Duration::from_secs(1));
+        assert_eq!(has_cells(&world, n), had_cells);
+    }
+}
+
+#[test]
 fn a_node_that_comes_back_in_time_is_not_replaced() {
     let mut world = running(3, 1, 6);
     world.lose(3);
