@@ -263,7 +263,7 @@ fn commands_are_relayed_and_answered_with_their_own_id() {
         ids,
         version,
         cells,
-        committed_in: neo_api::Reign(1),
+        committed_in: Reign(1),
     };
     let effects = node.message(MASTER, 2, answer);
     assert!(effects.is_empty(), "{effects:?}");

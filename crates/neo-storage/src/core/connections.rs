@@ -57,7 +57,7 @@ impl StorageCore {
             topology: self.topology.clone(),
             masters: self.link.masters().to_vec(),
             new_nid: self.settings.new_nid && !to_source,
-            noted: self.noted().and(self.cells.version()),
+            noted: self.noted().and_then(|_| self.cells.version()),
         });
         out.send(conn, id, Packet::RequestIdentification { identification });
     }

@@ -147,7 +147,7 @@ fn a_table_is_durable_before_what_came_after_it_is_looked_at() {
     let c = world.client(1);
     world.stored(c, 10, 4, 0, "before");
     world.hold_writes = true;
-    let changes = vec![neo_api::CellChange {
+    let changes = vec![CellChange {
         partition: Partition(0),
         cell: Cell {
             nid: storage(2),
