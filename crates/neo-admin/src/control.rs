@@ -80,6 +80,16 @@ pub enum ControlError {
     },
 }
 
+/// How a cluster is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterStatus {
+    /// Its state; `None` when the admin node has no primary master.
+    pub state: Option<ClusterState>,
+    /// For whom or what it waits, or why there is no primary; empty when there is nothing to say.
+    pub waiting: String,
+}
+
 /// What came of a tweak, or would.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -249,13 +259,13 @@ impl Control {
         }
     }
 
-    /// The state of the cluster; `None` when the admin node has no primary master.
+    /// How the cluster is.
     ///
     /// # Errors
     /// As [`ControlError`] has them.
-    pub async fn cluster_state(&self) -> Result<Option<ClusterState>, ControlError> {
+    pub async fn cluster(&self) -> Result<ClusterStatus, ControlError> {
         match self.ask(Packet::AskClusterState {}).await? {
-            Packet::AnswerClusterState { state } => Ok(state),
+            Packet::AnswerClusterState { state, waiting } => Ok(ClusterStatus { state, waiting }),
             other => self.unexpected(&other),
         }
     }

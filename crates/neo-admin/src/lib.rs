@@ -11,8 +11,9 @@
 //! use neo_admin::Control;
 //!
 //! let control = Control::connect(&"127.0.0.1:9999".parse()?).await?;
-//! if let Some(state) = control.cluster_state().await? {
-//!     println!("{state}");
+//! let cluster = control.cluster().await?;
+//! if let Some(state) = cluster.state {
+//!     println!("{state} {}", cluster.waiting);
 //! }
 //! # Ok(())
 //! # }
@@ -22,6 +23,6 @@ mod control;
 mod core;
 mod server;
 
-pub use crate::control::{Control, ControlError, Tweaked};
+pub use crate::control::{ClusterStatus, Control, ControlError, Tweaked};
 pub use crate::core::{AdminCommand, AdminCore, AdminSettings, AdminStatus};
 pub use crate::server::{Admin, AdminBuilder, RunningAdmin, StartError};

@@ -31,18 +31,20 @@ async fn an_admin_node_without_a_primary_says_so() {
     let network = MemoryNetwork::new();
     let admin = builder(&network).start().await.unwrap();
     let control = connect(&network, admin.address()).await.unwrap();
-    assert_eq!(control.cluster_state().await, Ok(None));
     assert_eq!(control.primary().await, Ok(None));
-    let not_ready = ControlError::NotReady("not connected to a primary master".to_owned());
+    let why = "not connected to a primary master: nobody:1: nobody listens at nobody:1".to_owned();
+    let cluster = control.cluster().await.unwrap();
+    assert_eq!((cluster.state, &cluster.waiting), (None, &why));
+    let not_ready = ControlError::NotReady(why);
     assert_eq!(control.last_ids().await, Err(not_ready.clone()));
     assert_eq!(control.start().await, Err(not_ready));
 
     // Several at once, on one connection.
-    let (a, b) = tokio::join!(control.cluster_state(), control.primary());
-    assert_eq!((a, b), (Ok(None), Ok(None)));
+    let (a, b) = tokio::join!(control.cluster(), control.primary());
+    assert_eq!((a, b), (Ok(cluster), Ok(None)));
 
     admin.stop().await.unwrap();
-    let error = control.cluster_state().await.unwrap_err();
+    let error = control.cluster().await.unwrap_err();
     assert!(matches!(error, ControlError::Lost { .. }), "{error}");
 }
 

@@ -63,7 +63,14 @@ impl Node {
         });
         node.message(MASTER, 1, accept());
         let state = ClusterState::Running;
-        node.message(MASTER, 0, Packet::NotifyClusterInformation { state });
+        node.message(
+            MASTER,
+            0,
+            Packet::NotifyClusterInformation {
+                state,
+                waiting: String::new(),
+            },
+        );
         node.input(Input::Accepted {
             conn: CTL,
             from: Address::new("ctl", 5),
@@ -145,7 +152,14 @@ fn it_identifies_at_the_primary_and_tells_what_it_sees() {
     };
     assert_eq!((status.connected, status.primary), (true, Some(nid("M1"))));
     let state = ClusterState::Recovering;
-    let effects = node.message(MASTER, 0, Packet::NotifyClusterInformation { state });
+    let effects = node.message(
+        MASTER,
+        0,
+        Packet::NotifyClusterInformation {
+            state,
+            waiting: String::new(),
+        },
+    );
     assert!(matches!(effects.as_slice(), [Effect::Event(s)] if s.state == Some(state)));
 }
 
@@ -224,11 +238,72 @@ fn without_a_primary_commands_are_not_ready() {
         sends(&effects),
         [(CTL, 5, &Packet::AnswerPrimary { primary: None })]
     );
+}
+
+fn cluster_answer(node: &mut Node) -> (Option<ClusterState>, String) {
     let effects = node.message(CTL, 6, Packet::AskClusterState {});
-    assert_eq!(
-        sends(&effects),
-        [(CTL, 6, &Packet::AnswerClusterState { state: None })]
+    match sends(&effects).as_slice() {
+        [(CTL, 6, Packet::AnswerClusterState { state, waiting })] => (*state, waiting.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_tells_for_whom_the_cluster_waits() {
+    let mut node = Node::up();
+    let running = Some(ClusterState::Running);
+    assert_eq!(cluster_answer(&mut node), (running, String::new()));
+    let state = ClusterState::Recovering;
+    for words in ["waiting for S1, S2", "waiting for S2"] {
+        let waiting = words.to_owned();
+        node.message(
+            MASTER,
+            0,
+            Packet::NotifyClusterInformation { state, waiting },
+        );
+        let expected = (Some(state), words.to_owned());
+        assert_eq!(cluster_answer(&mut node), expected);
+    }
+}
+
+#[test]
+fn without_a_primary_it_tells_how_it_went_with_each_master() {
+    let mut node = Node::new();
+    let from = Address::new("ctl", 5);
+    node.input(Input::Accepted { conn: CTL, from });
+    let no_primary = "not connected to a primary master";
+    assert_eq!(cluster_answer(&mut node), (None, no_primary.to_owned()));
+    let error = "connection refused".to_owned();
+    let token = ConnectToken(1);
+    node.input(Input::ConnectFailed { token, error });
+    let token = ConnectToken(2);
+    node.input(Input::Connected {
+        token,
+        conn: MASTER,
+    });
+    let (primary, masters) = (None, vec![Address::new("m", 3)]);
+    node.message(MASTER, 1, Packet::NotPrimaryMaster { primary, masters });
+    // It takes no part in the round, which has a pause now; then it does not answer.
+    let effects = node.input_at(5, Input::Timer);
+    assert!(matches!(effects.as_slice(), [Effect::Connect { to, .. }] if to.port() == 3));
+    node.input_at(2000, Input::Timer);
+    let words = format!(
+        "{no_primary}: m:1: connection refused; m:2: it knows no primary master; m:3: it does \
+         not answer"
     );
+    assert_eq!(cluster_answer(&mut node), (None, words.clone()));
+    let effects = node.message(CTL, 7, Packet::AskLastIds {});
+    assert_eq!(sends(&effects), [(CTL, 7, &not_ready(&words))]);
+
+    // With a primary all is forgotten; when it is lost, that is what there is to say.
+    let mut node = Node::up();
+    let reason = "silent for 10 s".to_owned();
+    node.input(Input::Closed {
+        conn: MASTER,
+        reason,
+    });
+    let words = format!("{no_primary}: m:1: the connection ended: silent for 10 s");
+    assert_eq!(cluster_answer(&mut node), (None, words));
 }
 
 #[test]
@@ -286,8 +361,8 @@ fn a_lost_primary_answers_what_waits_and_is_looked_for() {
     ));
     // Nothing of the lost primary is told any more.
     let effects = node.message(CTL, 9, Packet::AskNodeList { node_type: None });
-    let answer = not_ready("not connected to a primary master");
-    assert_eq!(sends(&effects), [(CTL, 9, &answer)]);
+    let answer = "not connected to a primary master: m:1: the connection ended: silent";
+    assert_eq!(sends(&effects), [(CTL, 9, &not_ready(answer))]);
 }
 
 #[test]
@@ -298,7 +373,10 @@ fn it_stops_with_the_cluster_once_its_commands_are_answered() {
         let message = "done".to_owned();
         let done = Packet::AnswerDone { message };
         let state = ClusterState::Stopping;
-        let stopping = Packet::NotifyClusterInformation { state };
+        let stopping = Packet::NotifyClusterInformation {
+            state,
+            waiting: String::new(),
+        };
         let effects = if answered_first {
             node.message(MASTER, 2, done);
             node.message(MASTER, 0, stopping)
@@ -315,7 +393,14 @@ fn it_stops_with_the_cluster_once_its_commands_are_answered() {
     let mut node = Node::up();
     node.message(CTL, 8, set_state(ClusterState::Stopping));
     let state = ClusterState::Stopping;
-    node.message(MASTER, 0, Packet::NotifyClusterInformation { state });
+    node.message(
+        MASTER,
+        0,
+        Packet::NotifyClusterInformation {
+            state,
+            waiting: String::new(),
+        },
+    );
     let reason = "closed".to_owned();
     let effects = node.input(Input::Closed {
         conn: MASTER,

@@ -1,5 +1,7 @@
 //! The way to the primary master: which master to try next, and when.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use neo_api::{Address, Instant, NodeId};
@@ -54,6 +56,8 @@ pub(super) struct Link {
     stage: Stage,
     /// When the attempt that is on its way is given up for the next master.
     dial_until: Instant,
+    /// How it went with the masters that were tried since there was a primary.
+    found: BTreeMap<Address, String>,
 }
 
 impl Link {
@@ -67,6 +71,7 @@ impl Link {
             tokens: 0,
             stage: Stage::Pausing(Instant(0)),
             dial_until: Instant(0),
+            found: BTreeMap::new(),
         }
     }
 
@@ -110,7 +115,7 @@ impl Link {
             && now >= self.dial_until
         {
             // It may come yet, and is not waited for.
-            self.lost(now);
+            self.lost(now, "it does not answer");
         }
         if !matches!(self.stage, Stage::Pausing(until) if now >= until) {
             return None;
@@ -133,6 +138,7 @@ impl Link {
 
     /// The peer is the primary.
     pub(super) fn identified(&mut self, now: Instant, conn: ConnId, primary: Option<NodeId>) {
+        self.found.clear();
         self.stage = Stage::Up {
             conn,
             primary,
@@ -140,8 +146,9 @@ impl Link {
         };
     }
 
-    /// This master is no way to the primary, or not any more: on to the next.
-    pub(super) fn lost(&mut self, now: Instant) {
+    /// This master is no way to the primary, or not any more, for this reason: on to the next.
+    pub(super) fn lost(&mut self, now: Instant, why: &str) {
+        self.note_found(why.to_owned());
         if let Stage::Up { since, .. } = self.stage
             && now.since(since) >= STABLE
         {
@@ -181,10 +188,28 @@ impl Link {
         primary: Option<Address>,
         others: Vec<Address>,
     ) {
+        self.note_found(match &primary {
+            Some(primary) => format!("it follows the master at {primary}"),
+            None => "it knows no primary master".to_owned(),
+        });
         self.learn(primary.iter().chain(&others));
         let named = primary.and_then(|primary| self.masters.iter().position(|m| *m == primary));
         self.next = named.unwrap_or((self.next + 1) % self.masters.len());
         self.stage = Stage::Pausing(self.pausing_until(now));
+    }
+
+    fn note_found(&mut self, how: String) {
+        self.found.insert(self.master().clone(), how);
+    }
+
+    /// Why there is no primary, for the operator: which masters were tried, and how it went.
+    pub(super) fn no_primary(&self) -> String {
+        let mut words = "not connected to a primary master".to_owned();
+        for (n, (master, how)) in self.found.iter().enumerate() {
+            let sign = if n == 0 { ":" } else { ";" };
+            let _ = write!(words, "{sign} {master}: {how}");
+        }
+        words
     }
 
     fn pausing_until(&mut self, now: Instant) -> Instant {
@@ -217,13 +242,13 @@ mod tests {
             let (_, to) = link.connect(now).unwrap();
             assert_eq!(link.connect(now), None);
             tried.push((to.port(), now.0 / 1_000_000));
-            link.lost(now);
+            link.lost(now, "gone");
         }
         assert_eq!(tried, [(1, 0), (2, 0), (1, 5), (2, 5), (1, 15), (2, 15)]);
         for _ in 0..100 {
             now = now.max(link.poll_timeout().unwrap());
             link.connect(now).unwrap();
-            link.lost(now);
+            link.lost(now, "gone");
         }
         assert!(link.poll_timeout().unwrap().since(now) <= PAUSE_MAX);
     }
@@ -251,12 +276,12 @@ mod tests {
         for n in 0..8 {
             let now = link.poll_timeout().unwrap().max(at(n));
             link.connect(now).unwrap();
-            link.lost(now);
+            link.lost(now, "gone");
         }
         let now = link.poll_timeout().unwrap();
         link.connect(now).unwrap();
         link.identified(now, ConnId(1), None);
-        link.lost(now + STABLE);
+        link.lost(now + STABLE, "gone");
         assert_eq!(link.poll_timeout(), Some(now + STABLE + PAUSE_MIN));
         // An answer to an attempt that was given up means nothing.
         assert!(!link.connected(ConnectToken(1), ConnId(2), MsgId(1)));

@@ -139,18 +139,18 @@ impl AdminCore {
                 out.push(Effect::Stop { failure });
             }
             Packet::Error { code, message } => {
-                let words = shown(&message);
-                self.warn_once(format!("the master at {master} refuses: {code}: {words}"));
+                let words = format!("{code}: {}", shown(&message));
+                self.warn_once(format!("the master at {master} refuses: {words}"));
                 // A number that is taken meanwhile is not insisted on.
                 self.nid = None;
                 out.close(conn, "refused");
-                self.link.lost(now.mono);
+                self.link.lost(now.mono, &format!("it refuses: {words}"));
             }
             other => {
                 let packet = other.name();
                 self.warn_once(format!("the master at {master} answers by {packet}"));
                 out.close(conn, "unexpected answer to an identification");
-                self.link.lost(now.mono);
+                self.link.lost(now.mono, &format!("it answers by {packet}"));
             }
         }
     }
@@ -159,7 +159,8 @@ impl AdminCore {
         if self.link.up().is_some() {
             info!(reason, "the primary master is lost");
         }
-        self.link.lost(now);
+        self.link
+            .lost(now, &format!("the connection ended: {}", shown(reason)));
         self.view = View::default();
         let stopping = self.stopping;
         for (_, relay) in std::mem::take(&mut self.relays) {
@@ -182,8 +183,9 @@ impl AdminCore {
                 self.nodes_changed(full, nodes, out);
                 Ok(())
             }
-            Packet::NotifyClusterInformation { state } => {
+            Packet::NotifyClusterInformation { state, waiting } => {
                 self.view.state = Some(state);
+                self.view.waiting = waiting;
                 self.stopping |= state == ClusterState::Stopping;
                 Ok(())
             }
@@ -285,8 +287,9 @@ impl AdminCore {
                 if message.id == id && message.packet.is_answer() {
                     self.identification_answered(now, conn, message.packet, out);
                 } else {
-                    out.close(conn, "it says something else than who it is");
-                    self.link.lost(now.mono);
+                    let words = "it says something else than who it is";
+                    out.close(conn, words);
+                    self.link.lost(now.mono, words);
                 }
             }
             Stage::Up { conn: link, .. } if link == conn => {
@@ -318,7 +321,7 @@ impl Core for AdminCore {
                 if self.link.stage() == Stage::Connecting(token) {
                     let master = self.link.master();
                     self.warn_once(format!("cannot connect to the master at {master}: {error}"));
-                    self.link.lost(now.mono);
+                    self.link.lost(now.mono, &error);
                 }
             }
             Input::Accepted { conn, .. } => self.accepted(conn, out),

@@ -29,6 +29,11 @@ impl AdminCore {
             },
             Packet::AskClusterState {} => Packet::AnswerClusterState {
                 state: status.state,
+                waiting: if status.connected {
+                    self.view.waiting.clone()
+                } else {
+                    self.link.no_primary()
+                },
             },
             Packet::AskNodeList { .. }
             | Packet::AskPartitionList {}
@@ -41,7 +46,7 @@ impl AdminCore {
             | Packet::SetNumReplicas { .. }
                 if !status.connected =>
             {
-                not_ready("not connected to a primary master")
+                not_ready(&self.link.no_primary())
             }
             Packet::AskNodeList { node_type } => Packet::AnswerNodeList {
                 nodes: self.view.nodes(*node_type),
@@ -74,7 +79,7 @@ impl AdminCore {
 
     fn relay(&mut self, control: ConnId, id: MsgId, packet: Packet, out: &mut Out) {
         let Some(primary) = self.link.up() else {
-            return out.send(control, id, not_ready("not connected to a primary master"));
+            return out.send(control, id, not_ready(&self.link.no_primary()));
         };
         if self.relays.len() >= RELAYS_MAX {
             return out.send(control, id, not_ready("too many commands wait already"));

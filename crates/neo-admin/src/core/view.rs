@@ -11,6 +11,8 @@ use neo_proto::NodeInfo;
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) state: Option<ClusterState>,
+    /// For whom or what the cluster waits, in words.
+    pub(super) waiting: String,
     pub(super) table: Option<Box<PartitionTable>>,
     nodes: BTreeMap<NodeId, NodeInfo>,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use neo_admin::ClusterStatus;
 use neo_api::{
     NodeId, NodeState, NodeType, Oid, Partition, PartitionTable, TableVersion, Tid, UnixMicros,
 };
@@ -82,11 +83,30 @@ pub fn table_ranges(table: &PartitionTable, ranges: &[(u32, u32)], node: Option<
     text
 }
 
-/// `print node`: nodes by type, then by id.
+/// `print cluster`: the state, and for whom or what the cluster waits.
+#[must_use]
+pub fn cluster(cluster: &ClusterStatus) -> String {
+    let state = cluster.state.map(|state| state.to_string());
+    let mut words: Vec<&str> = state.as_deref().into_iter().collect();
+    if !cluster.waiting.is_empty() {
+        words.push(&cluster.waiting);
+    }
+    words.join(": ")
+}
+
+/// `print node`: nodes by type, then by id; behind them, for whom or what the cluster waits.
 ///
 /// Since when it is identified is in UTC; the primary master has `None` there.
 #[must_use]
-pub fn nodes(nodes: &[NodeInfo]) -> String {
+pub fn nodes(nodes: &[NodeInfo], of: &ClusterStatus) -> String {
+    let mut text = node_lines(nodes);
+    if !of.waiting.is_empty() {
+        let _ = write!(text, "\n# {}", cluster(of));
+    }
+    text
+}
+
+fn node_lines(nodes: &[NodeInfo]) -> String {
     if nodes.is_empty() {
         return "Empty list!".to_owned();
     }
@@ -160,7 +180,7 @@ fn moment(at: UnixMicros) -> String {
 
 #[cfg(test)]
 mod tests {
-    use neo_api::{Address, Cell, CellState, Partitioning, Ptid, Reign};
+    use neo_api::{Address, Cell, CellState, ClusterState, Partitioning, Ptid, Reign};
 
     use super::*;
 
@@ -283,13 +303,21 @@ mod tests {
             node("C1", NodeState::Running, None, Some(1_795_297_530_999_999)),
             node("M1", NodeState::Running, Some(10_000), None),
         ];
+        let mut status = ClusterStatus::default();
+        status.state = Some(ClusterState::Recovering);
         assert_eq!(
-            nodes(&list),
+            nodes(&list, &status),
             "M1 | MASTER  | 127.0.0.1:10000 | RUNNING | None\n\
              S1 | STORAGE | 127.0.0.1:41234 | RUNNING | 2026-11-21 21:45:30\n\
              S2 | STORAGE | 127.0.0.1:1     | DOWN    | None\n\
              C1 | CLIENT  |                 | RUNNING | 2026-11-21 21:45:30"
         );
-        assert_eq!(nodes(&[]), "Empty list!");
+        assert_eq!(cluster(&status), "RECOVERING");
+        status.waiting = "waiting for S2".to_owned();
+        assert_eq!(cluster(&status), "RECOVERING: waiting for S2");
+        assert_eq!(
+            nodes(&[], &status),
+            "Empty list!\n# RECOVERING: waiting for S2"
+        );
     }
 }

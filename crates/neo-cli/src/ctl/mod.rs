@@ -4,7 +4,7 @@ pub mod args;
 pub mod format;
 
 use anyhow::bail;
-use neo_admin::Control;
+use neo_admin::{ClusterStatus, Control};
 use neo_api::{NodeState, PartitionTable};
 
 use self::args::{CtlCommand, NodeOrAll, Partitions, PrintCommand, SetCommand};
@@ -14,7 +14,6 @@ use self::args::{CtlCommand, NodeOrAll, Partitions, PrintCommand, SetCommand};
 /// # Errors
 /// When the admin node can't be reached, is not ready, or the command is denied.
 pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<String> {
-    const NO_PRIMARY: &str = "not ready: not connected to a primary master";
     Ok(match command {
         CtlCommand::Print(what) => match what {
             PrintCommand::Ids => {
@@ -42,14 +41,21 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
                 };
                 format::table_ranges(&partition_table(control).await?, &ranges, node)
             }
-            PrintCommand::Node { node_type } => format::nodes(&control.nodes(node_type).await?),
-            PrintCommand::Cluster => match control.cluster_state().await? {
-                Some(state) => state.to_string(),
-                None => bail!(NO_PRIMARY),
+            PrintCommand::Node { node_type } => {
+                let nodes = control.nodes(node_type).await?;
+                format::nodes(&nodes, &control.cluster().await?)
+            }
+            PrintCommand::Cluster => match control.cluster().await? {
+                ClusterStatus {
+                    state: None,
+                    waiting,
+                    ..
+                } => bail!("not ready: {waiting}"),
+                cluster => format::cluster(&cluster),
             },
             PrintCommand::Primary => match control.primary().await? {
                 Some(primary) => primary.to_string(),
-                None => bail!(NO_PRIMARY),
+                None => bail!("not ready: {}", control.cluster().await?.waiting),
             },
             PrintCommand::Summary => bail!("print summary is not available in this version"),
         },

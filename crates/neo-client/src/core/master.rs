@@ -345,7 +345,7 @@ impl ClientCore {
     pub(super) fn notification_of_master(&mut self, conn: ConnId, packet: Packet) {
         match packet {
             Packet::NotifyNodeInformation { full, nodes } => self.node_information(full, nodes),
-            Packet::NotifyClusterInformation { state } => self.cluster_information(conn, state),
+            Packet::NotifyClusterInformation { state, .. } => self.cluster_information(conn, state),
             Packet::SendPartitionTable { identity, table } => {
                 if let Err(error) = table.check() {
                     self.protocol_violation(conn, error.to_string());

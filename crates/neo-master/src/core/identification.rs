@@ -409,8 +409,8 @@ impl MasterCore {
         );
         let nodes = self.nodes.all_for(peer.node_type);
         out.notify(conn, Packet::NotifyNodeInformation { full: true, nodes });
-        if let Some(state) = self.cluster_state() {
-            out.notify(conn, Packet::NotifyClusterInformation { state });
+        if let Some(packet) = self.cluster_information() {
+            out.notify(conn, packet);
         }
         tracing::info!(%nid, session = session.0, "a node identified");
         if storage {

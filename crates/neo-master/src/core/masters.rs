@@ -372,7 +372,7 @@ impl MasterCore {
             Packet::NotifyNodeInformation { full, nodes } if is_up => {
                 self.told_nodes(&address, full, nodes, out);
             }
-            Packet::NotifyClusterInformation { state } if is_up => {
+            Packet::NotifyClusterInformation { state, .. } if is_up => {
                 if let Some(link) = self.links.get_mut(&address) {
                     link.state = Some(state);
                 }

@@ -404,17 +404,17 @@ impl MasterCore {
             },
             // Changes with every commit: worth telling with something else only.
             last_tid: self.status.last_tid,
-            waiting: match &self.phase {
-                Phase::Recovering(recovering) => recovering.waiting.clone(),
-                _ => String::new(),
-            },
+            waiting: self.waiting().to_owned(),
             masters: Arc::clone(&self.masters),
         };
         if status == self.status {
             return;
         }
-        if status.waiting != self.status.waiting && !status.waiting.is_empty() {
-            tracing::info!("{}", status.waiting);
+        if status.waiting != self.status.waiting {
+            if !status.waiting.is_empty() {
+                tracing::info!("{}", status.waiting);
+            }
+            self.tell_admins_of_state(out);
         }
         self.status = Status {
             last_tid: self.tids.last(),
@@ -423,15 +423,39 @@ impl MasterCore {
         out.event(Event::Status(Box::new(self.status.clone())));
     }
 
+    /// For whom or what the cluster waits, in words; empty when it does not.
+    fn waiting(&self) -> &str {
+        match &self.phase {
+            Phase::Recovering(recovering) => &recovering.waiting,
+            _ => "",
+        }
+    }
+
+    /// What a node is told of the cluster; nothing while this master is not the primary.
+    fn cluster_information(&self) -> Option<Packet> {
+        let state = self.cluster_state()?;
+        let waiting = self.waiting().to_owned();
+        Some(Packet::NotifyClusterInformation { state, waiting })
+    }
+
+    fn tell_admins_of_state(&self, out: &mut Out) {
+        let Some(packet) = self.cluster_information() else {
+            return;
+        };
+        for (_, conn) in self.nodes.online(NodeType::Admin) {
+            out.notify(conn, packet.clone());
+        }
+    }
+
     /// Tells every node of the cluster's state.
     fn announce_state(&mut self, now: Now, out: &mut Out) {
-        let Some(state) = self.cluster_state() else {
+        let (Some(state), Some(packet)) = (self.cluster_state(), self.cluster_information()) else {
             return;
         };
         tracing::info!(%state, reign = %self.reign, "the cluster's state");
         for &node_type in NodeType::ALL {
             for (_, conn) in self.nodes.online(node_type) {
-                out.notify(conn, Packet::NotifyClusterInformation { state });
+                out.notify(conn, packet.clone());
             }
         }
         self.tell_election_of_state(now, state, out);

@@ -35,8 +35,8 @@ impl MasterCore {
         self.nodes.connect(nid, conn);
         let nodes = self.nodes.all_for(NodeType::Master);
         out.notify(conn, Packet::NotifyNodeInformation { full: true, nodes });
-        if let Some(state) = self.cluster_state() {
-            out.notify(conn, Packet::NotifyClusterInformation { state });
+        if let Some(packet) = self.cluster_information() {
+            out.notify(conn, packet);
         }
         tracing::info!(%nid, master = %address, "a secondary master");
     }

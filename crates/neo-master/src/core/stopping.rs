@@ -34,10 +34,7 @@ impl MasterCore {
                     self.refuse(asker, code, "the cluster is stopping", out);
                 }
                 // Clients may finish what they began; they hear of it when that is done.
-                let state = neo_api::ClusterState::Stopping;
-                for (_, conn) in self.nodes.online(NodeType::Admin) {
-                    out.notify(conn, Packet::NotifyClusterInformation { state });
-                }
+                self.tell_admins_of_state(out);
                 self.import_give_up(out);
                 self.stopping_step(now, out);
             }

@@ -200,8 +200,9 @@ packets! {
 
     /// Nodes that changed; the first after identification is the full list.
     0x0010 NotifyNodeInformation { full: bool, nodes: Vec<NodeInfo> }
-    /// The cluster's state.
-    0x0011 NotifyClusterInformation { state: ClusterState }
+    /// The cluster's state, and in words for whom or what it waits, if it does. Admins are told
+    /// again when the words change.
+    0x0011 NotifyClusterInformation { state: ClusterState, waiting: String }
     /// The whole table. A storage makes it durable, with the identity, before it answers anything
     /// that came later, and says so with `NotifyPartitionTableStored`. A table of ptid 0 has no
     /// cells: it is the draft of a new cluster.
@@ -422,8 +423,9 @@ packets! {
     0x8070 AnswerPrimary { primary: Option<NodeId> }
     /// The state of the cluster.
     0x0071 AskClusterState { }
-    /// `None` when the admin has no primary.
-    0x8071 AnswerClusterState { state: Option<ClusterState> }
+    /// `None` when the admin has no primary. In words, for whom or what the cluster waits, or why
+    /// there is no primary; empty when there is nothing to say.
+    0x8071 AnswerClusterState { state: Option<ClusterState>, waiting: String }
     /// Nodes, of a type or all.
     0x0072 AskNodeList { node_type: Option<NodeType> }
     /// In order of id.

@@ -218,7 +218,7 @@ any_packet! {
     Credit { bytes }
     NotifyDelayed { request, holder }
     NotifyNodeInformation { full, nodes }
-    NotifyClusterInformation { state }
+    NotifyClusterInformation { state, waiting }
     SendPartitionTable { identity, table }
     NotifyPartitionChanges { base, version, replicas, changes }
     NotifyPartitionTableStored { version }
@@ -300,7 +300,7 @@ any_packet! {
     AskPrimary {}
     AnswerPrimary { primary }
     AskClusterState {}
-    AnswerClusterState { state }
+    AnswerClusterState { state, waiting }
     AskNodeList { node_type }
     AnswerNodeList { nodes }
     AskPartitionList {}

@@ -54,9 +54,9 @@ impl Watcher {
 
     async fn try_look(&mut self) -> Result<View, ControlError> {
         let control = self.control().await?;
-        let state = match control.cluster_state().await {
+        let state = match control.cluster().await {
             Err(ControlError::NotReady(_)) => None,
-            other => other?,
+            other => other?.state,
         };
         if state.is_none() {
             return Ok(View::default());

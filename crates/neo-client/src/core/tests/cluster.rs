@@ -267,7 +267,13 @@ impl World {
         let nodes = self.node_infos();
         self.notify(m(1), Packet::NotifyNodeInformation { full: true, nodes });
         let state = neo_api::ClusterState::Running;
-        self.notify(m(1), Packet::NotifyClusterInformation { state });
+        self.notify(
+            m(1),
+            Packet::NotifyClusterInformation {
+                state,
+                waiting: String::new(),
+            },
+        );
         let table = Box::new(self.table.clone());
         let identity = None;
         self.notify(m(1), Packet::SendPartitionTable { identity, table });

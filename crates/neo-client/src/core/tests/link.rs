@@ -276,6 +276,7 @@ fn the_end_of_service_is_the_loss_of_the_primary() {
         Packet::StopOperation {},
         Packet::NotifyClusterInformation {
             state: ClusterState::Recovering,
+            waiting: String::new(),
         },
     ] {
         let mut w = World::new(1, 1);
@@ -288,6 +289,7 @@ fn the_end_of_service_is_the_loss_of_the_primary() {
         m(1),
         Packet::NotifyClusterInformation {
             state: ClusterState::Stopping,
+            waiting: String::new(),
         },
     );
     assert!(w.core.is_ready());

@@ -129,7 +129,13 @@ impl Fake {
             },
         );
         let state = ClusterState::Running;
-        out.notify(conn, Packet::NotifyClusterInformation { state });
+        out.notify(
+            conn,
+            Packet::NotifyClusterInformation {
+                state,
+                waiting: String::new(),
+            },
+        );
         let table = Box::new(Self::table());
         out.notify(
             conn,

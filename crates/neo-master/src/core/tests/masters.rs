@@ -127,9 +127,21 @@ fn a_secondary_stops_with_the_cluster_but_not_by_the_word_of_another_one() {
     assert_eq!(to, address(3));
     answer_as(&mut world, other, 3);
     let state = ClusterState::Stopping;
-    world.notify(other, Packet::NotifyClusterInformation { state });
+    world.notify(
+        other,
+        Packet::NotifyClusterInformation {
+            state,
+            waiting: String::new(),
+        },
+    );
     assert!(!world.stopped);
-    world.notify(first, Packet::NotifyClusterInformation { state });
+    world.notify(
+        first,
+        Packet::NotifyClusterInformation {
+            state,
+            waiting: String::new(),
+        },
+    );
     assert!(world.stopped);
 }
 

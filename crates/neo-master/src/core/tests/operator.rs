@@ -33,7 +33,10 @@ fn stopping_waits_for_what_is_pending() {
     let state = ClusterState::Stopping;
     assert_eq!(
         world.received(admin),
-        [Packet::NotifyClusterInformation { state }]
+        [Packet::NotifyClusterInformation {
+            state,
+            waiting: String::new()
+        }]
     );
     assert_eq!(world.received(client), [], "it may finish");
     assert_eq!(world.state(), ClusterState::Stopping);

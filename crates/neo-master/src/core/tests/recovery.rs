@@ -172,6 +172,40 @@ fn the_table_is_asked_of_another_holder_when_one_is_lost() {
 }
 
 #[test]
+fn admins_are_told_for_whom_it_waits_and_of_each_change() {
+    let mut world = World::running(2, 1, 1);
+    world.restart_master();
+    let told = |world: &mut World, admin| {
+        let packets = world.received(admin).into_iter();
+        let told = packets.filter_map(|packet| match packet {
+            Packet::NotifyClusterInformation { state, waiting } => Some((state, waiting)),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let admin = world.admin();
+    let state = ClusterState::Recovering;
+    let waiting = world.status.waiting.clone();
+    assert!(waiting.contains("no cluster yet"), "{waiting}");
+    assert_eq!(told(&mut world, admin), [(state, waiting)]);
+    world.join(1);
+    let waiting = world.status.waiting.clone();
+    assert!(waiting.starts_with("waiting for S2 "), "{waiting}");
+    assert_eq!(
+        told(&mut world, admin).last(),
+        Some(&(state, waiting.clone()))
+    );
+    let late = world.admin();
+    assert_eq!(told(&mut world, late), [(state, waiting)]);
+    world.join(2);
+    let state = ClusterState::Running;
+    assert_eq!(
+        told(&mut world, admin).last(),
+        Some(&(state, String::new()))
+    );
+}
+
+#[test]
 fn an_older_table_than_the_own_one_is_never_loaded() {
     let mut world = World::running(2, 1, 1);
     world.lose(2);
