@@ -66,7 +66,7 @@ pub struct SimpleArgs {
     /// Host to listen at [default: 127.0.0.1]
     #[arg(long, value_name = "HOST", value_parser = host)]
     pub bind: Option<String>,
-    /// Port of the (first) master [default: the one before, at first a free one]
+    /// Port of the (first) master [default: the one before, at first a free one, as for the others]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Run every node as a process of its own

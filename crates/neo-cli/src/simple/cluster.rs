@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::args::SimpleArgs;
-use super::memory::{ClusterDir, ClusterPlan};
+use super::memory::{ClusterDir, ClusterPlan, MASTER_PORTS};
 use super::nodes::{NodePlan, Nodes};
+use super::restarts::{DEATHS_MAX, Restarts, SOON};
 use crate::config::NodeKind;
 use crate::migrate::{self, Progress};
 use crate::node::run::NodeEvent;
@@ -32,6 +33,10 @@ const STOP_COMMAND: Duration = Duration::from_secs(5);
 
 /// Pause between words about a cluster that is not RUNNING yet.
 const STILL: Duration = Duration::from_secs(3);
+
+/// How long the cluster may be without service once a node was given up: longer than it takes to
+/// find another primary.
+const STUCK_MAX: Duration = Duration::from_secs(20);
 
 /// The first master; the others have a number behind it.
 const MASTER: &str = "master";
@@ -50,6 +55,11 @@ pub(super) enum End {
 
 pub(super) struct Cluster {
     nodes: Nodes,
+    restarts: Restarts,
+    /// It was RUNNING: what dies from now on is started again.
+    is_serving: bool,
+    /// Since when it does not serve, while a node is given up.
+    stuck: Option<Instant>,
     dir: ClusterDir,
     plan: ClusterPlan,
     engine: Engine,
@@ -72,6 +82,9 @@ impl Cluster {
     ) -> Self {
         Self {
             nodes: Nodes::new(args.processes, args.verbose),
+            restarts: Restarts::default(),
+            is_serving: false,
+            stuck: None,
             dir,
             plan,
             engine,
@@ -118,6 +131,7 @@ impl Cluster {
                 }
             }
         }
+        self.is_serving = true;
         if let Some(file) = &args.import
             && let Some(end) = self.import(file, signals).await?
         {
@@ -150,18 +164,21 @@ impl Cluster {
     }
 
     fn start_master(&mut self, n: u32, args: &SimpleArgs) -> anyhow::Result<()> {
-        let is_first = n == 1;
-        let port = self.plan.master_port.filter(|_| is_first);
-        self.check_port("master", port, args.port.is_some())?;
-        self.check_port("admin node", self.plan.admin_port, false)?;
+        let name = if n == 1 {
+            MASTER.to_owned()
+        } else {
+            format!("{MASTER}{n}")
+        };
+        let port = self.plan.master_ports.get(n as usize - 1).copied();
+        self.check_port(&name, port, n == 1 && args.port.is_some())?;
+        self.check_port(ADMIN, self.plan.admin_port, false)?;
         let ClusterPlan {
             storages,
             replicas,
             partitions,
             ..
         } = self.plan;
-        let mut words = self.words(port);
-        words.extend(self.masters_words());
+        let mut words = self.words();
         for (option, number) in [
             ("-A", storages),
             ("-r", replicas),
@@ -176,41 +193,39 @@ impl Cluster {
             words.push("--auto-tweak".into());
             words.push(seconds.to_string().into());
         }
-        self.nodes.start(NodePlan {
-            name: if is_first {
-                MASTER.to_owned()
-            } else {
-                format!("{MASTER}{n}")
-            },
+        self.start(NodePlan {
+            name,
             kind: NodeKind::Master,
+            bind: self.bind(port),
+            masters: self.masters.clone(),
             args: words,
         })
     }
 
     fn start_others(&mut self, args: &SimpleArgs) -> anyhow::Result<()> {
-        self.plan.master_port = Some(self.first_master()?.port());
-        let masters = self.masters_words();
+        self.plan.master_ports = self.masters.iter().map(Address::port).collect();
         // Before there is any data: a directory with data always says what it is.
         self.dir.remember(&self.plan)?;
-        let mut words = self.words(self.plan.admin_port);
-        words.extend(masters.iter().cloned());
-        self.nodes.start(NodePlan {
+        self.start(NodePlan {
             name: ADMIN.to_owned(),
             kind: NodeKind::Admin,
-            args: words,
+            bind: self.bind(self.plan.admin_port),
+            masters: self.masters.clone(),
+            args: self.words(),
         })?;
         for storage in 1..=self.plan.storages {
-            let mut words = self.words(None);
-            words.extend(masters.iter().cloned());
+            let mut words = self.words();
             // So that what neoctl calls S1 is what the files and the logs call storage1.
             words.extend(["-i".into(), storage.to_string().into()]);
             words.push("-a".into());
             words.push(self.engine.name().into());
             words.push("-d".into());
             words.push(absolute(self.dir.database(storage, self.engine)).into());
-            self.nodes.start(NodePlan {
+            self.start(NodePlan {
                 name: format!("storage{storage}"),
                 kind: NodeKind::Storage,
+                bind: self.bind(None),
+                masters: self.masters.clone(),
                 args: words,
             })?;
         }
@@ -218,20 +233,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// Where the masters listen that have started, for a command line.
-    fn masters_words(&self) -> Vec<OsString> {
-        let masters = self.masters.iter();
-        let words = masters.flat_map(|master| ["-m".to_owned(), master.to_string()]);
-        words.map(OsString::from).collect()
+    fn start(&mut self, plan: NodePlan) -> anyhow::Result<()> {
+        self.restarts.started(&plan, Instant::now());
+        self.nodes.start(plan)
+    }
+
+    /// Where a node is to listen; at a free port without one.
+    fn bind(&self, port: Option<u16>) -> Address {
+        Address::new(&self.plan.bind, port.unwrap_or(0))
     }
 
     /// What every node is told.
-    fn words(&self, port: Option<u16>) -> Vec<OsString> {
-        let bind = Address::new(&self.plan.bind, port.unwrap_or(0));
-        let name = &self.plan.name;
-        ["-c", name, "-b", &bind.to_string()]
-            .map(OsString::from)
-            .to_vec()
+    fn words(&self) -> Vec<OsString> {
+        ["-c", &self.plan.name].map(OsString::from).to_vec()
     }
 
     /// Whether a port is free: the message of the node that tries it would not know where it is
@@ -246,8 +260,9 @@ impl Cluster {
                 } else {
                     let remembered = format!("remembered in {}", file.display());
                     let remedy = match whose {
-                        "master" => "give another by --port".to_owned(),
-                        _ => format!("remove its line from {}", file.display()),
+                        MASTER => "give another by --port".to_owned(),
+                        ADMIN => format!("remove its line from {}", file.display()),
+                        _ => format!("change it in {MASTER_PORTS} of {}", file.display()),
                     };
                     (remembered, remedy)
                 };
@@ -268,21 +283,53 @@ impl Cluster {
                 eprintln!("neosimple: {signal}: stopping");
                 Ok(Turn::Signal)
             }
-            (name, event) = self.nodes.next() => self.event(&name, event),
+            (name, event) = self.nodes.next() => {
+                let turn = self.event(&name, event)?;
+                self.note_stuck();
+                Ok(turn)
+            }
+            () = sleep_until(self.restarts.due()) => {
+                if let Some(plan) = self.restarts.take_due(Instant::now()) {
+                    let masters = self.masters.iter().filter(|master| **master != plan.bind);
+                    let masters = masters.cloned().collect();
+                    self.start(NodePlan { masters, ..plan })?;
+                }
+                Ok(Turn::Event)
+            }
+            () = sleep_until(self.stuck.map(|since| since + STUCK_MAX)) => bail!(
+                "{} keeps dying, and the cluster does not go on without it: {}",
+                self.restarts.given_up().join(", "),
+                self.still()
+            ),
         }
+    }
+
+    fn note_stuck(&mut self) {
+        let is_stuck = self.state != Some(ClusterState::Running)
+            && !self.restarts.given_up().is_empty()
+            && self.restarts.due().is_none();
+        self.stuck = is_stuck.then(|| self.stuck.unwrap_or_else(Instant::now));
+    }
+
+    /// Whether a node of this kind runs, or will again.
+    fn has(&self, kind: NodeKind) -> bool {
+        self.nodes.runs(kind) || self.restarts.waits(kind)
     }
 
     fn event(&mut self, name: &str, event: NodeEvent) -> anyhow::Result<Turn> {
         match event {
             NodeEvent::Listening(address) => {
                 self.listening.insert(name.to_owned());
+                self.restarts.listens(name, &address);
                 match name {
                     ADMIN => {
                         self.plan.admin_port = Some(address.port());
                         self.admin = Some(address);
                         self.dir.remember(&self.plan)?;
                     }
-                    name if name.starts_with(MASTER) => self.masters.push(address),
+                    name if name.starts_with(MASTER) && !self.masters.contains(&address) => {
+                        self.masters.push(address);
+                    }
                     _ => {}
                 }
             }
@@ -298,20 +345,54 @@ impl Cluster {
             NodeEvent::Waiting(_) => {}
             NodeEvent::Ended(Ok(())) => {
                 tracing::info!("{name} has stopped");
-                if !self.has_nodes() {
-                    return Ok(Turn::Ended);
+                if self.state == Some(ClusterState::Stopping) {
+                    self.restarts.cancel();
                 }
                 // Without these nothing can be done with the cluster any more: it is stopping.
-                if !self.nodes.runs(NodeKind::Master) || !self.nodes.runs(NodeKind::Storage) {
+                if !self.has(NodeKind::Master) || !self.has(NodeKind::Storage) {
+                    self.restarts.cancel();
                     self.nodes.stop_all();
                 }
+                if !self.has_nodes() && self.restarts.due().is_none() {
+                    return Ok(Turn::Ended);
+                }
             }
-            NodeEvent::Ended(Err(reason)) if self.listening.contains(name) => {
-                bail!("{name} died: {reason}")
-            }
-            NodeEvent::Ended(Err(reason)) => bail!("{name} cannot start: {reason}"),
+            NodeEvent::Ended(Err(reason)) => self.died(name, &reason)?,
         }
         Ok(Turn::Event)
+    }
+
+    /// Starts a node again that died, unless it keeps dying.
+    ///
+    /// # Errors
+    /// When the cluster can't go on: it has not begun to serve, or no node of a kind is left.
+    fn died(&mut self, name: &str, reason: &str) -> anyhow::Result<()> {
+        let how = if self.listening.remove(name) {
+            format!("{name} died: {reason}")
+        } else {
+            format!("{name} cannot start: {reason}")
+        };
+        if !self.is_serving || self.state == Some(ClusterState::Stopping) {
+            bail!(how);
+        }
+        if let Some(pause) = self.restarts.died(name, Instant::now()) {
+            let pause = pause.as_secs_f32();
+            eprintln!("neosimple: {how}; starting it again in {pause:.1} s");
+            return Ok(());
+        }
+        let times = format!(
+            "that was the {DEATHS_MAX}th time in a row within {} s of its start",
+            SOON.as_secs()
+        );
+        for kind in [NodeKind::Master, NodeKind::Storage] {
+            if !self.has(kind) {
+                bail!("{how}; {times}, and no other {} is left", kind.section());
+            }
+        }
+        eprintln!(
+            "neosimple: {how}; {times}: it is given up, and the others go on as long as they can"
+        );
+        Ok(())
     }
 
     /// Imports a file, while nodes and signals are looked after.
@@ -365,10 +446,6 @@ impl Cluster {
         end
     }
 
-    fn first_master(&self) -> anyhow::Result<&Address> {
-        self.masters.first().context("the master has no address")
-    }
-
     /// Tells of storage nodes whose copies are not used any more.
     async fn warn_of_lost_copies(&self) {
         let Some(admin) = &self.admin else { return };
@@ -387,7 +464,7 @@ impl Cluster {
             let stale: Vec<String> = stale.into_iter().collect();
             eprintln!(
                 "neosimple: warning: the copies of {} are out of date: they were away while the \
-                 others went on, and this version does not bring them up to date",
+                 others went on, and catch up now",
                 stale.join(", ")
             );
         }
@@ -474,6 +551,14 @@ enum Turn {
     Signal,
     /// Every node has ended, cleanly.
     Ended,
+}
+
+/// Ends at a moment; never without one.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A path that means the same in every process.

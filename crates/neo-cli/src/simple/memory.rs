@@ -20,6 +20,9 @@ const NEW_FILE: &str = "cluster.ini.new";
 const LOCK: &str = "neosimple.lock";
 const SECTION: &str = "cluster";
 
+/// The key of the masters' ports.
+pub(super) const MASTER_PORTS: &str = "master_port";
+
 /// What a cluster was created with, and where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterPlan {
@@ -37,8 +40,8 @@ pub struct ClusterPlan {
     pub adapter: String,
     /// Host that all listen at.
     pub bind: String,
-    /// Port of the master, once it is known.
-    pub master_port: Option<u16>,
+    /// Ports of the masters, the first one first, as far as they are known.
+    pub master_ports: Vec<u16>,
     /// Port of the admin node, once it is known.
     pub admin_port: Option<u16>,
     /// Whether it was RUNNING once: its databases are there, then.
@@ -148,7 +151,12 @@ impl ClusterDir {
         if let Some(bind) = &args.bind {
             plan.bind.clone_from(bind);
         }
-        plan.master_port = args.port.or(plan.master_port);
+        if let Some(port) = args.port {
+            match plan.master_ports.first_mut() {
+                Some(first) => *first = port,
+                None => plan.master_ports.push(port),
+            }
+        }
         Ok(plan)
     }
 
@@ -214,7 +222,7 @@ impl ClusterPlan {
                 .clone()
                 .unwrap_or_else(|| Engine::Sqlite.to_string()),
             bind: args.bind.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
-            master_port: None,
+            master_ports: Vec::new(),
             admin_port: None,
             created: false,
         }
@@ -232,13 +240,14 @@ impl ClusterPlan {
             u32::from_value(&text)
                 .map_err(|e| anyhow::anyhow!("{}:{line}: {key}: {e}", path.display()))
         };
-        let port = |key: &str| {
-            let port = text(key).map(|(line, text)| {
-                text.parse::<u16>().map_err(|_| {
-                    anyhow::anyhow!("{}:{line}: {key}: {text:?} is not a port", path.display())
+        let ports = |key: &str| {
+            let (line, text) = text(key).unwrap_or_default();
+            let ports = text.split_whitespace().map(|word| {
+                word.parse::<u16>().map_err(|_| {
+                    anyhow::anyhow!("{}:{line}: {key}: {word:?} is not a port", path.display())
                 })
             });
-            port.transpose()
+            ports.collect::<Result<Vec<u16>, _>>()
         };
         Ok(Self {
             name: string("name")?,
@@ -248,8 +257,8 @@ impl ClusterPlan {
             partitions: number("partitions")?,
             adapter: string("adapter")?,
             bind: string("bind")?,
-            master_port: port("master_port")?,
-            admin_port: port("admin_port")?,
+            master_ports: ports(MASTER_PORTS)?,
+            admin_port: ports("admin_port")?.first().copied(),
             created: text("created").is_some_and(|(_, text)| text == "yes"),
         })
     }
@@ -269,13 +278,12 @@ impl ClusterPlan {
             let _ = writeln!(text, "{key} = {value}");
         }
         let _ = writeln!(text, "adapter = {}\nbind = {}", self.adapter, self.bind);
-        for (key, port) in [
-            ("master_port", self.master_port),
-            ("admin_port", self.admin_port),
-        ] {
-            if let Some(port) = port {
-                let _ = writeln!(text, "{key} = {port}");
-            }
+        if !self.master_ports.is_empty() {
+            let ports: Vec<String> = self.master_ports.iter().map(u16::to_string).collect();
+            let _ = writeln!(text, "{MASTER_PORTS} = {}", ports.join(" "));
+        }
+        if let Some(port) = self.admin_port {
+            let _ = writeln!(text, "admin_port = {port}");
         }
         if self.created {
             text.push_str("created = yes\n");
@@ -335,7 +343,11 @@ mod tests {
             (plan.name.as_str(), plan.storages, plan.replicas),
             ("main", 2, 1)
         );
-        assert_eq!((plan.partitions, plan.master_port), (5, Some(7000)));
+        assert_eq!(
+            (plan.partitions, plan.master_ports.as_slice()),
+            (5, &[7000][..])
+        );
+        plan.master_ports = vec![7000, 7003, 7004];
         plan.admin_port = Some(7001);
         cluster.remember(&plan).unwrap();
         assert_eq!(cluster.plan(&SimpleArgs::default()).unwrap(), plan);
@@ -345,7 +357,10 @@ mod tests {
             port: Some(7002),
             ..SimpleArgs::default()
         };
-        assert_eq!(cluster.plan(&args).unwrap().master_port, Some(7002));
+        assert_eq!(
+            cluster.plan(&args).unwrap().master_ports,
+            [7002, 7003, 7004]
+        );
     }
 
     #[test]
@@ -402,6 +417,10 @@ mod tests {
             (
                 text.replace("bind", "admin_port = 70000\nbind"),
                 "\"70000\" is not a port",
+            ),
+            (
+                text.replace("bind", "master_port = 7000 x\nbind"),
+                "master_port: \"x\" is not a port",
             ),
         ] {
             std::fs::write(cluster.file(), text).unwrap();

@@ -9,6 +9,7 @@ pub(crate) mod child;
 mod cluster;
 pub mod memory;
 mod nodes;
+mod restarts;
 
 use std::process::ExitCode;
 

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context;
+use neo_api::Address;
 use neo_proto::net::TcpTransport;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -23,8 +24,23 @@ use crate::programs::block_on;
 pub(super) struct NodePlan {
     pub(super) name: String,
     pub(super) kind: NodeKind,
-    /// Without the program's name.
+    /// Where it listens; port 0 is a free one.
+    pub(super) bind: Address,
+    /// The masters that it is told of.
+    pub(super) masters: Vec<Address>,
+    /// What it is told beside, without the program's name.
     pub(super) args: Vec<OsString>,
+}
+
+impl NodePlan {
+    fn words(self) -> Vec<OsString> {
+        let mut words = self.args;
+        words.extend(["-b".into(), self.bind.to_string().into()]);
+        let masters = self.masters.iter();
+        let masters = masters.flat_map(|master| ["-m".to_owned(), master.to_string()]);
+        words.extend(masters.map(OsString::from));
+        words
+    }
 }
 
 /// The nodes that were started.
@@ -69,8 +85,7 @@ impl Nodes {
 
     /// Starts a node; how that goes is told by its events.
     pub(super) fn start(&mut self, plan: NodePlan) -> anyhow::Result<()> {
-        let NodePlan { name, kind, .. } = &plan;
-        let (name, kind) = (name.clone(), *kind);
+        let (name, kind) = (plan.name.clone(), plan.kind);
         let running = if self.processes {
             self.start_process(plan)?
         } else {
@@ -132,8 +147,8 @@ impl Nodes {
     }
 
     fn start_thread(&self, plan: NodePlan) -> anyhow::Result<Stop> {
-        let NodePlan { name, kind, args } = plan;
-        let config = config(kind, args)?;
+        let (name, kind) = (plan.name.clone(), plan.kind);
+        let config = config(kind, plan.words())?;
         let (word, stopping) = oneshot::channel::<()>();
         let (sender, thread_name) = (self.sender.clone(), name.clone());
         let node = move || {
@@ -167,13 +182,13 @@ impl Nodes {
     }
 
     fn start_process(&self, plan: NodePlan) -> anyhow::Result<Running> {
-        let NodePlan { name, kind, args } = plan;
+        let (name, kind) = (plan.name.clone(), plan.kind);
         let program = std::env::current_exe().context("cannot find the program to start nodes")?;
         let mut command = Command::new(program);
         command
             .arg(child::WORD)
             .arg(kind.section())
-            .args(args)
+            .args(plan.words())
             .args((0..self.verbose).map(|_| "-v"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Instant;
 
-use super::harness::{PATIENCE, Running, Simple, children, run_err, run_ok, signal_pid};
+use super::harness::{PATIENCE, Running, Simple, children, run, run_err, run_ok, signal_pid};
 
 const MODES: [&[&str]; 2] = [&[], &["--processes"]];
 
@@ -97,9 +97,10 @@ fn several_masters_serve_are_listed_and_remembered() {
         }
         assert_eq!(masters.lines().count(), 3, "{masters}");
         assert!(cluster.ctl("kill M2").ends_with("M2 is DOWN\n"));
+        let ports = (cluster.masters.clone(), cluster.admin.clone());
         cluster.process.stop("TERM");
         let cluster = Simple::start(dir.path(), mode);
-        assert_eq!(cluster.masters.split(',').count(), 3);
+        assert_eq!((cluster.masters.clone(), cluster.admin.clone()), ports);
         cluster.process.stop("INT");
     }
 }
@@ -145,27 +146,96 @@ fn a_node_that_the_operator_kills_is_missed_and_not_more() {
     }
 }
 
-#[test]
-fn a_child_that_dies_is_named_and_ends_the_others() {
-    for (nth, name) in [(0, "master"), (1, "admin"), (2, "storage1")] {
-        let dir = tempfile::tempdir().unwrap();
-        let cluster = Simple::start(dir.path(), &["--processes"]);
-        let mut pids = children(cluster.process.pid());
-        pids.sort_unstable();
-        assert_eq!(pids.len(), 4);
-        signal_pid(pids[nth], "KILL");
-        let (status, said) = cluster.process.wait();
-        assert_eq!(status.code(), Some(1), "{said}");
-        let words = format!(
-            "neosimple: {name} died: it was killed by SIGKILL (process {}); stopping the other \
-             nodes",
-            pids[nth]
-        );
-        assert!(said.contains(&words), "{said}");
-        for pid in pids {
-            let path = format!("/proc/{pid}");
-            assert!(!std::path::Path::new(&path).exists(), "{pid} is left");
+/// The process of a node, by its section and a word of its command line.
+fn process_of(cluster: &Simple, section: &str, word: &str) -> u32 {
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.get(2) == Some(&section.as_bytes()) && words.contains(&word.as_bytes())
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(pid) = children(cluster.process.pid()).into_iter().find(is_it) {
+            return pid;
         }
+        assert!(Instant::now() < deadline, "no {section} with {word}");
+        std::thread::yield_now();
+    }
+}
+
+fn wait_for_nodes(cluster: &Simple, is_so: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = run("neoctl", &["-a", &cluster.admin, "print", "node"]);
+        let nodes = String::from_utf8(output.stdout).unwrap();
+        if is_so(&nodes) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{nodes}");
+    }
+}
+
+#[test]
+fn a_child_that_dies_is_started_again_while_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Simple::start(dir.path(), &["--processes", "--masters", "3"]);
+    let all_run = |nodes: &str| {
+        let running = nodes.lines().filter(|line| line.contains("RUNNING"));
+        running.count() == 6 && !nodes.contains('#')
+    };
+    let masters = cluster.ctl("print node MASTER");
+    for (section, id, name) in [
+        ("master", "1", "master"),
+        ("master", "2", "master2"),
+        ("storage", "2", "storage2"),
+        ("admin", "-b", "admin"),
+    ] {
+        let pid = process_of(&cluster, section, id);
+        signal_pid(pid, "KILL");
+        cluster.process.wait_for(&format!(
+            "neosimple: {name} died: it was killed by SIGKILL (process {pid}); starting it again \
+             in 0.2 s"
+        ));
+        wait_for_nodes(&cluster, all_run);
+    }
+    // Each is where it was.
+    let addresses = |nodes: &str| {
+        let address = |line: &str| line.split('|').nth(2).map(str::to_owned);
+        let mut addresses: Vec<_> = nodes.lines().filter_map(address).collect();
+        addresses.sort_unstable();
+        addresses
+    };
+    let again = cluster.ctl("print node MASTER");
+    assert_eq!(addresses(&again), addresses(&masters));
+    cluster.process.stop("TERM");
+}
+
+#[test]
+fn a_child_that_keeps_dying_is_given_up() {
+    // One that can be spared, and one that can't.
+    for (masters, word) in [("2", "it is given up"), ("1", "no other master is left")] {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["--processes", "--masters", masters];
+        let mut cluster = Simple::start(dir.path(), &args);
+        let pid = loop {
+            let pid = process_of(&cluster, "master", masters);
+            signal_pid(pid, "KILL");
+            let line = cluster.process.wait_for(" died: it was killed by SIGKILL");
+            if !line.contains("starting it again") {
+                assert!(line.contains(word), "{line}");
+                break pid;
+            }
+        };
+        if masters == "1" {
+            let (status, said) = cluster.process.wait();
+            assert_eq!(status.code(), Some(1), "{said}");
+            assert!(said.contains("stopping the other nodes"), "{said}");
+        } else {
+            wait_for_nodes(&cluster, |nodes| nodes.contains("M2 | MASTER"));
+            assert_eq!(cluster.ctl("print cluster"), "RUNNING\n");
+            cluster.process.stop("TERM");
+        }
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }
 
