@@ -442,10 +442,10 @@ fn a_side_that_went_on_with_a_clock_that_is_behind_is_refused_by_name() {
         let all = all.expect("one node has a copy of both partitions");
         let holder = |oid_partition: u32| {
             let row = table.rows[oid_partition as usize].iter();
-            let nids = row
+            let mut nids = row
                 .map(|cell| cell.nid)
                 .filter(|nid| Some(*nid) != world.nid(all));
-            let other = nids.last();
+            let other = nids.next_back();
             (1..=3)
                 .map(s)
                 .find(|name| world.nid(*name) == other)
