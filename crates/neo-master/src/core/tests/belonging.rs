@@ -117,7 +117,7 @@ fn a_database_from_before_its_cells_is_refused_in_words() {
         told.contains("older copy") && told.contains("empty one"),
         "{told}"
     );
-    put(&mut world, 3, rightful.clone());
+    put(&mut world, 3, rightful);
     world.join(3);
     assert_eq!(world.state(), ClusterState::Running);
     // Its cells are out of date while it is away: an older database is filled like any other.
