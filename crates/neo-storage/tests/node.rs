@@ -226,6 +226,7 @@ async fn serve(master: &mut Peer) -> NodeId {
         state: NodeState::Running,
         session: Some(SessionId(2)),
         since_micros: None,
+        is_full: false,
     }];
     master
         .notify(Packet::NotifyNodeInformation { full: true, nodes })
@@ -249,6 +250,7 @@ async fn client(network: &MemoryNetwork, to: &Address) -> Peer {
         masters: vec![],
         new_nid: false,
         noted: None,
+        is_full: false,
     });
     let accepted = client
         .ask(Packet::RequestIdentification { identification })

@@ -122,6 +122,7 @@ fn info(text: &str, state: NodeState) -> NodeInfo {
         state,
         session: None,
         since_micros: None,
+        is_full: false,
     }
 }
 

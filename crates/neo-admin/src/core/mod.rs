@@ -105,6 +105,7 @@ impl AdminCore {
             masters: Vec::new(),
             new_nid: false,
             noted: None,
+            is_full: false,
         };
         let identification = Box::new(identification);
         out.send(conn, id, Packet::RequestIdentification { identification });

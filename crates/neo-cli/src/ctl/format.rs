@@ -100,6 +100,11 @@ pub fn cluster(cluster: &ClusterStatus) -> String {
 #[must_use]
 pub fn nodes(nodes: &[NodeInfo], of: &ClusterStatus) -> String {
     let mut text = node_lines(nodes);
+    let full = nodes.iter().filter(|node| node.is_full);
+    let full: Vec<String> = full.map(|node| node.nid.to_string()).collect();
+    if !full.is_empty() {
+        let _ = write!(text, "\n# no space left on {}", full.join(", "));
+    }
     if !of.waiting.is_empty() {
         let _ = write!(text, "\n# {}", cluster(of));
     }
@@ -218,6 +223,7 @@ mod tests {
             state,
             session: None,
             since_micros: since,
+            is_full: false,
         }
     }
 
@@ -312,6 +318,10 @@ mod tests {
              S2 | STORAGE | 127.0.0.1:1     | DOWN    | None\n\
              C1 | CLIENT  |                 | RUNNING | 2026-11-21 21:45:30"
         );
+        let mut list = list;
+        list[1].is_full = true;
+        let text = nodes(&list, &status);
+        assert!(text.ends_with("\n# no space left on S2"), "{text}");
         assert_eq!(cluster(&status), "RECOVERING");
         status.waiting = "waiting for S2".to_owned();
         assert_eq!(cluster(&status), "RECOVERING: waiting for S2");

@@ -138,6 +138,7 @@ pub(crate) fn identification(node_type: NodeType) -> Identification {
         masters: Vec::new(),
         new_nid: false,
         noted: None,
+        is_full: false,
     }
 }
 

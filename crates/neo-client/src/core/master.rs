@@ -216,6 +216,7 @@ impl ClientCore {
                 masters: Vec::new(),
                 new_nid: false,
                 noted: None,
+                is_full: false,
             }),
         }
     }

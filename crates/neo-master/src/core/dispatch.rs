@@ -24,6 +24,7 @@ impl MasterCore {
                 metadata,
                 objects,
             } => self.voted(now, nid, txn, Vote { metadata, objects }, out),
+            Packet::NotifySpace { is_full } => self.note_space(nid, is_full),
             Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
             Packet::NotifyPartitionTableStored { version } => match &self.phase {
                 Phase::Recovering(_) => self.creation_stored(now, nid, version, out),

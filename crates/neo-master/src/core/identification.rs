@@ -380,6 +380,7 @@ impl MasterCore {
             NodeType::Storage => NodeState::Pending,
             _ => NodeState::Running,
         };
+        let is_full = self.nodes.get(nid).is_some_and(|node| node.is_full);
         let node = Node {
             address: peer.address,
             state,
@@ -390,9 +391,11 @@ impl MasterCore {
             has_table: false,
             topology: peer.topology.clone(),
             noted: peer.noted.filter(|_| peer.nid == Some(nid)),
+            is_full,
         };
         // The others hear of it first: a storage node must know a client before that one comes.
         self.nodes.insert(nid, node);
+        self.note_space(nid, peer.is_full);
         self.nodes.publish(out);
         self.nodes.connect(nid, conn);
         out.send(

@@ -124,6 +124,7 @@ impl MasterCore {
             masters: Vec::new(),
             new_nid: false,
             noted: None,
+            is_full: false,
         });
         let packet = Packet::RequestIdentification { identification };
         self.requests.send(conn, Ask::Identification, packet, out);

@@ -35,6 +35,7 @@ mod recovery;
 mod requests;
 mod running;
 mod secondary;
+mod space;
 mod start;
 mod stopping;
 mod survey;

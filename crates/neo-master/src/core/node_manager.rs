@@ -26,6 +26,8 @@ pub(crate) struct Node {
     /// The version of the partition table in a storage node's database, as it came, if its id is
     /// noted there.
     pub(crate) noted: Option<TableVersion>,
+    /// A storage has no space left; remembered like that.
+    pub(crate) is_full: bool,
 }
 
 impl Node {
@@ -41,6 +43,7 @@ impl Node {
             has_table: false,
             topology: Vec::new(),
             noted: None,
+            is_full: false,
         }
     }
 }
@@ -160,8 +163,10 @@ impl NodeManager {
         self.online.remove(&nid);
         if let Some(node) = self.nodes.get_mut(&nid) {
             let topology = std::mem::take(&mut node.topology);
+            let is_full = node.is_full;
             *node = Node {
                 topology,
+                is_full,
                 ..Node::down(node.address.take())
             };
             self.changed.insert(nid);
@@ -195,6 +200,17 @@ impl NodeManager {
         }
     }
 
+    /// Notes whether a node has space; `true`: that is news.
+    pub(crate) fn set_full(&mut self, nid: NodeId, is_full: bool) -> bool {
+        let node = self.nodes.get_mut(&nid);
+        let Some(node) = node.filter(|node| node.is_full != is_full) else {
+            return false;
+        };
+        node.is_full = is_full;
+        self.changed.insert(nid);
+        true
+    }
+
     /// The first id of a type that keeps its ids which is free, of those with a greater number.
     pub(crate) fn first_free(&self, node_type: NodeType, after: u32) -> Option<NodeId> {
         (after.saturating_add(1)..=NodeId::NUMBER_MAX)
@@ -225,6 +241,7 @@ impl NodeManager {
                 state: node.state,
                 session: node.session,
                 since_micros: node.since_micros,
+                is_full: node.is_full,
             },
             None => NodeInfo {
                 nid,
@@ -232,6 +249,7 @@ impl NodeManager {
                 state: NodeState::Unknown,
                 session: None,
                 since_micros: None,
+                is_full: false,
             },
         }
     }

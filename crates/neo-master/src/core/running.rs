@@ -280,7 +280,12 @@ impl MasterCore {
     /// Storage nodes must go, though they are connected.
     pub(super) fn expel(&mut self, now: Now, nids: &BTreeSet<NodeId>, words: &str, out: &mut Out) {
         for nid in nids {
-            tracing::warn!(%nid, words, "expelling a storage node");
+            if self.nodes.get(*nid).is_some_and(|node| node.is_full) {
+                // It said why, and that was told.
+                tracing::info!(%nid, words, "expelling a storage node");
+            } else {
+                tracing::warn!(%nid, words, "expelling a storage node");
+            }
             if let Some(conn) = self.nodes.conn(*nid) {
                 self.close_quietly(conn, words, out);
             }

@@ -269,6 +269,9 @@ packets! {
     0x002a NotifyReady { operation: u64 }
     /// M to S and C: the cluster does not serve any more.
     0x002b StopOperation { }
+    /// S to M: from now on there is no space left for new data, or there is some again. Who
+    /// identifies itself says it too.
+    0x002c NotifySpace { is_full: bool }
 
     // --- transactions ---
 

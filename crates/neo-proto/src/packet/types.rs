@@ -104,6 +104,9 @@ pub struct Identification {
     /// had no cells yet, and any id will do.
     #[serde(default)]
     pub noted: Option<TableVersion>,
+    /// A storage that has no space left.
+    #[serde(default)]
+    pub is_full: bool,
 }
 
 /// What the primary tells about a node.
@@ -119,6 +122,9 @@ pub struct NodeInfo {
     pub session: Option<SessionId>,
     /// When it identified: microseconds since 1970 UTC, on the primary's clock.
     pub since_micros: Option<i64>,
+    /// A storage that had no space left when it was last heard of.
+    #[serde(default)]
+    pub is_full: bool,
 }
 
 impl NodeInfo {

@@ -188,9 +188,9 @@ any_struct! {
     TransactionMeta { user, description, extension }
     Identification {
         node_type, nid, address, cluster, identity, session, read_only, topology, masters,
-        new_nid, noted
+        new_nid, noted, is_full
     }
-    NodeInfo { nid, address, state, session, since_micros }
+    NodeInfo { nid, address, state, session, since_micros, is_full }
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }
     WireTransaction { tid, txn, meta, oids, packed }
     WireRevision { id, value, data_serial }
@@ -243,6 +243,7 @@ any_packet! {
     StartOperation { operation }
     NotifyReady { operation }
     StopOperation {}
+    NotifySpace { is_full }
     AskBeginTransaction { tid }
     AnswerBeginTransaction { txn }
     AskNewOids { count }

@@ -58,6 +58,7 @@ impl StorageCore {
             masters: self.link.masters().to_vec(),
             new_nid: self.settings.new_nid && !to_source,
             noted: self.noted().and_then(|_| self.cells.version()),
+            is_full: self.space.is_full(),
         });
         out.send(conn, id, Packet::RequestIdentification { identification });
     }
@@ -66,7 +67,15 @@ impl StorageCore {
         self.held.retain(|(from, _)| *from != conn);
         if self.link.conn() == Some(conn) {
             self.leave(out);
+            let was_up = self.link.up().is_some();
             self.link.lost(now.mono);
+            if was_up && let Some(away) = self.space.sent_away() {
+                tracing::info!(
+                    away_s = away.as_secs(),
+                    "no space left: staying away for a while"
+                );
+                self.link.stay_away(now.mono + away);
+            }
             self.search(now, out);
         } else if self.source_conn() == Some(conn) {
             self.with_replication(now, out, |replication, around| {

@@ -17,12 +17,15 @@ impl StorageCore {
         token: Token,
         result: BackendResult<()>,
     ) {
+        let retry_at = now.mono + self.settings.limits.persist_retry();
+        if self.space.tried(now.mono, &result) {
+            self.space.tell(&self.link, out);
+        }
         let mut io = Io {
             now,
             out,
             jobs: &mut self.jobs,
         };
-        let retry_at = now.mono + self.settings.limits.persist_retry();
         let Some((then, result)) = io.persisted(token, result, retry_at) else {
             return;
         };
@@ -44,6 +47,9 @@ impl StorageCore {
                 | AfterPersist::Dropped(_)
                 | AfterPersist::Nothing
         );
+        if result.is_ok() && self.space.written(now.mono, &then) {
+            self.space.tell(&self.link, io.out);
+        }
         if let Err(error) = &result
             && !(refusable && error.leaves_reads())
         {

@@ -216,6 +216,13 @@ impl MasterLink {
         }
     }
 
+    /// No attempt is made before then.
+    pub(crate) fn stay_away(&mut self, until: Instant) {
+        if let State::Idle { at } = &mut self.state {
+            *at = until.max(*at);
+        }
+    }
+
     /// The connection to a master, accepted or not.
     pub(crate) const fn conn(&self) -> Option<ConnId> {
         match self.state {

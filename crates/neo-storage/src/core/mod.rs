@@ -27,6 +27,7 @@ mod peers;
 mod primary;
 mod read;
 mod replication;
+mod space;
 mod tables;
 mod task;
 mod transaction;
@@ -60,6 +61,7 @@ use master_link::MasterLink;
 use pace::{Pace, Presence};
 use read::Reads;
 use replication::{Replication, is_source};
+use space::Space;
 use task::Tasks;
 use transaction::Transactions;
 
@@ -90,6 +92,7 @@ pub struct StorageCore {
     cells: Cells,
     jobs: Jobs,
     link: MasterLink,
+    space: Space,
     conns: Conns,
     reads: Reads,
     presence: Presence,
@@ -173,6 +176,7 @@ impl StorageCore {
             object_bytes_max: neo_api::OBJECT_BYTES_MAX,
             cells: Cells::default(),
             jobs: Jobs::default(),
+            space: Space::default(),
             conns: Conns::default(),
             presence: Presence::default(),
             tasks: Tasks::default(),

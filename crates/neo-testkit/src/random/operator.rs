@@ -55,6 +55,7 @@ impl Operator {
             masters: Vec::new(),
             new_nid: false,
             noted: None,
+            is_full: false,
         });
         world.note_order(format!("the operator says {order:?}"));
         let identify = Packet::RequestIdentification { identification };

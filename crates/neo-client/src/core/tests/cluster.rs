@@ -234,6 +234,7 @@ impl World {
             state: *state,
             session: Some(SessionId(u64::from(nid.number()))),
             since_micros: None,
+            is_full: false,
         });
         storages.collect()
     }

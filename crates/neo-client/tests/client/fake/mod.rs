@@ -120,6 +120,7 @@ impl Fake {
             state: NodeState::Running,
             session: Some(SessionId(1)),
             since_micros: None,
+            is_full: false,
         };
         out.notify(
             conn,

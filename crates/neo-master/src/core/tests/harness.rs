@@ -280,6 +280,7 @@ impl World {
             masters: Vec::new(),
             new_nid: false,
             noted: None,
+            is_full: false,
         }
     }
 

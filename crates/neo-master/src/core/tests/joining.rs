@@ -57,6 +57,35 @@ fn a_node_that_comes_back_takes_part_out_of_date() {
 }
 
 #[test]
+fn a_node_without_space_is_known_as_such_while_it_is_away() {
+    let mut world = World::running(2, 1, 1);
+    let admin = world.admin();
+    world.received(admin);
+    let told = |world: &mut World| {
+        let packets = world.received(admin).into_iter();
+        let nodes = packets.flat_map(|packet| match packet {
+            Packet::NotifyNodeInformation { nodes, .. } => nodes,
+            _ => Vec::new(),
+        });
+        let nodes = nodes.filter(|node| node.nid == nid("S2"));
+        nodes
+            .map(|node| (node.state, node.is_full))
+            .collect::<Vec<_>>()
+    };
+    let conn = world.storages[&2].conn.unwrap();
+    for _ in 0..2 {
+        world.notify(conn, Packet::NotifySpace { is_full: true });
+    }
+    assert_eq!(told(&mut world), [(NodeState::Running, true)]);
+    world.lose(2);
+    assert_eq!(told(&mut world), [(NodeState::Down, true)]);
+    // It says of itself that it has space.
+    world.join(2);
+    let told = told(&mut world);
+    assert_eq!(told.first(), Some(&(NodeState::Pending, false)), "{told:?}");
+}
+
+#[test]
 fn a_node_without_cells_stays_pending() {
     let mut world = World::running(1, 0, 1);
     world.storages.insert(2, Storage::new(2));

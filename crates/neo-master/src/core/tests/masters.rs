@@ -76,6 +76,7 @@ fn master(nid_of: &str, n: u16, state: NodeState) -> NodeInfo {
         state,
         session: None,
         since_micros: None,
+        is_full: false,
     }
 }
 

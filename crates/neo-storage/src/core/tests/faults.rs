@@ -34,6 +34,58 @@ fn a_full_disk_refuses_votes_and_reads_go_on() {
 }
 
 #[test]
+fn a_full_node_says_so_once_and_comes_back_ever_later_when_it_is_sent_away() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.fails = Some((puts_data, FULL));
+    for (ttid, oid) in [(10, 4), (12, 6)] {
+        world.stored(c, ttid, oid, 0, "too much");
+        world.vote(c, ttid, &[oid], 1);
+        assert_error(&world.one(c), ErrorCode::NoSpace);
+    }
+    let told = Packet::NotifySpace { is_full: true };
+    assert_eq!(world.packets(MASTER), [told]);
+    let mut away = Vec::new();
+    for _ in 0..8 {
+        world.lose(MASTER);
+        let at = world.core.poll_timeout().unwrap().0;
+        away.push((at - world.mono) / SECOND);
+        assert!(world.join_at(MASTER).is_full);
+    }
+    assert_eq!(away, [1, 2, 4, 8, 16, 32, 60, 60]);
+
+    world.fails = None;
+    world.serve();
+    let c = world.client(1);
+    world.stored(c, 14, 4, 0, "it fits");
+    world.vote(c, 14, &[4], 1);
+    assert_eq!(world.one(c), Packet::AnswerStoreTransaction {});
+    let told = Packet::NotifySpace { is_full: false };
+    assert_eq!(world.packets(MASTER), [told]);
+    world.lose(MASTER);
+    assert!(world.core.poll_timeout().unwrap().0 - world.mono < SECOND);
+    assert!(!world.join_at(MASTER).is_full);
+}
+
+#[test]
+fn a_small_value_that_finds_place_beside_a_large_one_is_no_news() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.stored(c, 10, 4, 0, "too much");
+    world.fails = Some((puts_data, FULL));
+    world.vote(c, 10, &[4], 1);
+    assert_error(&world.one(c), ErrorCode::NoSpace);
+    let told = Packet::NotifySpace { is_full: true };
+    assert_eq!(world.packets(MASTER), [told]);
+    world.fails = None;
+    world.stored(c, 12, 6, 0, "small");
+    world.vote(c, 12, &[6], 1);
+    assert_eq!(world.one(c), Packet::AnswerStoreTransaction {});
+    assert_eq!(world.packets(MASTER), []);
+}
+
+#[test]
 fn a_value_that_does_not_fit_makes_the_vote_fail() {
     let mut settings = settings();
     settings.limits.transaction_buffered_bytes_max = 0;

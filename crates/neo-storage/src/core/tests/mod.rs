@@ -197,7 +197,8 @@ impl World {
         self.join_at(MASTER);
     }
 
-    fn join_at(&mut self, conn: ConnId) {
+    /// What it said of itself.
+    fn join_at(&mut self, conn: ConnId) -> Identification {
         if self.connects.is_empty() {
             self.mono = self.core.poll_timeout().unwrap().0.max(self.mono);
             self.give(Input::Timer);
@@ -219,6 +220,7 @@ impl World {
             identity: None,
         };
         self.answer(conn, asked.id, accept);
+        *identification
     }
 
     fn address(n: u32) -> Address {
@@ -259,6 +261,7 @@ impl World {
             state: NodeState::Running,
             session: Some(SessionId(session)),
             since_micros: None,
+            is_full: false,
         }
     }
 
@@ -294,6 +297,7 @@ impl World {
             masters: vec![],
             new_nid: false,
             noted: None,
+            is_full: false,
         }
     }
 

@@ -52,6 +52,7 @@ fn ask_of(world: &mut World, master: Name, node_type: NodeType, packet: Option<P
         masters: Vec::new(),
         new_nid: false,
         noted: None,
+        is_full: false,
     });
     let identify = Packet::RequestIdentification { identification };
     let mut last = None;

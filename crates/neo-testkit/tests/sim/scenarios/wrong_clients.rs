@@ -86,6 +86,7 @@ impl Liar {
             masters: Vec::new(),
             new_nid: false,
             noted: None,
+            is_full: false,
         });
         self.ask(world, to, Packet::RequestIdentification { identification })
     }
