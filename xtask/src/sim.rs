@@ -18,6 +18,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         "--example=sim",
         "--",
     ];
+    // As it is given where cargo would take what follows for its own.
+    let arguments = arguments
+        .strip_prefix(&["--".to_owned()])
+        .unwrap_or(arguments);
     let arguments = arguments.iter().map(String::as_str);
     workspace.run(&runner.into_iter().chain(arguments).collect::<Vec<_>>())
 }

@@ -127,14 +127,20 @@ macro_rules! counter {
                 Self(self.0 + 1)
             }
         }
+    };
+}
 
+macro_rules! shown_as_number {
+    ($($name:ident)+) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}", self.0)
             }
         }
-    };
+    )+};
 }
+
+shown_as_number! { Ptid DataId SessionId }
 
 counter! {
     /// Version of the partition table, within a [`Reign`]; 1 at creation.
@@ -152,6 +158,23 @@ counter! {
     /// Number of one identification of a node at the primary master, never given twice in a
     /// reign: it tells two lives of a node apart, also when both have the same [`NodeId`].
     SessionId
+}
+
+impl Reign {
+    /// Each forced start moves the reigns up by 2 to this power: a side of the cluster that knows
+    /// nothing of it never gets as far.
+    pub const EPOCH_SHIFT: u32 = 32;
+}
+
+/// `7`; after forced starts `2/7`: how many there were, then the number since.
+impl fmt::Display for Reign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (epoch, number) = (self.0 >> Self::EPOCH_SHIFT, self.0 & u64::from(u32::MAX));
+        match epoch {
+            0 => write!(f, "{number}"),
+            _ => write!(f, "{epoch}/{number}"),
+        }
+    }
 }
 
 /// Name of a transaction before it has a tid: ttids alone can repeat after a fail-over.
@@ -394,6 +417,18 @@ pub struct Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reign_after_a_forced_start_is_short() {
+        for (reign, text) in [
+            (0, "0"),
+            (u64::from(u32::MAX), "4294967295"),
+            (1 << Reign::EPOCH_SHIFT, "1/0"),
+            ((3 << Reign::EPOCH_SHIFT) + 27, "3/27"),
+        ] {
+            assert_eq!(Reign(reign).to_string(), text);
+        }
+    }
 
     #[test]
     fn node_ids_print_and_parse() {

@@ -95,7 +95,7 @@ fn what_makes_no_sense_is_said_before_anything_is_started() {
         ),
         (
             "--storages 2 --replicas 2",
-            "2 storage nodes have room for 1 at most, not 2",
+            "--replicas 2: that needs --storages 3 at least, not 2",
         ),
         ("--adapter Oracle", "invalid value 'Oracle'"),
         ("--dir /", "--dir: cannot make /"),

@@ -105,6 +105,13 @@ fn new_seeds(count: u32) -> Range<u64> {
 }
 
 fn main() -> ExitCode {
+    if std::env::args()
+        .skip(1)
+        .any(|word| word == "--help" || word == "-h")
+    {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let options = match options(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(words) => {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use neo_api::{BackendError, BackendResult};
+use rustix::fs::Access;
 
 /// The right to use a database: held until dropped, and freed by the system when the process
 /// dies.
@@ -43,6 +44,9 @@ pub(super) fn resolve(path: &Path) -> BackendResult<PathBuf> {
             let error = io::Error::from(io::ErrorKind::IsADirectory);
             Err(failed(format!("opening {shown}"), error))
         } else {
+            // SQLite does not say why it can't.
+            let may = rustix::fs::access(&resolved, Access::READ_OK);
+            may.map_err(|error| failed(format!("opening {shown}"), error.into()))?;
             Ok(resolved)
         };
     }

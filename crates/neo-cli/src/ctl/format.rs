@@ -60,10 +60,31 @@ pub fn table(table: &PartitionTable, nodes: &[NodeInfo]) -> String {
 }
 
 /// `print pt RANGES NODE`: one line a partition; each range with its last partition.
-#[must_use]
-pub fn table_ranges(table: &PartitionTable, ranges: &[(u32, u32)], node: Option<NodeId>) -> String {
+///
+/// # Errors
+/// When there is no such partition, or the node has no cell of any.
+pub fn table_ranges(
+    table: &PartitionTable,
+    ranges: &[(u32, u32)],
+    node: Option<NodeId>,
+) -> Result<String, String> {
     let mut text = header(table);
     let np = table.rows.len() as u32;
+    for (first, last) in ranges {
+        if *first >= np {
+            return Err(format!(
+                "there is no partition {first}: they are 0 to {}",
+                np.saturating_sub(1)
+            ));
+        }
+        if first > last {
+            return Err(format!(
+                "no partition is from {first} on and before {}",
+                last + 1
+            ));
+        }
+    }
+    let mut is_empty = true;
     let partitions = ranges.iter().flat_map(|(first, last)| {
         let end = last.saturating_add(1).min(np);
         (*first..end).map(Partition)
@@ -75,12 +96,16 @@ pub fn table_ranges(table: &PartitionTable, ranges: &[(u32, u32)], node: Option<
         if node.is_some() && cells.peek().is_none() {
             continue;
         }
+        is_empty = false;
         let _ = write!(text, "\n{:03}", partition.0);
         for cell in cells {
             let _ = write!(text, " | {} - {}", cell.nid, cell.state);
         }
     }
-    text
+    match node {
+        Some(node) if is_empty => Err(format!("{node} has no cell of these partitions")),
+        _ => Ok(text),
+    }
 }
 
 /// `print cluster`: the state, and for whom or what the cluster waits.
@@ -281,19 +306,31 @@ mod tests {
     #[test]
     fn a_range_has_a_line_for_each_partition() {
         assert_eq!(
-            table_ranges(&example(4), &[(1, 2)], None),
+            table_ranges(&example(4), &[(1, 2)], None).unwrap(),
             "# ptid: 9, replicas: 1\n\
              001 | S1 - UP_TO_DATE | S2 - OUT_OF_DATE\n\
              002 | S1 - UP_TO_DATE | S10 - FEEDING"
         );
         assert_eq!(
-            table_ranges(&example(4), &[(0, u32::MAX)], Some(nid("S2"))),
+            table_ranges(&example(4), &[(0, u32::MAX)], Some(nid("S2"))).unwrap(),
             "# ptid: 9, replicas: 1\n001 | S2 - OUT_OF_DATE\n003 | S2 - OUT_OF_DATE"
         );
         assert_eq!(
-            table_ranges(&example(4), &[(3, 3), (0, 0), (7, 9)], Some(nid("S1"))),
+            table_ranges(&example(4), &[(3, 3), (0, 0)], Some(nid("S1"))).unwrap(),
             "# ptid: 9, replicas: 1\n003 | S1 - UP_TO_DATE\n000 | S1 - UP_TO_DATE"
         );
+        for (range, node, words) in [
+            ((7, 9), None, "there is no partition 7: they are 0 to 3"),
+            ((3, 1), None, "no partition is from 3 on and before 2"),
+            (
+                (0, 3),
+                Some(nid("S9")),
+                "S9 has no cell of these partitions",
+            ),
+        ] {
+            let error = table_ranges(&example(4), &[(0, 0), range], node).unwrap_err();
+            assert_eq!(error, words);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub mod args;
 pub mod format;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use neo_admin::{ClusterStatus, Control};
 use neo_api::{NodeState, PartitionTable};
 
@@ -39,7 +39,8 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
                     }
                     Partitions::Ranges(ranges) => ranges,
                 };
-                format::table_ranges(&partition_table(control).await?, &ranges, node)
+                let table = partition_table(control).await?;
+                format::table_ranges(&table, &ranges, node).map_err(|words| anyhow!(words))?
             }
             PrintCommand::Node { node_type } => {
                 let nodes = control.nodes(node_type).await?;
@@ -63,10 +64,9 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
             &control.set_cluster_state(state).await?,
             "Cluster state changed",
         ),
-        CtlCommand::Set(SetCommand::Replicas { number }) => done(
-            &control.set_replicas(number).await?,
-            "Number of replicas changed",
-        ),
+        CtlCommand::Set(SetCommand::Replicas { number }) => {
+            done(&control.set_replicas(number).await?, "Number of replicas")
+        }
         CtlCommand::Start => done(&control.start().await?, "Cluster state changed"),
         CtlCommand::Add { nodes } => {
             let named = nodes.iter().map(|node| match node {

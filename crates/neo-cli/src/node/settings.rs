@@ -134,7 +134,7 @@ impl MasterArgs {
         let auto_tweak = settings.optional("auto_tweak", self.auto_tweak)?;
         if let Some(zero) = auto_tweak.as_ref().filter(|setting| setting.value == 0) {
             return Err(ConfigError::Usage(format!(
-                "{}: a storage node that restarts needs some seconds",
+                "{}: 1 s is the least; a storage node that restarts needs some seconds",
                 zero.origin()
             )));
         }

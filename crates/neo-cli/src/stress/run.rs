@@ -107,8 +107,8 @@ fn check(args: &StressArgs) -> Result<(), ConfigError> {
         format!("--adapter: the adapter {adapter} is not available in this version; {there_are}")
     } else if args.replicas >= args.storages {
         let (storages, replicas) = (args.storages, args.replicas);
-        let most = storages - 1;
-        format!("--replicas: {storages} storage nodes have room for {most} at most, not {replicas}")
+        let least = replicas + 1;
+        format!("--replicas {replicas}: that needs --storages {least} at least, not {storages}")
     } else {
         return Ok(());
     };

@@ -84,9 +84,14 @@ fn order_start(cluster: &mut ProcessCluster) -> Result<String, String> {
 }
 
 fn forced(missing: &str) -> Result<String, String> {
+    let come = if missing.contains(',') {
+        "they come"
+    } else {
+        "it comes"
+    };
     Ok(format!(
         "Cluster state changed: the cluster starts without {missing}, by force: what is on \
-         {missing} only is lost, and they come back out of date"
+         {missing} only is lost, and {come} back out of date"
     ))
 }
 

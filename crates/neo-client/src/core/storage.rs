@@ -264,7 +264,7 @@ impl ClientCore {
     /// An attempt failed. Reads go elsewhere at once; writes wait for a few more attempts, unless
     /// the primary does not count on the node either.
     fn storage_unreachable(&mut self, nid: NodeId, reason: &str, for_good: bool) {
-        tracing::info!(%nid, %reason, "a storage node can't be reached");
+        tracing::debug!(%nid, %reason, "a storage node can't be reached");
         let now = self.now.mono;
         let Some(link) = self.storages.get_mut(&nid) else {
             return;

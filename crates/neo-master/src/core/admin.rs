@@ -116,7 +116,13 @@ impl MasterCore {
             (NodeType::Storage, NodeState::Running) => {
                 Err("storage nodes become RUNNING when they are added".to_owned())
             }
-            (node_type, state) => Err(format!("a {node_type} node can't be set {state}")),
+            (NodeType::Master, NodeState::Unknown) => Err(format!(
+                "{nid} is a master: it has no cells, and there is nothing to forget of it"
+            )),
+            (NodeType::Admin, NodeState::Down | NodeState::Unknown) => Err(format!(
+                "{nid} is an admin node: it ends when its process is stopped, and is forgotten then"
+            )),
+            (_, state) => Err(format!("{nid} can't be set {state}")),
         }
     }
 

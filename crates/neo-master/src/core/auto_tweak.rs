@@ -93,11 +93,21 @@ impl MasterCore {
         let nodes: BTreeMap<NodeId, Vec<String>> = nodes.collect();
         let Some(table) = &self.table else { return };
         let done = tweak(table.get(), &nodes, self.next_version(table.version()));
-        tracing::warn!(
-            absent = names(&absent),
-            cells = done.changes.len(),
-            "balancing the partition table without an operator (auto_tweak_s)"
-        );
+        let cells = done.changes.len();
+        if absent.is_empty() {
+            let over: Vec<NodeId> = nodes.keys().copied().collect();
+            tracing::info!(
+                over = names(&over),
+                cells,
+                "nobody is away any more: balancing again"
+            );
+        } else {
+            tracing::warn!(
+                absent = names(&absent),
+                cells,
+                "balancing the partition table without an operator (auto_tweak_s)"
+            );
+        }
         self.change_table(&done.changes, out);
         let partitions: Vec<Partition> = match &self.table {
             Some(table) => table.get().partitioning().iter().collect(),

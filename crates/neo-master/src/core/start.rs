@@ -11,9 +11,6 @@ use super::recovery::{Recovering, Start, names};
 use super::verification::Verifying;
 use super::{MasterCore, Phase};
 
-/// Each epoch has 2^32 reigns to itself.
-const EPOCH_SHIFT: u32 = 32;
-
 impl MasterCore {
     /// Takes the next reign, and goes on to verification with the nodes that are there.
     pub(super) fn recovery_begin(&mut self, now: Now, start: Start, out: &mut Out) {
@@ -82,7 +79,7 @@ impl MasterCore {
         let changes = table.outdate(missing);
         // The side that is left behind counts on from the same reign: it must not come to the names
         // of transactions of this side, about which a client that was there may ask here.
-        let reigns_before = Reign((self.epochs() as u64) << EPOCH_SHIFT);
+        let reigns_before = Reign((self.epochs() as u64) << Reign::EPOCH_SHIFT);
         self.reign = self.reign.max(reigns_before);
         let version = TableVersion {
             reign: self.reign,
@@ -96,7 +93,12 @@ impl MasterCore {
         let names = names(&missing);
         format!(
             "the cluster starts without {names}, by force: what is on {names} only is lost, and \
-             they come back out of date"
+             {} back out of date",
+            if missing.len() == 1 {
+                "it comes"
+            } else {
+                "they come"
+            }
         )
     }
 

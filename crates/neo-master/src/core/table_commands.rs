@@ -136,13 +136,14 @@ impl MasterCore {
             return Err("there is no partition table yet".to_owned());
         };
         if table.get().replicas == replicas {
-            return Ok(format!("{replicas} replicas are wanted already"));
+            return Ok(format!("{} wanted already", replicas_are(replicas)));
         }
         let partitions: Vec<Partition> = table.get().partitioning().iter().collect();
         self.change_replicas(replicas, &[], out);
         self.discard_surplus(partitions.into_iter(), out);
         Ok(format!(
-            "{replicas} replicas are wanted: `neoctl tweak` makes or removes them"
+            "{} wanted from now on: `neoctl tweak` makes or removes copies",
+            replicas_are(replicas)
         ))
     }
 
@@ -222,10 +223,15 @@ impl MasterCore {
             .filter(|nid| !has_part(nid) && !ignore.contains(nid))
             .collect();
         if !absent.is_empty() {
+            let (are, have) = match absent.len() {
+                1 => ("is", "has"),
+                _ => ("are", "have"),
+            };
             return Err(format!(
-                "{0} not running, with cells in the table: start what is missing, or name it to leave \
-                 its cells as they are (neoctl tweak {0})",
-                names(&absent)
+                "{0} {are} not running, and {have} cells in the table: start what is missing, or \
+                 name it to leave its cells as they are (neoctl tweak {1})",
+                names(&absent),
+                names(&absent).replace(',', "")
             ));
         }
         // One that was just added would get nothing, to the surprise of whoever added it for that.
@@ -238,7 +244,11 @@ impl MasterCore {
             .filter(|nid| !ignore.contains(nid))
             .collect();
         if !soon.is_empty() {
-            return Err(format!("{} joining: try again in a moment", names(&soon)));
+            let are = if soon.len() == 1 { "is" } else { "are" };
+            return Err(format!(
+                "{} {are} joining: try again in a moment",
+                names(&soon)
+            ));
         }
         let taking_part = running.operating.keys().filter(|nid| !ignore.contains(nid));
         let place = |nid: &NodeId| {
@@ -250,6 +260,13 @@ impl MasterCore {
             return Err("every storage node is to be ignored: no node is left".to_owned());
         }
         Ok(nodes)
+    }
+}
+
+fn replicas_are(number: u32) -> String {
+    match number {
+        1 => "1 replica is".to_owned(),
+        number => format!("{number} replicas are"),
     }
 }
 

@@ -243,7 +243,7 @@ fn a_node_that_was_just_added_is_not_left_out() {
         "it is answered when it takes part"
     );
     let refused = words(tweak(&mut world, admin, false, &[]));
-    assert!(refused.contains("S2 joining: try again"), "{refused}");
+    assert!(refused.contains("S2 is joining: try again"), "{refused}");
     world.release(2, "AskStartReign");
     assert!(tweaked(tweak(&mut world, admin, false, &[])).0);
 }

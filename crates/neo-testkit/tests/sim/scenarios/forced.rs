@@ -250,7 +250,7 @@ fn a_start_without_a_copy_that_went_no_further() {
         order_start(&mut world).unwrap(),
         format!(
             "the cluster starts without {missing}, by force: what is on {missing} only is lost, \
-             and they come back out of date"
+             and it comes back out of date"
         )
     );
     start(&mut world, &[c(1), c(2)]);
