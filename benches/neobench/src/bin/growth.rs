@@ -347,6 +347,7 @@ impl Cluster {
             masters: Vec::new(),
             new_nid: false,
             noted,
+            is_full: false,
         };
         let identification = Box::new(identification);
         self.send(
