@@ -65,7 +65,7 @@ cases! {
     broken {
         durable_table: "1/7",
             "crashes=2 crash=storages,masters catching-up=all without=durable-table",
-        durable_vote: "1/7", "crashes=2 crash=storages,masters without=durable-vote",
+        durable_vote: "1/7", "crashes=2 crash=storages,masters without=durable-vote,older-copies-are-outdated",
         durable_tid: "1/7", "crashes=2 crash=storages,masters without=durable-tid",
         wait_for_pending: "1/7", "crash=storages without=wait-for-pending",
         source_waits: "1/7", "crash=storages without=source-waits",

@@ -41,6 +41,8 @@ const STUCK_MAX: Duration = Duration::from_secs(20);
 /// The first master; the others have a number behind it.
 const MASTER: &str = "master";
 const ADMIN: &str = "admin";
+/// The admin node as a reader knows it.
+const ADMIN_NODE: &str = "admin node";
 
 /// How serving ends without a failure.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,7 +173,7 @@ impl Cluster {
         };
         let port = self.plan.master_ports.get(n as usize - 1).copied();
         self.check_port(&name, port, n == 1 && args.port.is_some())?;
-        self.check_port(ADMIN, self.plan.admin_port, false)?;
+        self.check_port(ADMIN_NODE, self.plan.admin_port, false)?;
         let ClusterPlan {
             storages,
             replicas,
@@ -261,7 +263,7 @@ impl Cluster {
                     let remembered = format!("remembered in {}", file.display());
                     let remedy = match whose {
                         MASTER => "give another by --port".to_owned(),
-                        ADMIN => format!("remove its line from {}", file.display()),
+                        ADMIN_NODE => format!("remove its line from {}", file.display()),
                         _ => format!("change it in {MASTER_PORTS} of {}", file.display()),
                     };
                     (remembered, remedy)

@@ -2,7 +2,7 @@
 
 use neo_api::{
     Address, ClusterId, Epoch, EpochId, NodeId, NodeType, Oid, Partition, Ptid, Reign, SessionId,
-    Tid, TxnId,
+    TableVersion, Tid, TxnId,
 };
 use neo_proto::{ClusterIdentity, ErrorCode, Identification, Packet};
 use neo_testkit::process::Process;
@@ -137,6 +137,10 @@ fn at_the_master(at: &Address, process: &mut Process, storage: &Address) {
     );
     let mut twin = storage_at("127.0.0.1:9");
     twin.nid = nid(NodeType::Storage, 1);
+    twin.noted = Some(TableVersion {
+        reign: Reign(1 << 40),
+        ptid: Ptid(1),
+    });
     twin.identity = Some(client_of(at).identity);
     refused(
         &identify(twin),

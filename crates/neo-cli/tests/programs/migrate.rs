@@ -181,30 +181,40 @@ fn every_database_of_zodb_comes_back_as_it_was() {
 /// A backup that lacks something must not look like one that does not.
 #[test]
 fn an_export_of_data_that_is_too_old_fails() {
-    let dir = tempfile::tempdir().unwrap();
-    let source = testdata("undo.fs");
-    let part = dir.path().join("part.fs");
-    std::fs::write(&part, &std::fs::read(&source).unwrap()[..6000]).unwrap();
-    let data = dir.path().join("data");
-    let (database, old) = (data.join("storage1.sqlite"), dir.path().join("old"));
-    let cluster = Simple::start(&data, &["--import", text(&part)]);
-    cluster.process.stop("TERM");
-    std::fs::copy(&database, &old).unwrap();
-    let cluster = Simple::start(&data, &["--import", text(&source)]);
-    cluster.process.stop("TERM");
-    std::fs::copy(&old, &database).unwrap();
+    for (old_one, words) in [
+        (
+            "storage1",
+            "is missing: the data of a storage node is damaged, or too old",
+        ),
+        ("storage2", "their data is damaged, or of different times"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let source = testdata("btrees.fs");
+        let part = dir.path().join("part.fs");
+        // All but the last transaction, which ends with its length.
+        let all = std::fs::read(&source).unwrap();
+        let (_, length) = all.split_last_chunk().unwrap();
+        let length = u64::from_be_bytes(*length) as usize;
+        std::fs::write(&part, &all[..all.len() - 8 - length]).unwrap();
+        let data = dir.path().join("data");
+        let database = data.join(format!("{old_one}.sqlite"));
+        let old = dir.path().join("old");
+        // Each partition is in one database only: no other says that one ends too early.
+        let shape = ["--replicas", "0"];
+        let cluster = Simple::start(&data, &[&shape[..], &["--import", text(&part)]].concat());
+        cluster.process.stop("TERM");
+        std::fs::copy(&database, &old).unwrap();
+        let cluster = Simple::start(&data, &["--import", text(&source)]);
+        cluster.process.stop("TERM");
+        std::fs::copy(&old, &database).unwrap();
 
-    let cluster = Simple::start(&data, &[]);
-    cluster.ctl("kill S2");
-    let copy = dir.path().join("copy.fs");
-    let words = ["-c", "main", "-q", &cluster.masters, text(&copy)];
-    let error = run_err("neomigrate", &words, 1);
-    assert!(
-        error.contains("the cluster's last transaction is"),
-        "{error}"
-    );
-    assert!(error.contains("damaged, or of different times"), "{error}");
-    cluster.process.stop("TERM");
+        let cluster = Simple::start(&data, &[]);
+        let copy = dir.path().join("copy.fs");
+        let export = ["-c", "main", "-q", &cluster.masters, text(&copy)];
+        let error = run_err("neomigrate", &export, 1);
+        assert!(error.contains(words), "{error}");
+        cluster.process.stop("TERM");
+    }
 }
 
 /// What every load and each copy of an imported database has is what its manifest says.

@@ -147,18 +147,19 @@ fn a_node_that_the_operator_kills_is_missed_and_not_more() {
 }
 
 /// The process of a node, by its section and a word of its command line.
-fn process_of(cluster: &Simple, section: &str, word: &str) -> u32 {
+fn process_of(cluster: &Simple, section: &str, id: Option<&str>) -> u32 {
     let is_it = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        words.get(2) == Some(&section.as_bytes()) && words.contains(&word.as_bytes())
+        let has_id = |id: &str| words.windows(2).any(|pair| pair == [b"-i", id.as_bytes()]);
+        words.get(2) == Some(&section.as_bytes()) && id.is_none_or(has_id)
     };
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(pid) = children(cluster.process.pid()).into_iter().find(is_it) {
             return pid;
         }
-        assert!(Instant::now() < deadline, "no {section} with {word}");
+        assert!(Instant::now() < deadline, "no {section} {id:?}");
         std::thread::yield_now();
     }
 }
@@ -185,10 +186,10 @@ fn a_child_that_dies_is_started_again_while_the_others_go_on() {
     };
     let masters = cluster.ctl("print node MASTER");
     for (section, id, name) in [
-        ("master", "1", "master"),
-        ("master", "2", "master2"),
-        ("storage", "2", "storage2"),
-        ("admin", "-b", "admin"),
+        ("master", Some("1"), "master"),
+        ("master", Some("2"), "master2"),
+        ("storage", Some("2"), "storage2"),
+        ("admin", None, "admin"),
     ] {
         let pid = process_of(&cluster, section, id);
         signal_pid(pid, "KILL");
@@ -218,9 +219,11 @@ fn a_child_that_keeps_dying_is_given_up() {
         let args = ["--processes", "--masters", masters];
         let mut cluster = Simple::start(dir.path(), &args);
         let pid = loop {
-            let pid = process_of(&cluster, "master", masters);
+            let pid = process_of(&cluster, "master", Some(masters));
             signal_pid(pid, "KILL");
-            let line = cluster.process.wait_for(" died: it was killed by SIGKILL");
+            // It dies, or can't even start.
+            let killed = format!(": it was killed by SIGKILL (process {pid})");
+            let line = cluster.process.wait_for(&killed);
             if !line.contains("starting it again") {
                 assert!(line.contains(word), "{line}");
                 break pid;

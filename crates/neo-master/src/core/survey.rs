@@ -103,10 +103,10 @@ fn own_way_words(nid: NodeId, reached: Reached, base: Reached) -> String {
     let in_reign = if tid > from {
         String::new()
     } else {
-        format!(", in reign {}, after reign {},", reached.reign, base.reign)
+        format!(", in reign {}, after reign {}", reached.reign, base.reign)
     };
     format!(
-        "{nid} went on to {tid} on its own{in_reign} while the cluster was started without it, by \
+        "{nid} went on to {tid} on its own{in_reign}, while the cluster was started without it, by \
          force, from {from}: save from it what you need, then give it an empty database"
     )
 }

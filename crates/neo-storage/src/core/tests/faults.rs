@@ -8,6 +8,8 @@ fn any(_: &WriteOp) -> bool {
     true
 }
 
+const NO_SPACE: Packet = Packet::NotifySpace { is_full: true };
+
 fn puts_data(op: &WriteOp) -> bool {
     matches!(op, WriteOp::PutData { .. })
 }
@@ -28,6 +30,7 @@ fn a_full_disk_refuses_votes_and_reads_go_on() {
     assert_error(&world.one(c), ErrorCode::NoSpace);
     assert_eq!(world.loaded(c, 4, At::Latest).unwrap().0, 20);
     world.abort(c, 30);
+    assert_eq!(world.packets(MASTER), [NO_SPACE]);
     world.fails = None;
     world.commit(c, 32, 4, 20, 42);
     assert_eq!(world.stopped, None);
@@ -44,8 +47,7 @@ fn a_full_node_says_so_once_and_comes_back_ever_later_when_it_is_sent_away() {
         world.vote(c, ttid, &[oid], 1);
         assert_error(&world.one(c), ErrorCode::NoSpace);
     }
-    let told = Packet::NotifySpace { is_full: true };
-    assert_eq!(world.packets(MASTER), [told]);
+    assert_eq!(world.packets(MASTER), [NO_SPACE]);
     let mut away = Vec::new();
     for _ in 0..8 {
         world.lose(MASTER);
@@ -63,6 +65,8 @@ fn a_full_node_says_so_once_and_comes_back_ever_later_when_it_is_sent_away() {
     assert_eq!(world.one(c), Packet::AnswerStoreTransaction {});
     let told = Packet::NotifySpace { is_full: false };
     assert_eq!(world.packets(MASTER), [told]);
+    // It stayed for a while.
+    world.sleep(Duration::from_secs(60));
     world.lose(MASTER);
     assert!(world.core.poll_timeout().unwrap().0 - world.mono < SECOND);
     assert!(!world.join_at(MASTER).is_full);
@@ -76,8 +80,7 @@ fn a_small_value_that_finds_place_beside_a_large_one_is_no_news() {
     world.fails = Some((puts_data, FULL));
     world.vote(c, 10, &[4], 1);
     assert_error(&world.one(c), ErrorCode::NoSpace);
-    let told = Packet::NotifySpace { is_full: true };
-    assert_eq!(world.packets(MASTER), [told]);
+    assert_eq!(world.packets(MASTER), [NO_SPACE]);
     world.fails = None;
     world.stored(c, 12, 6, 0, "small");
     world.vote(c, 12, &[6], 1);
@@ -146,7 +149,7 @@ fn a_lock_and_an_unlock_are_tried_until_there_is_space() {
     world.voted(c, 10, &[4]);
     world.fails = Some((any, FULL));
     world.lock(10, 20);
-    assert!(world.packets(MASTER).is_empty());
+    assert_eq!(world.packets(MASTER), [NO_SPACE]);
     world.sleep(Duration::from_secs(1));
     assert!(world.packets(MASTER).is_empty());
     world.fails = None;

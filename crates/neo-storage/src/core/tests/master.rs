@@ -293,6 +293,10 @@ fn an_id_is_noted_with_the_first_table_that_gives_it_cells() {
         }],
     };
     world.notify(MASTER, change);
+    let stored = Packet::NotifyPartitionTableStored {
+        version: version(2),
+    };
+    assert_eq!(world.packets(MASTER), [stored]);
     assert_eq!(world.config("nid").as_deref(), Some("S1"));
     // From now on it keeps it, also when the cell goes.
     of_others.version = version(3);

@@ -180,6 +180,9 @@ impl Play {
         loop {
             let mut heard = false;
             for message in self.world.take(MASTER) {
+                if let Packet::NotifySpace { .. } = message.packet {
+                    continue;
+                }
                 let Packet::AnswerInformationLocked { txn } = message.packet else {
                     panic!("{message:?}");
                 };

@@ -174,7 +174,9 @@ fn a_disk_that_refuses_is_tried_again_later() {
     ));
     pair.register(10_017, &[]);
     pair.run();
-    assert_eq!((pair.replica.stopped.clone(), pair.done()), (None, vec![]));
+    assert_eq!(pair.replica.stopped, None);
+    let told = Packet::NotifySpace { is_full: true };
+    assert_eq!(pair.done(), [told]);
     pair.replica.fails = None;
     pair.replica.sleep(Duration::from_secs(1));
     pair.run();
