@@ -21,8 +21,7 @@ pub struct ConflictingChange {
     pub committed_serial: Tid,
     /// Its data; `None` when it is deleted.
     pub committed: Option<Bytes>,
-    /// What this transaction wants to store. Deletions, and values of earlier revisions that are
-    /// stored again, are not merged: their conflicts are errors.
+    /// What this transaction wants to store. Deletions are not merged: their conflicts are errors.
     pub new: Bytes,
 }
 

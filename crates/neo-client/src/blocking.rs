@@ -3,6 +3,8 @@
 //! The client's driver runs on a thread of its own. Not for use inside an async task: it would
 //! block the task's thread.
 
+mod history;
+
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::pin;
@@ -19,6 +21,8 @@ use crate::error::Result;
 use crate::invalidation::{Invalidation, Invalidations as AsyncInvalidations};
 use crate::iterator::TransactionObject;
 use crate::object::{Lookup, Object};
+
+pub use history::CurrentObjects;
 
 #[derive(Debug)]
 struct Unpark(Thread);
@@ -318,6 +322,14 @@ impl Transaction {
     /// As there.
     pub fn store_same_as(&self, oid: Oid, base_serial: Tid, serial: Tid) -> Result<()> {
         block_on(self.0.store_same_as(oid, base_serial, serial))
+    }
+
+    /// See [`crate::Transaction::undo`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn undo(&self, tid: Tid) -> Result<Vec<Oid>> {
+        block_on(self.0.undo(tid))
     }
 
     /// See [`crate::Transaction::delete`].

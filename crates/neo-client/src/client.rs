@@ -296,12 +296,16 @@ impl Client {
     /// Cancel safe.
     pub async fn load_before(&self, oid: Oid, tid: Tid) -> Result<Lookup> {
         self.inner.shared.check_open()?;
-        if let Some(hit) = self.cached(oid, tid).filter(|hit| hit.next_is_known)
-            && let Some(lookup) = self.look_up_hit(oid, hit)
-        {
+        if let Some(lookup) = self.cached_before(oid, tid) {
             return Ok(lookup);
         }
         self.fetch(oid, At::Before(tid)).await
+    }
+
+    /// What the cache knows of an object before a tid, if it knows when that ends.
+    pub(crate) fn cached_before(&self, oid: Oid, tid: Tid) -> Option<Lookup> {
+        let hit = self.cached(oid, tid).filter(|hit| hit.next_is_known)?;
+        self.look_up_hit(oid, hit)
     }
 
     /// The revision of an object with exactly this serial; [`Lookup::NotYet`] when the object has
@@ -399,7 +403,12 @@ impl Client {
         let reply = pending.id;
         let command = Command::Load { reply, oid, at };
         self.inner.commands.send(command).await?;
-        match pending.answer().await? {
+        self.loaded(oid, pending.answer().await?)
+    }
+
+    /// What was found, the value unpacked.
+    pub(crate) fn loaded(&self, oid: Oid, answer: Answer) -> Result<Lookup> {
+        match answer {
             Answer::Loaded(Loaded::Found(found)) => {
                 let data = self
                     .unpack(oid, found.serial, &found.record)

@@ -72,6 +72,16 @@ pub enum Error {
     /// A revision that was to be repeated is not there any more.
     #[error("a revision is missing: {0}")]
     MissingRevision(String),
+    /// A transaction can't be undone.
+    #[error("transaction {tid} can't be undone: {reason}")]
+    Undo {
+        /// The transaction.
+        tid: Tid,
+        /// The object that stands in the way, if it is one.
+        oid: Option<Oid>,
+        /// What is in the way.
+        reason: String,
+    },
     /// The masters belong to another cluster, or to a side of it that went its own way.
     #[error("other cluster: {0}")]
     OtherCluster(String),

@@ -1,19 +1,20 @@
-//! Committed transactions with what they wrote, in order of tid.
+//! Committed transactions with what they wrote, in order of tid, from either end.
 //!
 //! Metadata lives in the partition of the tid, revisions in those of the objects: a cursor for
 //! each partition and kind reads page after page, and the cursors are merged. Memory is bounded by
 //! a page of each.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use neo_api::{Oid, Partition, Record, RevisionId, Tid, TransactionRecord};
+use neo_api::{Oid, Order, Record, RevisionId, Tid, TransactionRecord};
 use neo_proto::WireRevision;
 
 use crate::client::{Client, unexpected};
 use crate::codec;
-use crate::core::{Command, Page, Reply, ReplyId};
+use crate::core::{Page, Reply};
+use crate::cursor::{Cursor, fetch};
 use crate::error::{Error, Result};
 
 /// Transactions in a page.
@@ -56,32 +57,23 @@ impl TransactionObject {
     }
 }
 
-#[derive(Debug)]
-struct Cursor<T> {
-    partition: Partition,
-    page: VecDeque<T>,
-    /// Where the next page starts; `None`: there is none.
-    next: Option<RevisionId>,
-}
-
-impl<T> Cursor<T> {
-    fn needs_page(&self) -> bool {
-        self.page.is_empty() && self.next.is_some()
-    }
-}
-
 type Revision = (WireRevision, Option<Bytes>);
 
-/// Transactions in a range of tids, ascending. Made by [`Client::iterate`].
+/// Transactions in a range of tids. Made by [`Client::iterate`], and by [`Client::undo_log`] from
+/// the end.
 ///
 /// What is committed after it was made is not part of it.
 #[derive(Debug)]
 pub struct Transactions {
     client: Client,
-    stop: Tid,
+    order: Order,
+    /// The least and the greatest tid.
+    range: (Tid, Tid),
     page_bytes: u32,
-    metadata: Vec<Cursor<TransactionRecord>>,
-    revisions: Vec<Cursor<Revision>>,
+    metadata: Vec<Cursor<TransactionRecord, Tid>>,
+    revisions: Vec<Cursor<Revision, RevisionId>>,
+    /// Revisions up to here are read.
+    revisions_max: Tid,
     /// The transaction whose objects are told.
     current: Option<Tid>,
 }
@@ -111,37 +103,58 @@ impl Client {
     ///
     /// Cancel safe.
     pub async fn iterate(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
-        let last_tid = self.sync().await?;
-        let partitioning = self
-            .partitioning()
-            .ok_or_else(|| Error::NotReady("the partition table is not known".into()))?;
-        let (start, stop) = (*range.start(), (*range.end()).min(last_tid));
-        let next = (start <= stop).then_some(RevisionId {
-            tid: start,
-            oid: Oid::ZERO,
-        });
-        Ok(Transactions {
-            client: self.clone(),
-            stop,
-            page_bytes: (BYTES / partitioning.count()).max(PAGE_BYTES_MIN),
-            metadata: cursors(partitioning.iter(), next),
-            revisions: cursors(partitioning.iter(), next),
-            current: None,
-        })
+        self.transactions(range, Order::Ascending).await
     }
 
-    /// A transaction's metadata; `None`: no transaction has this tid.
+    /// As [`iterate`](Self::iterate), from the last transaction to the first: what can be undone,
+    /// mostly. Who takes few of them reads little; the objects of a transaction cost a round trip.
+    ///
+    /// ```no_run
+    /// # use neo_client::{Client, Error, Tid};
+    /// # async fn f(client: Client) -> Result<(), Error> {
+    /// let mut log = client.undo_log(Tid::ZERO..=Tid::MAX).await?;
+    /// if let Some(last) = log.next().await? {
+    ///     let txn = client.begin(Default::default()).await?;
+    ///     txn.undo(last.tid).await?;
+    ///     txn.commit().await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`].
     ///
     /// Cancel safe.
-    pub async fn transaction(&self, tid: Tid) -> Result<Option<TransactionRecord>> {
-        let page = Page::TransactionInformation { tid };
-        match self.ask(|reply| Command::Page { reply, page }).await? {
-            Reply::Transaction(found) => Ok(found.map(|transaction| (*transaction).into())),
-            other => Err(unexpected(&other)),
-        }
+    pub async fn undo_log(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
+        self.transactions(range, Order::Descending).await
+    }
+
+    async fn transactions(&self, range: RangeInclusive<Tid>, order: Order) -> Result<Transactions> {
+        let last_tid = self.sync().await?;
+        let partitioning = self
+            .partitioning()
+            .ok_or_else(|| Error::NotReady("the partition table is not known".into()))?;
+        let (min, max) = (*range.start(), (*range.end()).min(last_tid));
+        let from = match order {
+            Order::Ascending => min,
+            Order::Descending => max,
+        };
+        let from = (min <= max).then_some(from);
+        let revisions = match order {
+            Order::Ascending => from.map(first_of),
+            // Those of each transaction, when they are wanted.
+            Order::Descending => None,
+        };
+        Ok(Transactions {
+            client: self.clone(),
+            order,
+            range: (min, max),
+            page_bytes: (BYTES / partitioning.count()).max(PAGE_BYTES_MIN),
+            metadata: Cursor::of_each(partitioning.iter(), from),
+            revisions: Cursor::of_each(partitioning.iter(), revisions),
+            revisions_max: max,
+            current: None,
+        })
     }
 }
 
@@ -155,14 +168,36 @@ impl Transactions {
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<TransactionRecord>> {
         self.fill_metadata().await?;
-        let first = self
-            .metadata
-            .iter_mut()
-            .filter(|cursor| !cursor.page.is_empty())
-            .min_by_key(|cursor| cursor.page.front().map(|transaction| transaction.tid));
+        let cursors = self.metadata.iter_mut();
+        let cursors = cursors.filter(|cursor| !cursor.page.is_empty());
+        let tid = |cursor: &&mut Cursor<TransactionRecord, Tid>| {
+            cursor.page.front().map(|transaction| transaction.tid)
+        };
+        let first = match self.order {
+            Order::Ascending => cursors.min_by_key(tid),
+            Order::Descending => cursors.max_by_key(tid),
+        };
         let next = first.and_then(|cursor| cursor.page.pop_front());
         self.current = next.as_ref().map(|transaction| transaction.tid);
+        if let (Order::Descending, Some(transaction)) = (self.order, &next) {
+            self.look_at(transaction);
+        }
         Ok(next)
+    }
+
+    /// The objects of this transaction are the next to be read.
+    fn look_at(&mut self, transaction: &TransactionRecord) {
+        self.revisions_max = transaction.tid;
+        let Some(partitioning) = self.client.partitioning() else {
+            return;
+        };
+        let oids = transaction.oids.iter();
+        let partitions: BTreeSet<_> = oids.map(|oid| partitioning.of_oid(*oid)).collect();
+        for cursor in &mut self.revisions {
+            cursor.page.clear();
+            let has_some = partitions.contains(&cursor.partition);
+            cursor.next = has_some.then_some(first_of(transaction.tid));
+        }
     }
 
     /// The next object of the transaction, by ascending oid; `None` after the last. Objects
@@ -214,7 +249,7 @@ impl Transactions {
         while let Some(object) = self.next_object().await? {
             objects.push(object);
         }
-        let place: std::collections::BTreeMap<Oid, usize> = of
+        let place: BTreeMap<Oid, usize> = of
             .oids
             .iter()
             .enumerate()
@@ -226,14 +261,21 @@ impl Transactions {
 
     async fn fill_metadata(&mut self) -> Result<()> {
         loop {
-            let stop = self.stop;
-            let page = |cursor: &Cursor<TransactionRecord>| {
-                cursor.next.map(|min| Page::Transactions {
-                    partition: cursor.partition,
-                    min: min.tid,
-                    max: stop,
-                    entries: ENTRIES,
-                })
+            let ((least, greatest), order) = (self.range, self.order);
+            let page = |partition, next| Page::Transactions {
+                partition,
+                min: if order == Order::Ascending {
+                    next
+                } else {
+                    least
+                },
+                max: if order == Order::Descending {
+                    next
+                } else {
+                    greatest
+                },
+                order,
+                entries: ENTRIES,
             };
             let replies = fetch(&self.client, &self.metadata, page).await?;
             if replies.is_empty() {
@@ -248,19 +290,24 @@ impl Transactions {
                 else {
                     return Err(unexpected(&reply));
                 };
-                let ascending = transactions
-                    .windows(2)
-                    .all(|pair| pair[0].tid < pair[1].tid);
-                let min = cursor.next.map_or(Tid::ZERO, |next| next.tid);
-                let in_range = transactions.iter().all(|t| t.tid >= min && t.tid <= stop);
-                if !ascending || !in_range || (transactions.is_empty() && !complete) {
+                let tids = transactions.iter().map(|transaction| transaction.tid);
+                let from = cursor.next;
+                let (ordered, in_range, next) = match order {
+                    Order::Ascending => (
+                        tids.clone().is_sorted_by(|a, b| a < b),
+                        tids.clone().all(|tid| Some(tid) >= from && tid <= greatest),
+                        tids.last().and_then(Tid::checked_next),
+                    ),
+                    Order::Descending => (
+                        tids.clone().is_sorted_by(|a, b| a > b),
+                        tids.clone().all(|tid| Some(tid) <= from && tid >= least),
+                        tids.last().and_then(|tid| tid.0.checked_sub(1)).map(Tid),
+                    ),
+                };
+                if !ordered || !in_range || (transactions.is_empty() && !complete) {
                     return Err(Error::Node("a storage answers other transactions".into()));
                 }
-                let last = transactions.last().and_then(|last| last.tid.checked_next());
-                cursor.next = last.filter(|_| !complete).map(|tid| RevisionId {
-                    tid,
-                    oid: Oid::ZERO,
-                });
+                cursor.next = next.filter(|tid| !complete && (least..=greatest).contains(tid));
                 cursor
                     .page
                     .extend(transactions.into_iter().map(TransactionRecord::from));
@@ -270,19 +317,14 @@ impl Transactions {
 
     async fn fill_revisions(&mut self) -> Result<()> {
         loop {
-            let (stop, bytes) = (self.stop, self.page_bytes);
+            let (max, bytes) = (self.revisions_max, self.page_bytes);
             // Of transactions that were skipped, nothing is read.
-            let from = RevisionId {
-                tid: self.current.unwrap_or_default(),
-                oid: Oid::ZERO,
-            };
-            let page = |cursor: &Cursor<Revision>| {
-                cursor.next.map(|min| Page::Revisions {
-                    partition: cursor.partition,
-                    min: min.max(from),
-                    max: stop,
-                    bytes,
-                })
+            let from = first_of(self.current.unwrap_or_default());
+            let page = |partition, min: RevisionId| Page::Revisions {
+                partition,
+                min: min.max(from),
+                max,
+                bytes,
             };
             let replies = fetch(&self.client, &self.revisions, page).await?;
             if replies.is_empty() {
@@ -325,57 +367,18 @@ fn open((revision, value): Revision) -> Result<TransactionObject> {
     })
 }
 
-fn cursors<T>(
-    partitions: impl Iterator<Item = Partition>,
-    next: Option<RevisionId>,
-) -> Vec<Cursor<T>> {
-    partitions
-        .map(|partition| Cursor {
-            partition,
-            page: VecDeque::new(),
-            next,
-        })
-        .collect()
+/// The least revision id of a transaction.
+const fn first_of(tid: Tid) -> RevisionId {
+    RevisionId {
+        tid,
+        oid: Oid::ZERO,
+    }
 }
 
 /// The least revision id after one.
 fn after(id: RevisionId) -> Option<RevisionId> {
     match id.oid.checked_next() {
         Some(oid) => Some(RevisionId { tid: id.tid, oid }),
-        None => id.tid.checked_next().map(|tid| RevisionId {
-            tid,
-            oid: Oid::ZERO,
-        }),
+        None => id.tid.checked_next().map(first_of),
     }
-}
-
-/// Asks for the pages of all cursors that need one, at once.
-async fn fetch<T>(
-    client: &Client,
-    cursors: &[Cursor<T>],
-    page: impl Fn(&Cursor<T>) -> Option<Page>,
-) -> Result<Vec<(usize, Reply)>> {
-    let mut asked = Vec::new();
-    for (at, cursor) in cursors.iter().enumerate() {
-        if cursor.needs_page()
-            && let Some(page) = page(cursor)
-        {
-            let pending = client.inner.shared.wait()?;
-            let reply: ReplyId = pending.id;
-            client
-                .inner
-                .commands
-                .send(Command::Page { reply, page })
-                .await?;
-            asked.push((at, pending));
-        }
-    }
-    let mut replies = Vec::new();
-    for (at, pending) in asked {
-        match pending.answer().await? {
-            crate::shell::Answer::Reply(reply) => replies.push((at, reply)),
-            other => return Err(Error::Node(format!("{other:?} is no page"))),
-        }
-    }
-    Ok(replies)
 }

@@ -34,10 +34,12 @@
 //! | read | [`Client::load`], [`Client::snapshot`], [`Client::load_before`] |
 //! | write, the short way | [`Client::transact`] |
 //! | write, step by step | [`Client::begin`], [`Transaction`] |
+//! | undo | [`Transaction::undo`] |
 //! | merge concurrent changes | [`ConflictResolver`] |
 //! | see what others just committed | [`Client::sync`] |
 //! | keep a cache of your own | [`Client::invalidations`] |
-//! | read history | [`Client::iterate`] |
+//! | read many objects at once | [`Client::load_many`], [`Client::prefetch`], [`Client::current_objects`] |
+//! | read history | [`Client::iterate`], [`Client::undo_log`], [`Client::history`] |
 //! | fill a database | [`Client::import`] |
 //! | block instead of await | [`blocking`] |
 //! | know what to do about an error | [`Error::is_retryable`] |
@@ -83,26 +85,32 @@ mod client;
 mod codec;
 mod config;
 pub mod core;
+mod current;
+mod cursor;
 mod error;
+mod history;
 mod import;
 mod invalidation;
 mod iterator;
+mod many;
 mod object;
 mod retry;
 mod shell;
 mod transaction;
+mod undo;
 
 pub use bytes::Bytes;
 pub use client::Client;
 pub use codec::CompressionSetting;
 pub use config::ClientBuilder;
+pub use current::{CurrentObject, CurrentObjects};
 pub use error::{Error, Result};
 pub use import::Import;
 pub use invalidation::{Invalidation, Invalidations};
 pub use iterator::{TransactionObject, Transactions};
 pub use neo_api::{
-    ConflictResolver, ConflictingChange, Env, NodeId, Oid, Partitioning, Tid, TransactionMeta,
-    TransactionRecord, Transport, TxnId,
+    ConflictResolver, ConflictingChange, Env, HistoryEntry, NodeId, Oid, Partitioning, Tid,
+    TransactionMeta, TransactionRecord, Transport, TxnId,
 };
 pub use neo_proto::SessionSettings;
 pub use object::{Lookup, Object, Snapshot};

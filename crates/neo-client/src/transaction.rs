@@ -93,6 +93,14 @@ impl Transaction {
         self.name
     }
 
+    pub(crate) const fn key(&self) -> TxnKey {
+        self.key
+    }
+
+    pub(crate) fn is_voted(&self) -> bool {
+        self.voted.load(Ordering::Relaxed)
+    }
+
     /// The client.
     #[must_use]
     pub const fn client(&self) -> &Client {
@@ -129,7 +137,7 @@ impl Transaction {
             .await
     }
 
-    /// Stores the value of an earlier revision of the object again (an undo).
+    /// Stores the value of an earlier revision of the object again, as an [`undo`](Self::undo) does.
     ///
     /// # Errors
     /// As [`store`](Self::store); at the vote, [`Error::MissingRevision`] when it is not there.
@@ -170,7 +178,7 @@ impl Transaction {
             .acquire_many_owned(bytes)
             .await
             .map_err(|_| Error::Closed)?;
-        if self.voted.load(Ordering::Relaxed) {
+        if self.is_voted() {
             return Err(Error::Misuse("a store must come before the vote".into()));
         }
         if let Some(error) = self.failure.get() {
@@ -231,10 +239,15 @@ impl Transaction {
             change,
         } = conflict;
         let failed = Error::Conflict { oid, serial };
-        let (Some(resolver), Change::Value(record)) = (&self.client.inner.resolver, change) else {
+        let Some(resolver) = &self.client.inner.resolver else {
             return Err(failed);
         };
-        let new = codec::decode(&record).ok_or_else(|| failed.clone())?;
+        let new = match change {
+            Change::Value(record) => codec::decode(&record),
+            Change::SameAs(tid) => self.revision(oid, tid).await?.flatten(),
+            Change::Deletion | Change::Check => None,
+        };
+        let new = new.ok_or_else(|| failed.clone())?;
         let base_data = self
             .revision(oid, base)
             .await?

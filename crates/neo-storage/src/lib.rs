@@ -64,6 +64,7 @@ mod core;
 mod persist;
 mod query;
 mod server;
+mod undo;
 
 #[doc(hidden)]
 pub use config::Mutations;

@@ -1,11 +1,12 @@
 //! What a query of the core asks of a backend.
 
 use neo_api::{
-    At, BackendResult, Loaded, Order, PageLimit, Partition, StorageBackend, Tid, TransactionRecord,
-    TxnId, UnfinishedTransaction,
+    At, BackendResult, Loaded, Oid, Order, PageLimit, Partition, StorageBackend, Tid,
+    TransactionRecord, TxnId, UnfinishedTransaction,
 };
 
 use crate::core::{CONFIG_KEYS, Extent, Query, QueryResult, StartState, progress_key};
+use crate::undo::undo_revision;
 
 /// Reads what a query asks for. The shell and the simulator both use it.
 ///
@@ -46,6 +47,39 @@ pub async fn execute_query(
         }
         Query::Load { partition, oid, at } => {
             QueryResult::Load(backend.load(partition, oid, at).await?)
+        }
+        Query::LoadMany { objects, bytes } => load_many(backend, objects, bytes).await?,
+        Query::History {
+            partition,
+            oid,
+            before,
+            limit,
+        } => {
+            let entries = backend.history(partition, oid, before, limit).await?;
+            let complete = entries.len() < limit;
+            QueryResult::History { entries, complete }
+        }
+        Query::Current {
+            partition,
+            min,
+            at,
+            values,
+            limit,
+        } => {
+            let page = backend.current(partition, min, at, values, limit).await?;
+            QueryResult::Current(page)
+        }
+        Query::Undo {
+            partition,
+            undone,
+            before,
+            oids,
+        } => {
+            let mut revisions = Vec::with_capacity(oids.len());
+            for oid in oids {
+                revisions.push(undo_revision(backend, partition, oid, undone, before).await?);
+            }
+            QueryResult::Undo(revisions)
         }
         Query::Transaction { partition, tid } => {
             let found = backend.transaction(partition, tid).await?;
@@ -122,6 +156,26 @@ pub async fn execute_query(
             QueryResult::Progress(progress)
         }
     })
+}
+
+/// As many as have so many bytes.
+async fn load_many(
+    backend: &dyn StorageBackend,
+    objects: Vec<(Partition, Oid, At)>,
+    bytes_max: usize,
+) -> BackendResult<QueryResult> {
+    let (mut found, mut bytes) = (Vec::with_capacity(objects.len()), 0);
+    for (partition, oid, at) in objects {
+        let loaded = backend.load(partition, oid, at).await?;
+        if let Loaded::Found(revision) = &loaded {
+            bytes += revision.record.data.len();
+        }
+        found.push(loaded);
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(QueryResult::LoadMany(found))
 }
 
 /// The least ttid of the unfinished transactions, of all reigns.

@@ -14,6 +14,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 pub use batch::{Durability, ObjectData, PendingObject, WriteBatch, WriteOp};
 pub use error::{BackendError, BackendResult};
@@ -98,7 +99,7 @@ pub struct FetchedRevision {
 }
 
 /// What a [`history`](StorageBackend::history) tells of a committed revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// Tid of the transaction that wrote it.
     pub serial: Tid,

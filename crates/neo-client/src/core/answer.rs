@@ -56,6 +56,7 @@ impl ClientCore {
             (Req::FirstSync, Packet::AnswerLastTransaction { tid }) => self.first_sync(tid),
             (Req::Call(call), packet) => self.call_answered(conn, call, packet),
             (Req::Read(read), packet) => self.read_answered(conn, read, sent.nid, packet, payload),
+            (Req::Loads, packet) => self.loads_answered(conn, id, sent.nid, packet, &payload),
             (Req::Store { txn, oid, version }, Packet::AnswerStoreObject { outcome })
             | (Req::Store { txn, oid, version }, Packet::AnswerCheckCurrentSerial { outcome }) => {
                 self.store_answered(id, sent.nid, txn, oid, version, outcome);
@@ -107,6 +108,7 @@ impl ClientCore {
     pub(super) fn failed(&mut self, sent: Sent, id: MsgId, failure: Failure) {
         match sent.req {
             Req::Read(read) => self.read_failed(read, sent.nid, &failure),
+            Req::Loads => self.loads_failed(id, sent.nid, &failure),
             Req::Store { txn, .. } | Req::Relock { txn, .. } | Req::Vote { txn, .. } => {
                 self.node_failed(txn, id, sent, failure);
             }

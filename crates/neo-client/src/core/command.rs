@@ -8,7 +8,7 @@ use crate::error::Error;
 impl ClientCore {
     pub(super) fn command(&mut self, command: Command) {
         if self.closing && !matches!(command, Command::Abort { .. } | Command::Close) {
-            if let Some(reply) = reply_of(&command) {
+            for reply in replies_of(&command) {
                 self.reply(reply, Err(Error::Closed));
             }
             return;
@@ -23,6 +23,11 @@ impl ClientCore {
                 self.call(CallKind::NewOids { reply, count });
             }
             Command::Load { reply, oid, at } => self.load(reply, oid, at),
+            Command::LoadMany { loads } => {
+                for (reply, oid, at) in loads {
+                    self.load(reply, oid, at);
+                }
+            }
             Command::Page { reply, page } => self.page(reply, page),
             Command::Begin { txn, reply, tid } => self.begin(txn, reply, tid),
             Command::Store {
@@ -32,6 +37,7 @@ impl ClientCore {
                 serial,
                 change,
             } => self.store(txn, reply, oid, serial, change),
+            Command::Changes { txn, reply, oids } => self.changes(txn, reply, &oids),
             Command::Vote { txn, reply, meta } => self.vote(txn, reply, meta),
             Command::Resolve {
                 txn,
@@ -62,8 +68,8 @@ impl ClientCore {
 }
 
 /// Who waits for a command.
-pub(super) const fn reply_of(command: &Command) -> Option<ReplyId> {
-    match command {
+pub(super) fn replies_of(command: &Command) -> Vec<ReplyId> {
+    let one = match command {
         Command::WaitReady { reply, .. }
         | Command::Sync { reply }
         | Command::Sleep { reply, .. }
@@ -72,12 +78,15 @@ pub(super) const fn reply_of(command: &Command) -> Option<ReplyId> {
         | Command::Page { reply, .. }
         | Command::Begin { reply, .. }
         | Command::Store { reply, .. }
+        | Command::Changes { reply, .. }
         | Command::Vote { reply, .. }
         | Command::Finish { reply, .. }
         | Command::BeginImport { reply, .. }
         | Command::ImportBatch { reply, .. }
         | Command::CheckpointImport { reply, .. } => Some(*reply),
         Command::EndImport { reply, .. } => *reply,
+        Command::LoadMany { loads } => return loads.iter().map(|(reply, ..)| *reply).collect(),
         Command::Resolve { .. } | Command::Abort { .. } | Command::Close => None,
-    }
+    };
+    one.into_iter().collect()
 }

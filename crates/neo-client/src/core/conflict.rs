@@ -4,7 +4,7 @@ use bytes::Bytes;
 use neo_api::{NodeId, Oid, Record, Tid, TxnId};
 use neo_proto::{ConnId, MsgId, Packet, RelockOutcome};
 
-use super::effect::{Change, Conflict, TxnKey};
+use super::effect::{Change, Conflict, Reply, ReplyId, TxnKey};
 use super::{ClientCore, Req};
 use crate::error::Error;
 
@@ -120,6 +120,21 @@ impl ClientCore {
             });
         }
         Ok(conflicts)
+    }
+
+    /// What the transaction does to these objects so far.
+    pub(super) fn changes(&mut self, key: TxnKey, reply: ReplyId, oids: &[Oid]) {
+        let result = match self.txns.get(&key) {
+            None => Err(Error::Misuse("the transaction is over".into())),
+            Some(txn) => {
+                let change = |oid: &Oid| {
+                    let object = txn.objects.get(oid)?;
+                    Some((object.serial, object.change.clone()))
+                };
+                Ok(Reply::Changes(oids.iter().map(change).collect()))
+            }
+        };
+        self.reply(reply, result);
     }
 
     pub(super) fn resolve(

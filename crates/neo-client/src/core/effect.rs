@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use neo_api::{
-    At, Loaded, NodeId, Oid, Partition, Partitioning, Record, RevisionId, Tid, TransactionMeta,
-    TxnId,
+    At, HistoryEntry, Loaded, NodeId, Oid, Partitioning, Record, Tid, TransactionMeta, TxnId,
 };
-use neo_proto::{StoreKind, WireRevision, WireTransaction};
+use neo_proto::{StoreKind, UndoRevision, WireRevision, WireTransaction};
 use std::time::Duration;
 
+use super::page::Page;
 use crate::error::Error;
 
 /// Who waits for an answer; the application's side chooses it and never repeats it.
@@ -56,38 +56,6 @@ impl Change {
     }
 }
 
-/// A read of metadata or history that is no load of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Page {
-    /// A page of transactions of a partition, ascending.
-    Transactions {
-        /// Which partition.
-        partition: Partition,
-        /// The least tid, included.
-        min: Tid,
-        /// The greatest tid, included.
-        max: Tid,
-        /// At most so many.
-        entries: u32,
-    },
-    /// A page of revisions of a partition, ascending by (tid, oid).
-    Revisions {
-        /// Which partition.
-        partition: Partition,
-        /// The least, included.
-        min: RevisionId,
-        /// The greatest tid, included.
-        max: Tid,
-        /// Ends with the one that reaches so many bytes.
-        bytes: u32,
-    },
-    /// One transaction's metadata.
-    TransactionInformation {
-        /// Its tid.
-        tid: Tid,
-    },
-}
-
 /// What the application asks. Every command with a `reply` is answered once, by
 /// [`Event::Reply`], [`Event::Loaded`] or [`Event::Committed`].
 #[derive(Debug)]
@@ -127,6 +95,12 @@ pub enum Command {
         /// Which revision.
         at: At,
     },
+    /// Revisions of several objects, each answered on its own; those that one node has are asked
+    /// of it in one round trip.
+    LoadMany {
+        /// Who waits for which revision of which object.
+        loads: Vec<(ReplyId, Oid, At)>,
+    },
     /// Metadata or history.
     Page {
         /// Who waits.
@@ -156,6 +130,15 @@ pub enum Command {
         serial: Tid,
         /// What it becomes.
         change: Change,
+    },
+    /// What the transaction does to these objects so far.
+    Changes {
+        /// Which transaction.
+        txn: TxnKey,
+        /// Who waits.
+        reply: ReplyId,
+        /// Which objects.
+        oids: Vec<Oid>,
     },
     /// Votes. Answered by `Reply::Conflicts` when changes must be merged first (by `Resolve`; then
     /// vote again), else by `Reply::Voted`.
@@ -263,7 +246,7 @@ pub enum Reply {
     },
     /// A page of transactions; `complete`: nothing is left in the range.
     Transactions {
-        /// Ascending.
+        /// In the order asked.
         transactions: Vec<WireTransaction>,
         /// Nothing is left in the range.
         complete: bool,
@@ -277,6 +260,25 @@ pub enum Reply {
     },
     /// One transaction.
     Transaction(Option<Box<WireTransaction>>),
+    /// Revisions of an object.
+    History {
+        /// Newest first.
+        entries: Vec<HistoryEntry>,
+        /// Nothing is left.
+        complete: bool,
+    },
+    /// Objects as they were.
+    Current {
+        /// Ascending by oid, each with its value if it was wanted.
+        revisions: Vec<(WireRevision, Option<Bytes>)>,
+        /// Where the next page begins; `None`: nothing is left.
+        next: Option<Oid>,
+    },
+    /// What it takes to undo, in the order asked.
+    Undo(Vec<Option<UndoRevision>>),
+    /// What a transaction does to objects, in the order asked: the revision that the change starts
+    /// from, and the change.
+    Changes(Vec<Option<(Tid, Change)>>),
     /// The transaction's name.
     Begun(TxnId),
     /// What must be merged before the vote.

@@ -330,6 +330,8 @@ impl ClientCore {
             link.cancel_timers(&mut self.timers);
         }
         self.requests.clear();
+        self.batches.clear();
+        self.loads_to_ask.clear();
         for call in self.calls.values_mut() {
             call.waiting = true;
         }

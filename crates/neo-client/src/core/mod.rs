@@ -12,12 +12,14 @@ mod failing;
 mod import;
 mod master;
 mod outcome;
+mod page;
 mod read;
 mod routing;
 mod storage;
 mod store;
 mod timer;
 mod transaction;
+mod undo;
 mod vote;
 
 #[cfg(test)]
@@ -30,16 +32,16 @@ use std::time::Duration;
 use neo_api::{Address, Instant, NodeId, NodeState, Now, Oid, Partition, PartitionTable, Tid};
 use neo_proto::{ConnId, ConnectToken, Core, Effects, ErrorCode, Input, MsgId, NodeInfo};
 
-pub use effect::{
-    Change, Command, Conflict, Event, ImportKey, Page, Reply, ReplyId, TxnKey, Validity,
-};
+pub use effect::{Change, Command, Conflict, Event, ImportKey, Reply, ReplyId, TxnKey, Validity};
+pub use page::Page;
+pub use undo::{Current, Undoing};
 
 use crate::error::Error;
 use call::{Call, CallId};
-use command::reply_of;
+use command::replies_of;
 use import::Import;
 use master::MasterLink;
-use read::{AtKey, Budget, Patience, Read, ReadId};
+use read::{AtKey, Batch, Budget, Patience, Read, ReadId};
 use routing::Rng;
 use storage::StorageLink;
 use timer::{TimerId, Timers};
@@ -91,11 +93,27 @@ enum Req {
     Finish(TxnKey),
     StorageIdentification,
     Read(ReadId),
-    Store { txn: TxnKey, oid: Oid, version: u32 },
-    Relock { txn: TxnKey, oid: Oid, version: u32 },
-    Vote { txn: TxnKey, metadata: bool },
+    /// A batch of them.
+    Loads,
+    Store {
+        txn: TxnKey,
+        oid: Oid,
+        version: u32,
+    },
+    Relock {
+        txn: TxnKey,
+        oid: Oid,
+        version: u32,
+    },
+    Vote {
+        txn: TxnKey,
+        metadata: bool,
+    },
     FinalTid(TxnKey),
-    ImportBatch { import: ImportKey, batch: u64 },
+    ImportBatch {
+        import: ImportKey,
+        batch: u64,
+    },
     Checkpoint(ImportKey),
     EndImport(ImportKey),
 }
@@ -189,8 +207,12 @@ pub struct ClientCore {
     reads: BTreeMap<ReadId, Read>,
     /// Loads in flight by object, to merge them and to note invalidations.
     loads: BTreeMap<(Oid, AtKey), ReadId>,
-    /// How long to wait for loads, and for pages.
-    patience: [Patience; 2],
+    /// Loads that are about to be asked of a node.
+    loads_to_ask: BTreeMap<NodeId, Vec<ReadId>>,
+    /// Loads that were asked together.
+    batches: BTreeMap<MsgId, Batch>,
+    /// How long to wait for loads, for pages, and for loads that were asked together.
+    patience: [Patience; 3],
     hedges: Budget,
     txns: BTreeMap<TxnKey, Txn>,
     imports: BTreeMap<ImportKey, Import>,
@@ -225,7 +247,9 @@ impl ClientCore {
             last_tid: Tid::ZERO,
             reads: BTreeMap::new(),
             loads: BTreeMap::new(),
-            patience: [Patience::new(), Patience::new()],
+            loads_to_ask: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            patience: [Patience::new(), Patience::new(), Patience::new()],
             hedges: Budget::new(),
             txns: BTreeMap::new(),
             imports: BTreeMap::new(),
@@ -383,10 +407,14 @@ impl Core for ClientCore {
                 self.timer(timer);
                 self.settle();
             }
-        } else if let Input::Command(command) = input
-            && let Some(reply) = reply_of(&command)
-        {
-            self.reply(reply, Err(Error::Closed));
+            // A node that can't be asked is told of at once.
+            while self.send_loads() {
+                self.settle();
+            }
+        } else if let Input::Command(command) = input {
+            for reply in replies_of(&command) {
+                self.reply(reply, Err(Error::Closed));
+            }
         }
         *out = std::mem::take(&mut self.out);
     }

@@ -280,7 +280,8 @@ impl ClientCore {
             let Some(sent) = requests.get(&message.id).copied() else {
                 return false;
             };
-            let keep = !give_up && !matches!(sent.req, Req::Read(_) | Req::FinalTid(_));
+            let keep =
+                !give_up && !matches!(sent.req, Req::Read(_) | Req::Loads | Req::FinalTid(_));
             if !keep {
                 requests.remove(&message.id);
                 let failure = Failure {

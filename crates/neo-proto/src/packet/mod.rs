@@ -4,18 +4,21 @@
 //! carries its id with the highest bit of the code set; others are notifications, in order.
 //! M is the primary master, S a storage node, C a client, A an admin node, ctl `neoctl`.
 
+mod reads;
 mod types;
 
 use bytes::Bytes;
 use neo_api::{
-    Address, At, CellChange, ClusterState, NodeId, NodeState, NodeType, Oid, Partition,
-    PartitionTable, Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TxnId,
+    Address, At, CellChange, ClusterState, HistoryEntry, NodeId, NodeState, NodeType, Oid, Order,
+    Partition, PartitionTable, Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta,
+    TxnId,
 };
 use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+pub use reads::*;
 pub use types::*;
 
 use crate::error::ErrorCode;
@@ -350,9 +353,15 @@ packets! {
     0x0041 AskTransactionInformation { tid: Tid }
     /// `None`: no such transaction.
     0x8041 AnswerTransactionInformation { transaction: Option<Box<WireTransaction>> }
-    /// C to S: transactions of a partition, `min <= tid <= max`, ascending; at most
+    /// C to S: transactions of a partition, `min <= tid <= max`, from either end; at most
     /// `entries`. Waits for transactions at or below `max` that are locked.
-    0x0042 AskTransactions { partition: Partition, min: Tid, max: Tid, entries: u32 }
+    0x0042 AskTransactions {
+        partition: Partition,
+        min: Tid,
+        max: Tid,
+        entries: u32,
+        order: Order,
+    }
     /// `complete`: nothing is left in the range.
     0x8042 AnswerTransactions { transactions: Vec<WireTransaction>, complete: bool }
     /// C to S: revisions of a partition, `min <= id`, `id.tid <= max`, by (tid, oid);
@@ -364,6 +373,35 @@ packets! {
     0x0044 AskLastTransaction { }
     /// The last committed tid.
     0x8044 AnswerLastTransaction { tid: Tid }
+    /// C to S: several objects, each as `AskObject` does, of any partitions.
+    0x0045 AskObjects { objects: Vec<(Oid, At)> }
+    /// The first of them, one at least, each with the bytes that its data takes of the payload, in
+    /// the order asked; ends with the one that reaches 4 MiB, and before one that is not readable
+    /// here.
+    0x8045 AnswerObjects { answers: Vec<(ObjectAnswer, u32)> }
+    /// C to S: revisions of an object with a serial below `before`, newest first; at most
+    /// `entries`. Waits for transactions below `before` that are locked.
+    0x0046 AskObjectHistory { oid: Oid, before: Tid, entries: u32 }
+    /// `complete`: nothing is left.
+    0x8046 AnswerObjectHistory { entries: Vec<HistoryEntry>, complete: bool }
+    /// C to S: objects of a partition from `min` on, as they were at `at`; those that have a value
+    /// then, by oid. Ends with the one that reaches `bytes`, and may end earlier. Waits for
+    /// transactions at or below `at` that are locked.
+    0x0047 AskCurrentRevisions {
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        bytes: u32,
+        values: bool,
+    }
+    /// Where the next page begins; `None`: nothing is left. The values are payload, one after the
+    /// other, if they were wanted.
+    0x8047 AnswerCurrentRevisions { revisions: Vec<WireRevision>, next: Option<Oid> }
+    /// C to S: what it takes to undo what transaction `undone` did to objects of a partition,
+    /// as they are before `before`. Waits for transactions below that are locked.
+    0x0048 AskUndoRevisions { partition: Partition, undone: Tid, before: Tid, oids: Oids }
+    /// In the order asked; `None`: the object has no revision of that transaction.
+    0x8048 AnswerUndoRevisions { revisions: Vec<Option<UndoRevision>> }
 
     // --- import: an ordered bulk load, alone on the cluster ---
 

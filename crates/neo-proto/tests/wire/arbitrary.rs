@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use neo_api::{
     Address, At, Cell, CellChange, CellState, Checksum, ClusterId, ClusterState, Compression,
-    Epoch, EpochId, NodeId, NodeState, NodeType, Oid, Partition, PartitionTable, Ptid, Reign,
-    RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TxnId,
+    Epoch, EpochId, HistoryEntry, NodeId, NodeState, NodeType, Oid, Order, Partition,
+    PartitionTable, Ptid, Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TxnId,
 };
 use neo_proto::{
     AssignedPartition, CellLastIds, ClusterIdentity, ErrorCode, FinalTid, Identification, MsgId,
     NodeInfo, ObjectAnswer, Oids, Packet, Recovery, RelockOutcome, StoreKind, StoreOutcome,
-    WireLastIds, WireRevision, WireTransaction, WireValue,
+    UndoRevision, WireLastIds, WireRevision, WireTransaction, WireValue,
 };
 
 /// Bytes that choices are made of; zeros when they are used up.
@@ -137,6 +137,7 @@ any! { source:
         let number = 1 + source.any::<u32>() % Self::NUMBER_MAX;
         Self::new(source.any(), number).expect("the number is in range")
     },
+    Order => if source.any() { Self::Descending } else { Self::Ascending },
     Compression => if source.any() { Self::None } else { Self::Zlib },
     At => match source.below(3) {
         0 => Self::Latest,
@@ -197,6 +198,8 @@ any_struct! {
     WireValue { compression, checksum, bytes }
     CellLastIds { partition, transaction, revision }
     WireLastIds { first_tid, last_tid, last_oid }
+    HistoryEntry { serial, data_serial, bytes }
+    UndoRevision { current, is_current, previous }
     AssignedPartition { partition, assigned }
 }
 
@@ -274,12 +277,20 @@ any_packet! {
     AnswerObject { oid, answer }
     AskTransactionInformation { tid }
     AnswerTransactionInformation { transaction }
-    AskTransactions { partition, min, max, entries }
+    AskTransactions { partition, min, max, entries, order }
     AnswerTransactions { transactions, complete }
     AskRevisions { partition, min, max, bytes }
     AnswerRevisions { revisions, complete }
     AskLastTransaction {}
     AnswerLastTransaction { tid }
+    AskObjects { objects }
+    AnswerObjects { answers }
+    AskObjectHistory { oid, before, entries }
+    AnswerObjectHistory { entries, complete }
+    AskCurrentRevisions { partition, min, at, bytes, values }
+    AnswerCurrentRevisions { revisions, next }
+    AskUndoRevisions { partition, undone, before, oids }
+    AnswerUndoRevisions { revisions }
     AskBeginImport {}
     AnswerBeginImport { import, last_tid }
     AskCheckpointImport { import, tid, last_oid }

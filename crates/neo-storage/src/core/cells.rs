@@ -147,12 +147,6 @@ impl Cells {
         self.readable(partition).map(|_| partition)
     }
 
-    /// The partition of a transaction, if it is readable.
-    pub(crate) fn readable_of_tid(&self, tid: Tid) -> Option<Partition> {
-        let partition = self.partitioning()?.of_tid(tid);
-        self.readable(partition).map(|_| partition)
-    }
-
     /// All readable partitions, in order.
     pub(crate) fn all_readable(&self) -> Vec<Partition> {
         self.readable.keys().copied().collect()

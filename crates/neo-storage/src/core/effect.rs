@@ -5,7 +5,8 @@ use neo_api::{
     Partition, PartitionTable, PendingObject, RevisionId, Tid, TransactionRecord, TxnId,
     UnfinishedTransaction, WriteBatch,
 };
-use neo_api::{DataId, FetchedRevision};
+use neo_api::{CurrentPage, DataId, FetchedRevision, HistoryEntry};
+use neo_proto::UndoRevision;
 
 /// Names a job; later jobs have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,48 @@ pub enum Query {
         oid: Oid,
         /// Which revision.
         at: At,
+    },
+    /// Revisions of several objects, one at least.
+    LoadMany {
+        /// Each with its partition.
+        objects: Vec<(Partition, Oid, At)>,
+        /// Ends with the one whose value reaches so many.
+        bytes: usize,
+    },
+    /// Revisions of an object, newest first.
+    History {
+        /// Its partition.
+        partition: Partition,
+        /// The object.
+        oid: Oid,
+        /// Serials below this one.
+        before: Tid,
+        /// Size of the page.
+        limit: usize,
+    },
+    /// Objects as they were.
+    Current {
+        /// Of which partition.
+        partition: Partition,
+        /// From here.
+        min: Oid,
+        /// At this tid.
+        at: Tid,
+        /// With their values.
+        values: bool,
+        /// Size of the page.
+        limit: PageLimit,
+    },
+    /// What it takes to undo a transaction.
+    Undo {
+        /// Of which partition.
+        partition: Partition,
+        /// The transaction.
+        undone: Tid,
+        /// As objects are before this tid.
+        before: Tid,
+        /// The objects.
+        oids: Vec<Oid>,
     },
     /// A committed transaction.
     Transaction {
@@ -189,6 +232,19 @@ pub enum QueryResult {
     },
     /// Of [`Query::Load`].
     Load(Loaded),
+    /// Of [`Query::LoadMany`]: the first of them, in the order asked.
+    LoadMany(Vec<Loaded>),
+    /// Of [`Query::History`].
+    History {
+        /// Newest first.
+        entries: Vec<HistoryEntry>,
+        /// Whether nothing is left.
+        complete: bool,
+    },
+    /// Of [`Query::Current`].
+    Current(CurrentPage),
+    /// Of [`Query::Undo`], in the order asked.
+    Undo(Vec<Option<UndoRevision>>),
     /// Of [`Query::Transaction`].
     Transaction(Option<Box<TransactionRecord>>),
     /// Of [`Query::Transactions`].

@@ -85,7 +85,7 @@ impl StorageCore {
             conn: client.peer.conn,
             id: message.id,
         };
-        let listing = replica_wants(&message.packet);
+        let listing = Wanted::of_replica(&message.packet);
         let (Some(wanted), true) = (listing, message.payload.is_empty()) else {
             return self.misunderstood(now, out, asker, &message.packet);
         };
@@ -206,7 +206,7 @@ impl StorageCore {
                     }
                 }
             }
-            other => match wanted(&other) {
+            other => match Wanted::of(&other) {
                 Some(wanted) => self.reads.ask(cells, transactions, &mut io, asker, wanted),
                 None => self.misunderstood(now, out, asker, &other),
             },
@@ -227,54 +227,4 @@ impl StorageCore {
         }
         self.drop_conn(now, out, asker.conn, &message);
     }
-}
-
-/// What a storage node may ask for.
-fn replica_wants(packet: &Packet) -> Option<Wanted> {
-    match *packet {
-        Packet::AskTransactions { .. } | Packet::AskRevisions { .. } => wanted(packet),
-        Packet::AskRevisionIds {
-            partition,
-            min,
-            max,
-            entries,
-        } => Some(Wanted::RevisionIds {
-            partition,
-            min,
-            max,
-            entries,
-        }),
-        _ => None,
-    }
-}
-
-fn wanted(packet: &Packet) -> Option<Wanted> {
-    Some(match *packet {
-        Packet::AskObject { oid, at } => Wanted::Object { oid, at },
-        Packet::AskTransactionInformation { tid } => Wanted::Transaction { tid },
-        Packet::AskTransactions {
-            partition,
-            min,
-            max,
-            entries,
-        } => Wanted::Transactions {
-            partition,
-            min,
-            max,
-            entries,
-        },
-        Packet::AskRevisions {
-            partition,
-            min,
-            max,
-            bytes,
-        } => Wanted::Revisions {
-            partition,
-            min,
-            max,
-            bytes,
-        },
-        Packet::AskFinalTid { txn } => Wanted::FinalTid { txn },
-        _ => return None,
-    })
 }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use neo_api::{BackendResult, Instant, Partition, Tid};
+use neo_api::{BackendResult, Instant, OPERATION_OBJECTS_MAX};
 use neo_proto::{ConnId, ErrorCode, FinalTid, Packet};
 
 use super::cells::Cells;
@@ -19,7 +19,7 @@ use super::effect::QueryResult;
 use super::io::{AfterRead, Asker, Io, code_of};
 use super::pace::{Clients, Pace};
 use super::transaction::{Era, Transactions};
-use super::wanted::{Block, Wanted, answer, newest_serial, payload_bytes};
+use super::wanted::{Block, Wanted, answer, newest_serials, payload_bytes};
 
 /// Bytes of answers that the reads of one connection bring at the same time, about.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -29,10 +29,9 @@ const FIRST_READS: usize = 4;
 #[derive(Debug)]
 struct PeerRead {
     asker: Asker,
-    partition: Partition,
     wanted: Wanted,
-    /// The object is locked for this tid, which is later than what is wanted.
-    later: Option<Tid>,
+    /// An object is locked for a tid that is later than what is wanted of it.
+    later: Option<Block>,
     /// The era of serials in which it was asked.
     era: Era,
 }
@@ -40,7 +39,7 @@ struct PeerRead {
 #[derive(Debug)]
 struct Running {
     read: PeerRead,
-    /// The period since which the partition was readable when the read began.
+    /// The period since which it was readable when the read began.
     period: u64,
     since: Instant,
 }
@@ -83,11 +82,11 @@ impl ConnReads {
                 return;
             };
             let asker = read.asker;
-            let Some(period) = cells.readable(read.partition) else {
+            let wanted = &read.wanted;
+            let Some((period, query)) = wanted.period(cells).zip(wanted.query(cells)) else {
                 not_readable(io, asker);
                 continue;
             };
-            let query = read.wanted.query(read.partition);
             let since = io.now.mono;
             let running = Running {
                 read,
@@ -173,12 +172,17 @@ impl Reads {
         txns: &Transactions,
         io: &mut Io<'_>,
         asker: Asker,
-        wanted: Wanted,
+        mut wanted: Wanted,
     ) {
-        let Some(partition) = wanted.partition(cells) else {
+        if wanted.is_too_much() {
+            let text = format!("more than {OPERATION_OBJECTS_MAX} objects at once");
+            return io.error(asker, ErrorCode::TooLarge, text);
+        }
+        wanted.keep_readable(cells);
+        if wanted.period(cells).is_none() {
             let text = "this node has no readable cell of that partition";
             return io.error(asker, ErrorCode::NonReadableCell, text);
-        };
+        }
         let reads = self.conns.entry(asker.conn).or_default();
         if reads.waiting.len() + reads.blocked.len() >= self.waiting_max {
             let text = format!("{} reads of this connection wait already", self.waiting_max);
@@ -193,13 +197,12 @@ impl Reads {
         let block = wanted.block(txns);
         let read = PeerRead {
             asker,
-            partition,
-            wanted,
             era: txns.era(),
-            later: match wanted {
-                Wanted::Object { oid, .. } if block.is_none() => txns.locked_at(oid),
-                _ => None,
+            later: match block {
+                None => wanted.later(txns),
+                Some(_) => None,
             },
+            wanted,
         };
         match block {
             Some(block) => reads.blocked.push((block, read)),
@@ -212,11 +215,9 @@ impl Reads {
     pub(crate) fn unlocked(&mut self, cells: &Cells, txns: &Transactions, io: &mut Io<'_>) {
         let mut conns = Vec::new();
         for (conn, reads) in &mut self.conns {
-            let holds = |block: &Block| match *block {
-                Block::At(tid) => txns.is_locked(tid),
-                Block::UpTo(tid) => txns.greatest_locked(tid).is_some(),
-            };
-            let free = reads.blocked.extract_if(.., |(block, _)| !holds(block));
+            let free = reads
+                .blocked
+                .extract_if(.., |(block, _)| !block.holds(txns));
             let before = reads.waiting.len();
             reads.waiting.extend(free.map(|(_, read)| read));
             if reads.waiting.len() > before {
@@ -256,22 +257,20 @@ impl Reads {
             self.pace.spent(now, bytes);
             self.pace.rest(now, now.since(since));
         }
-        let readable = cells.readable(read.partition) == Some(period);
+        let readable = read.wanted.period(cells) == Some(period);
         match result {
             _ if !readable => not_readable(io, asker),
             Ok(found) => match read.later.take() {
-                Some(tid) if newest_serial(&found).is_some() => {
+                Some(block) if newest_serials(&read.wanted, &found).next().is_some() => {
                     // Once more, when the lock is gone: it may be gone already.
-                    if txns.is_locked(tid) {
-                        reads.blocked.push((Block::At(tid), read));
+                    if block.holds(txns) {
+                        reads.blocked.push((block, read));
                     } else {
                         reads.waiting.push_back(read);
                     }
                 }
                 _ => {
-                    if let (Wanted::Object { oid, .. }, Some(serial)) =
-                        (read.wanted, newest_serial(&found))
-                    {
+                    for (oid, serial) in newest_serials(&read.wanted, &found) {
                         txns.newest_read(read.era, oid, serial);
                     }
                     answer(io, asker, read.wanted, found);

@@ -1,29 +1,39 @@
-//! What peers may read: the queries that it takes, and the answers that are made of what is found.
+//! What peers may read, what that waits for, and the queries that it takes.
 
-use bytes::{Bytes, BytesMut};
+mod answer;
+mod asked;
+
 use neo_api::{
-    At, FetchedRevision, Loaded, Oid, Order, PageLimit, Partition, RevisionId, Tid, TxnId,
-};
-use neo_proto::{
-    ErrorCode, FinalTid, ObjectAnswer, Packet, WireRevision, WireTransaction, WireValue,
+    At, OPERATION_OBJECTS_MAX, Oid, Order, PageLimit, Partition, RevisionId, Tid, TxnId,
 };
 
 use super::cells::Cells;
-use super::effect::{Query, QueryResult};
-use super::io::{Asker, Io};
+use super::effect::Query;
 use super::transaction::Transactions;
+
+pub(crate) use answer::{answer, newest_serials, payload_bytes};
 
 /// Most entries of an answer.
 const PAGE_ENTRIES_MAX: usize = 10_000;
+/// Most objects that a page of them looks at, so that others get their turn.
+const PAGE_OBJECTS_MAX: usize = 1_000;
 /// An answer ends with the entry that reaches this many bytes.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// What a peer wants to read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Wanted {
     Object {
         oid: Oid,
         at: At,
+    },
+    Objects {
+        objects: Vec<(Oid, At)>,
+    },
+    History {
+        oid: Oid,
+        before: Tid,
+        entries: u32,
     },
     Transaction {
         tid: Tid,
@@ -33,6 +43,7 @@ pub(crate) enum Wanted {
         min: Tid,
         max: Tid,
         entries: u32,
+        order: Order,
     },
     Revisions {
         partition: Partition,
@@ -45,6 +56,19 @@ pub(crate) enum Wanted {
         min: RevisionId,
         max: Tid,
         entries: u32,
+    },
+    Current {
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        bytes: u32,
+        values: bool,
+    },
+    Undo {
+        partition: Partition,
+        undone: Tid,
+        before: Tid,
+        oids: Vec<Oid>,
     },
     FinalTid {
         txn: TxnId,
@@ -60,197 +84,215 @@ pub(crate) enum Block {
     UpTo(Tid),
 }
 
+impl Block {
+    /// Whether it is still to be waited for.
+    pub(crate) fn holds(self, txns: &Transactions) -> bool {
+        match self {
+            Self::At(tid) => txns.is_locked(tid),
+            Self::UpTo(tid) => txns.greatest_locked(tid).is_some(),
+        }
+    }
+}
+
 impl Wanted {
-    pub(crate) fn partition(&self, cells: &Cells) -> Option<Partition> {
-        match *self {
-            Self::Object { oid, .. } => cells.readable_of_oid(oid),
-            Self::Transaction { tid } => cells.readable_of_tid(tid),
-            Self::FinalTid { txn } => cells.readable_of_tid(txn.ttid),
+    /// Whether more is asked for at once than is answered.
+    pub(crate) fn is_too_much(&self) -> bool {
+        match self {
+            Self::Objects { objects } => objects.len() > OPERATION_OBJECTS_MAX,
+            Self::Undo { oids, .. } => oids.len() > OPERATION_OBJECTS_MAX,
+            _ => false,
+        }
+    }
+
+    /// Of several objects, keeps those before the first that is not readable here, if it is not the
+    /// very first.
+    pub(crate) fn keep_readable(&mut self, cells: &Cells) {
+        if let Self::Objects { objects } = self {
+            let readable = objects
+                .iter()
+                .take_while(|(oid, _)| cells.readable_of_oid(*oid).is_some());
+            let count = readable.count().max(1);
+            objects.truncate(count);
+        }
+    }
+
+    /// The period since which all that is wanted is readable, if it is. A partition that stops to
+    /// be readable and is again makes it another one.
+    pub(crate) fn period(&self, cells: &Cells) -> Option<u64> {
+        let partitioning = cells.partitioning()?;
+        let partition = match self {
+            Self::Object { oid, .. } | Self::History { oid, .. } => partitioning.of_oid(*oid),
+            Self::Transaction { tid } => partitioning.of_tid(*tid),
+            Self::FinalTid { txn } => partitioning.of_tid(txn.ttid),
+            Self::Objects { objects } => {
+                let mut period = None;
+                for (oid, _) in objects {
+                    period = period.max(Some(cells.readable(partitioning.of_oid(*oid))?));
+                }
+                return period;
+            }
             Self::Transactions { partition, .. }
             | Self::Revisions { partition, .. }
-            | Self::RevisionIds { partition, .. } => cells.readable(partition).map(|_| partition),
-        }
+            | Self::RevisionIds { partition, .. }
+            | Self::Current { partition, .. }
+            | Self::Undo { partition, .. } => *partition,
+        };
+        cells.readable(partition)
     }
 
     /// The locked transactions that the answer has to wait for. Those locked later have greater
     /// tids than any that the peer can know to be committed: they are not waited for, so that a
     /// read always gets its turn.
     pub(crate) fn block(&self, txns: &Transactions) -> Option<Block> {
-        match *self {
-            Self::Object { oid, at } => {
-                let tid = txns.locked_at(oid)?;
-                let concerned = match at {
-                    At::Latest => true,
-                    At::Before(before) => tid < before,
-                    At::Exact(exact) => tid == exact,
-                };
-                concerned.then_some(Block::At(tid))
+        let up_to = |max| txns.greatest_locked(max).map(Block::UpTo);
+        match self {
+            Self::Object { oid, at } => concerns(*at, txns.locked_at(*oid)?).map(Block::At),
+            Self::Objects { objects } => {
+                let locked = objects
+                    .iter()
+                    .filter_map(|(oid, at)| concerns(*at, txns.locked_at(*oid)?));
+                locked.max().map(Block::UpTo)
             }
-            Self::Transaction { tid } => txns.is_locked(tid).then_some(Block::At(tid)),
+            Self::Transaction { tid } => txns.is_locked(*tid).then_some(Block::At(*tid)),
+            Self::History { before, .. } | Self::Undo { before, .. } => {
+                up_to(Tid(before.0.checked_sub(1)?))
+            }
             Self::Transactions { max, .. }
             | Self::Revisions { max, .. }
-            | Self::RevisionIds { max, .. } => txns.greatest_locked(max).map(Block::UpTo),
+            | Self::RevisionIds { max, .. } => up_to(*max),
+            Self::Current { at, .. } => up_to(*at),
             Self::FinalTid { .. } => None,
         }
     }
 
-    pub(crate) fn query(&self, partition: Partition) -> Query {
-        match *self {
-            Self::Object { oid, at } => Query::Load { partition, oid, at },
-            Self::Transaction { tid } => Query::Transaction { partition, tid },
-            Self::FinalTid { txn } => Query::FinalTid { partition, txn },
+    /// The lock of something that is wanted as it was before: see [`super::read`].
+    pub(crate) fn later(&self, txns: &Transactions) -> Option<Block> {
+        match self {
+            Self::Object { oid, .. } => txns.locked_at(*oid).map(Block::At),
+            Self::Objects { objects } => {
+                let locked = objects.iter().filter_map(|(oid, _)| txns.locked_at(*oid));
+                locked.max().map(Block::UpTo)
+            }
+            _ => None,
+        }
+    }
+
+    /// What to read, where the partitions are known.
+    pub(crate) fn query(&self, cells: &Cells) -> Option<Query> {
+        let partitioning = cells.partitioning()?;
+        Some(match *self {
+            Self::Object { oid, at } => {
+                let partition = partitioning.of_oid(oid);
+                Query::Load { partition, oid, at }
+            }
+            Self::Objects { ref objects } => {
+                let of = |&(oid, at): &(Oid, At)| (partitioning.of_oid(oid), oid, at);
+                Query::LoadMany {
+                    objects: objects.iter().map(of).collect(),
+                    bytes: PAGE_BYTES_MAX,
+                }
+            }
+            Self::History {
+                oid,
+                before,
+                entries,
+            } => Query::History {
+                partition: partitioning.of_oid(oid),
+                oid,
+                before,
+                limit: entries_limit(entries),
+            },
+            Self::Transaction { tid } => {
+                let partition = partitioning.of_tid(tid);
+                Query::Transaction { partition, tid }
+            }
+            Self::FinalTid { txn } => {
+                let partition = partitioning.of_tid(txn.ttid);
+                Query::FinalTid { partition, txn }
+            }
             Self::Transactions {
-                min, max, entries, ..
+                partition,
+                min,
+                max,
+                entries,
+                order,
             } => Query::Transactions {
                 partition,
                 min,
                 max,
-                order: Order::Ascending,
+                order,
                 limit: PageLimit {
-                    entries: (entries as usize).clamp(1, PAGE_ENTRIES_MAX),
+                    entries: entries_limit(entries),
                     bytes: PAGE_BYTES_MAX,
                 },
             },
             Self::Revisions {
-                min, max, bytes, ..
+                partition,
+                min,
+                max,
+                bytes,
             } => Query::Fetch {
                 partition,
                 min,
                 max,
-                limit: PageLimit {
-                    entries: PAGE_ENTRIES_MAX,
-                    bytes: (bytes as usize).clamp(1, PAGE_BYTES_MAX),
-                },
+                limit: bytes_limit(PAGE_ENTRIES_MAX, bytes),
             },
             Self::RevisionIds {
-                min, max, entries, ..
+                partition,
+                min,
+                max,
+                entries,
             } => Query::Revisions {
                 partition,
                 min,
                 max,
-                limit: ids_limit(entries),
+                limit: entries_limit(entries),
             },
-        }
+            Self::Current {
+                partition,
+                min,
+                at,
+                bytes,
+                values,
+            } => Query::Current {
+                partition,
+                min,
+                at,
+                values,
+                limit: bytes_limit(PAGE_OBJECTS_MAX, bytes),
+            },
+            Self::Undo {
+                partition,
+                undone,
+                before,
+                ref oids,
+            } => Query::Undo {
+                partition,
+                undone,
+                before,
+                oids: oids.clone(),
+            },
+        })
     }
 }
 
-/// Object bytes of the answer; of lists, about as many bytes as were read.
-pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
-    match found {
-        QueryResult::Load(Loaded::Found(revision)) => revision.record.data.len(),
-        QueryResult::Fetch { page, .. } => {
-            let records = page.iter().filter_map(|revision| revision.record.as_ref());
-            records.map(|record| record.data.len()).sum()
-        }
-        QueryResult::Revisions(ids) => ids.len() * size_of::<RevisionId>(),
-        QueryResult::Transactions { page, .. } => {
-            let oids = page.iter().map(|record| record.oids.len());
-            oids.map(|n| 64 + n * size_of::<Oid>()).sum()
-        }
-        _ => 0,
-    }
+/// The tid at which an object is locked, if that changes what is wanted.
+fn concerns(at: At, locked: Tid) -> Option<Tid> {
+    let is_concerned = match at {
+        At::Latest => true,
+        At::Before(before) => locked < before,
+        At::Exact(exact) => locked == exact,
+    };
+    is_concerned.then_some(locked)
 }
 
-/// The serial of a revision that is found and that no other one follows.
-pub(crate) const fn newest_serial(found: &QueryResult) -> Option<Tid> {
-    match found {
-        QueryResult::Load(Loaded::Found(revision)) if revision.next_serial.is_none() => {
-            Some(revision.serial)
-        }
-        QueryResult::Load(Loaded::Deleted {
-            serial,
-            next_serial: None,
-        }) => Some(*serial),
-        _ => None,
-    }
-}
-
-pub(crate) fn answer(io: &mut Io<'_>, asker: Asker, wanted: Wanted, found: QueryResult) {
-    match (wanted, found) {
-        (Wanted::Object { oid, .. }, QueryResult::Load(loaded)) => {
-            let (answer, data) = object_answer(loaded);
-            io.answer_with(asker, Packet::AnswerObject { oid, answer }, data);
-        }
-        (_, QueryResult::Transaction(found)) => {
-            let transaction = found.map(|record| Box::new(WireTransaction::from(*record)));
-            io.answer(asker, Packet::AnswerTransactionInformation { transaction });
-        }
-        (_, QueryResult::Transactions { page, complete }) => {
-            let transactions = page.into_iter().map(Into::into).collect();
-            let answer = Packet::AnswerTransactions {
-                transactions,
-                complete,
-            };
-            io.answer(asker, answer);
-        }
-        (_, QueryResult::Fetch { page, complete }) => {
-            let (revisions, payload) = wire_revisions(page);
-            let answer = Packet::AnswerRevisions {
-                revisions,
-                complete,
-            };
-            io.answer_with(asker, answer, payload);
-        }
-        (Wanted::RevisionIds { entries, .. }, QueryResult::Revisions(ids)) => {
-            let complete = ids.len() < ids_limit(entries);
-            io.answer(asker, Packet::AnswerRevisionIds { ids, complete });
-        }
-        (_, QueryResult::FinalTid(tid)) => {
-            let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
-            io.answer(asker, Packet::AnswerFinalTid { tid });
-        }
-        _ => io.error(asker, ErrorCode::Internal, "the node failed"),
-    }
-}
-
-fn ids_limit(entries: u32) -> usize {
+fn entries_limit(entries: u32) -> usize {
     (entries as usize).clamp(1, PAGE_ENTRIES_MAX)
 }
 
-fn object_answer(loaded: Loaded) -> (ObjectAnswer, Bytes) {
-    let answer = match loaded {
-        Loaded::Found(revision) => {
-            let answer = ObjectAnswer::Found {
-                serial: revision.serial,
-                next_serial: revision.next_serial,
-                compression: revision.record.compression,
-                checksum: revision.record.checksum,
-                data_serial: revision.data_serial,
-            };
-            return (answer, revision.record.data);
-        }
-        Loaded::Deleted {
-            serial,
-            next_serial,
-        } => ObjectAnswer::Deleted {
-            serial,
-            next_serial,
-        },
-        Loaded::NotYet => ObjectAnswer::NotYet,
-        Loaded::Unknown => ObjectAnswer::Unknown,
-    };
-    (answer, Bytes::new())
-}
-
-fn wire_revisions(page: Vec<FetchedRevision>) -> (Vec<WireRevision>, Bytes) {
-    let sizes = page.iter().filter_map(|revision| revision.record.as_ref());
-    let mut payload = BytesMut::with_capacity(sizes.map(|record| record.data.len()).sum());
-    let revisions = page.into_iter().map(|revision| {
-        let value = revision.record.map(|record| {
-            payload.extend_from_slice(&record.data);
-            WireValue {
-                compression: record.compression,
-                checksum: record.checksum,
-                // Values have 64 MiB at most.
-                bytes: record.data.len() as u32,
-            }
-        });
-        WireRevision {
-            id: revision.id,
-            value,
-            data_serial: revision.data_serial,
-        }
-    });
-    let revisions = revisions.collect();
-    (revisions, payload.freeze())
+fn bytes_limit(entries: usize, bytes: u32) -> PageLimit {
+    PageLimit {
+        entries,
+        bytes: (bytes as usize).clamp(1, PAGE_BYTES_MAX),
+    }
 }

@@ -4,6 +4,7 @@
 //! events, and waits for nothing but the client's core. All that it does, and all that it is told,
 //! goes into the world's [`Oracle`].
 
+mod past;
 mod txn;
 
 use std::cell::RefCell;
@@ -13,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neo_api::{At, ConflictingChange, Loaded, Oid, Partitioning, Tid};
+use neo_api::{At, ConflictingChange, Loaded, Oid, Order, Partitioning, Tid};
 use neo_client::Error;
 use neo_client::core::{Command, ImportKey, Page, Reply, ReplyId, TxnKey};
 use neo_proto::{WireRevision, WireTransaction};
@@ -206,6 +207,7 @@ impl SimClient {
                     partition,
                     min,
                     max,
+                    order: Order::Ascending,
                     entries: 100,
                 };
                 let Reply::Transactions {

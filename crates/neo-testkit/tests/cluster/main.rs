@@ -6,8 +6,10 @@
 mod bank;
 mod basic;
 mod conflicts;
+mod history;
 mod import;
 mod sizes;
+mod undo;
 
 use neo_client::Client;
 use neo_testkit::{Cluster, ClusterBuilder};

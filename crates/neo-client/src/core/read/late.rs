@@ -36,7 +36,7 @@ impl ClientCore {
             return;
         }
         if let Some(due) = read.look_at.filter(|at| *at <= now) {
-            let patience = &self.patience[read.query.kind()];
+            let patience = &self.patience[read.kind()];
             if patience.was_asleep(now.since(due)) {
                 read.look_at = Some(now + patience.delay());
             } else {
@@ -53,12 +53,12 @@ impl ClientCore {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        let patience = &mut self.patience[read.query.kind()];
+        let patience = &mut self.patience[read.kind()];
         let delay = patience.delay();
         let mut avoided = read.tried.clone();
         for asked in read.asked() {
             avoided.insert(asked.nid);
-            if !std::mem::replace(&mut asked.is_late, true) {
+            if !std::mem::replace(&mut asked.is_late, true) && asked.is_timed {
                 patience.exceeded();
                 if let Some(link) = self.storages.get_mut(&asked.nid) {
                     link.slow = Some(Slow::noted(link.slow, now));
@@ -93,8 +93,9 @@ impl ClientCore {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        let kind = read.query.kind();
+        let kind = read.kind();
         if let Some(asked) = read.asked().find(|asked| Some(asked.nid) == nid)
+            && asked.is_timed
             && !asked.is_late
         {
             let nid = asked.nid;

@@ -1,5 +1,6 @@
 //! Loads and pages: from any readable cell, from another when one fails or is slow.
 
+mod batch;
 mod hedge;
 mod late;
 mod query;
@@ -8,15 +9,17 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use neo_api::{At, Instant, Loaded, NodeId, Oid, Partition, Revision, Tid};
-use neo_proto::{ConnId, ErrorCode, MsgId, Packet};
+use neo_proto::{ConnId, ErrorCode, MsgId, ObjectAnswer, Packet};
 
 use super::call::CallKind;
-use super::effect::{Event, Page, Reply, ReplyId, Validity};
+use super::effect::{Event, Reply, ReplyId, Validity};
+use super::page::Page;
 use super::timer::TimerId;
 use super::{ClientCore, Failure, Req, Timer, Todo, backoff};
 use crate::error::Error;
-use query::{Query, loaded, revision_page};
+use query::{Query, loaded};
 
+pub(super) use batch::Batch;
 pub(super) use hedge::{Budget, Patience, Slow};
 pub(super) use query::AtKey;
 
@@ -27,10 +30,13 @@ pub(super) struct ReadId(u64);
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     nid: NodeId,
+    /// 0: it is about to be asked.
     request: MsgId,
     at: Instant,
     /// It did not answer within the delay.
     is_late: bool,
+    /// Of reads that were asked together, the one whose time counts.
+    is_timed: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +58,8 @@ pub(super) struct Read {
     look_at: Option<Instant>,
     /// Rings at one of these, or earlier.
     timer: Option<TimerId>,
+    /// It was asked with others.
+    is_batched: bool,
     /// A second cell was asked: there is no third.
     is_hedged: bool,
     tried: BTreeSet<NodeId>,
@@ -72,6 +80,15 @@ impl Read {
         match &self.state {
             State::Asked(first, _) => first.at,
             State::Waiting | State::Pause => self.deadline,
+        }
+    }
+
+    /// Reads that take about as long.
+    const fn kind(&self) -> usize {
+        if self.is_batched {
+            2
+        } else {
+            self.query.kind()
         }
     }
 
@@ -116,6 +133,7 @@ impl ClientCore {
             deadline: self.now.mono + self.settings.operation_timeout,
             look_at: None,
             timer: None,
+            is_batched: false,
             is_hedged: false,
             tried: BTreeSet::new(),
             rounds: 0,
@@ -155,10 +173,10 @@ impl ClientCore {
     fn partition_of_query(&self, query: &Query) -> Partition {
         match query {
             Query::Load { oid, .. } => self.partition_of_oid(*oid),
-            Query::Page(
-                Page::Transactions { partition, .. } | Page::Revisions { partition, .. },
-            ) => *partition,
-            Query::Page(Page::TransactionInformation { tid }) => self.partition_of_tid(*tid),
+            Query::Page(page) => self
+                .table
+                .as_ref()
+                .map_or(Partition(0), |table| page.partition(table.partitioning())),
         }
     }
 
@@ -178,7 +196,7 @@ impl ClientCore {
                 // what is heard from now on may be missing from it.
                 read.invalidated = None;
                 read.gap = None;
-                read.look_at = Some(self.now.mono + self.patience[read.query.kind()].delay());
+                read.look_at = Some(self.now.mono + self.patience[read.kind()].delay());
                 if let Some(asked) = self.ask_cell(id, nid)
                     && let Some(read) = self.reads.get_mut(&id)
                 {
@@ -204,13 +222,22 @@ impl ClientCore {
     }
 
     fn ask_cell(&mut self, id: ReadId, nid: NodeId) -> Option<Asked> {
-        let packet = self.reads.get(&id)?.query.packet();
-        let request = self.ask_storage(nid, Req::Read(id), packet, Bytes::new());
+        let request = match &self.reads.get(&id)?.query {
+            Query::Load { .. } => {
+                self.ask_with_others(id, nid);
+                MsgId(0)
+            }
+            Query::Page(page) => {
+                let packet = page.packet();
+                self.ask_storage(nid, Req::Read(id), packet, Bytes::new())
+            }
+        };
         Some(Asked {
             nid,
             request,
             at: self.now.mono,
             is_late: false,
+            is_timed: true,
         })
     }
 
@@ -236,17 +263,16 @@ impl ClientCore {
                     }
                     self.loads.insert((oid, new), id);
                 }
-                Query::Page(Page::Transactions { max, .. } | Page::Revisions { max, .. }) => {
-                    *max = last_tid;
-                }
                 Query::Load { oid, .. } => {
                     let oid = *oid;
                     self.loaded(id, oid, Loaded::NotYet);
                     return;
                 }
-                Query::Page(Page::TransactionInformation { .. }) => {
-                    self.read_ends(id, Ok(Reply::Transaction(None)));
-                    return;
+                Query::Page(page) => {
+                    if let Some(reply) = page.end_at(last_tid) {
+                        self.read_ends(id, Ok(reply));
+                        return;
+                    }
                 }
             }
         }
@@ -271,10 +297,23 @@ impl ClientCore {
     }
 
     pub(super) fn read_failed(&mut self, id: ReadId, nid: Option<NodeId>, failure: &Failure) {
+        let Some((read, nid)) = self.reads.get_mut(&id).zip(nid) else {
+            return;
+        };
+        if read.asked().any(|asked| asked.nid == nid) {
+            read.trouble = format!("{nid}: {}", failure.message);
+            read.damaged |= failure.code == Some(ErrorCode::Checksum);
+            read.tried.insert(nid);
+            self.read_unanswered(id, nid);
+        }
+    }
+
+    /// A node that was asked does not answer: another one is, unless one is already.
+    fn read_unanswered(&mut self, id: ReadId, nid: NodeId) {
         let Some(read) = self.reads.get_mut(&id) else {
             return;
         };
-        let (State::Asked(first, second), Some(nid)) = (&read.state, nid) else {
+        let State::Asked(first, second) = &read.state else {
             return;
         };
         let left = match second {
@@ -282,9 +321,6 @@ impl ClientCore {
             second if first.nid == nid => *second,
             _ => return,
         };
-        read.trouble = format!("{nid}: {}", failure.message);
-        read.damaged |= failure.code == Some(ErrorCode::Checksum);
-        read.tried.insert(nid);
         if let Some(left) = left {
             read.state = State::Asked(left, None);
         } else {
@@ -304,58 +340,60 @@ impl ClientCore {
         let Some(read) = self.reads.get(&id) else {
             return;
         };
-        let answer = match (&read.query, packet) {
-            (Query::Load { oid, at }, Packet::AnswerObject { oid: of, answer }) if *oid == of => {
-                loaded(*at, answer, payload).map(|loaded| (Some((*oid, loaded)), Reply::Done))
+        let name = packet.name();
+        let is_answer = match (&read.query, packet) {
+            (Query::Load { oid, .. }, Packet::AnswerObject { oid: of, answer }) if *oid == of => {
+                self.load_answered(id, nid, answer, payload);
+                true
             }
-            (
-                Query::Page(Page::Transactions { .. }),
-                Packet::AnswerTransactions {
-                    transactions,
-                    complete,
-                },
-            ) => Ok((
-                None,
-                Reply::Transactions {
-                    transactions,
-                    complete,
-                },
-            )),
-            (
-                Query::Page(Page::Revisions { min, max, .. }),
-                Packet::AnswerRevisions {
-                    revisions,
-                    complete,
-                },
-            ) => {
-                revision_page(*min, *max, revisions, complete, &payload).map(|reply| (None, reply))
-            }
-            (
-                Query::Page(Page::TransactionInformation { .. }),
-                Packet::AnswerTransactionInformation { transaction },
-            ) => Ok((None, Reply::Transaction(transaction))),
-            (_, packet) => {
-                let reason = format!("{} answers another request", packet.name());
-                self.read_failed(id, nid, &Failure::lost(reason.clone()));
-                self.protocol_violation(conn, reason);
-                return;
-            }
+            (Query::Load { .. }, _) => false,
+            (Query::Page(page), packet) => match page.answered(packet, &payload) {
+                Some(Ok(reply)) => {
+                    self.note_speed(id, nid);
+                    self.read_ends(id, Ok(reply));
+                    true
+                }
+                Some(Err(damage)) => {
+                    self.read_damaged(id, nid, damage);
+                    true
+                }
+                None => false,
+            },
         };
-        if answer.is_ok() {
-            self.note_speed(id, nid);
+        if !is_answer {
+            let reason = format!("{name} answers another request");
+            self.read_failed(id, nid, &Failure::lost(reason.clone()));
+            self.protocol_violation(conn, reason);
         }
-        match answer {
-            Ok((Some((oid, found)), _)) => self.loaded(id, oid, found),
-            Ok((None, reply)) => self.read_ends(id, Ok(reply)),
-            Err(damage) => {
-                tracing::error!(?nid, %damage, "wrong data; another replica is asked");
-                let failure = Failure {
-                    code: Some(ErrorCode::Checksum),
-                    message: damage,
-                };
-                self.read_failed(id, nid, &failure);
+    }
+
+    fn load_answered(
+        &mut self,
+        id: ReadId,
+        nid: Option<NodeId>,
+        answer: ObjectAnswer,
+        value: Bytes,
+    ) {
+        let Some(Query::Load { oid, at }) = self.reads.get(&id).map(|read| &read.query) else {
+            return;
+        };
+        let oid = *oid;
+        match loaded(*at, answer, value) {
+            Ok(found) => {
+                self.note_speed(id, nid);
+                self.loaded(id, oid, found);
             }
+            Err(damage) => self.read_damaged(id, nid, damage),
         }
+    }
+
+    fn read_damaged(&mut self, id: ReadId, nid: Option<NodeId>, damage: String) {
+        tracing::error!(?nid, %damage, "wrong data; another replica is asked");
+        let failure = Failure {
+            code: Some(ErrorCode::Checksum),
+            message: damage,
+        };
+        self.read_failed(id, nid, &failure);
     }
 
     /// The answer to a load, with what was heard of the object meanwhile.
@@ -415,8 +453,9 @@ impl ClientCore {
         if let State::Asked(first, second) = &read.state {
             // Of two that were asked, the one that has not answered.
             for asked in [Some(first), second.as_ref()].into_iter().flatten() {
-                if self.requests.contains_key(&asked.request) {
-                    self.cancel_requests(&[asked.request]);
+                let request = asked.request;
+                if self.is_last_of_batch(request) && self.requests.contains_key(&request) {
+                    self.cancel_requests(&[request]);
                 }
             }
         }

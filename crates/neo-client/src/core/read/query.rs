@@ -1,10 +1,10 @@
 //! What is read, and whether an answer fits it.
 
 use bytes::Bytes;
-use neo_api::{At, Loaded, Oid, Record, Revision, RevisionId, Tid};
-use neo_proto::{ObjectAnswer, Packet, WireRevision, split_payload};
+use neo_api::{At, Loaded, Oid, Record, Revision, Tid};
+use neo_proto::ObjectAnswer;
 
-use crate::core::effect::{Page, Reply};
+use crate::core::page::Page;
 
 /// [`At`], in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,13 @@ pub(in crate::core) enum AtKey {
 impl AtKey {
     pub(super) const MIN: Self = Self::Before(Tid::ZERO);
     pub(super) const MAX: Self = Self::Exact(Tid(u64::MAX));
+
+    pub(super) const fn at(self) -> At {
+        match self {
+            Self::Before(tid) => At::Before(tid),
+            Self::Exact(tid) => At::Exact(tid),
+        }
+    }
 
     pub(super) const fn tid(self) -> Tid {
         match self {
@@ -31,7 +38,7 @@ pub(super) enum Query {
 }
 
 impl Query {
-    /// Reads that take about as long.
+    /// Reads that take about as long: loads, and pages.
     pub(super) const fn kind(&self) -> usize {
         match self {
             Self::Load { .. } => 0,
@@ -40,7 +47,7 @@ impl Query {
     }
 
     /// The greatest tid that it may tell of.
-    pub(super) fn newest(&self) -> Tid {
+    pub(super) const fn newest(&self) -> Tid {
         match self {
             Self::Load {
                 at: AtKey::Before(tid),
@@ -50,45 +57,7 @@ impl Query {
                 at: AtKey::Exact(tid),
                 ..
             } => *tid,
-            Self::Page(Page::Transactions { max, .. } | Page::Revisions { max, .. }) => *max,
-            Self::Page(Page::TransactionInformation { tid }) => *tid,
-        }
-    }
-
-    pub(super) fn packet(&self) -> Packet {
-        match self {
-            Self::Load { oid, at } => Packet::AskObject {
-                oid: *oid,
-                at: match at {
-                    AtKey::Before(tid) => At::Before(*tid),
-                    AtKey::Exact(tid) => At::Exact(*tid),
-                },
-            },
-            Self::Page(Page::Transactions {
-                partition,
-                min,
-                max,
-                entries,
-            }) => Packet::AskTransactions {
-                partition: *partition,
-                min: *min,
-                max: *max,
-                entries: *entries,
-            },
-            Self::Page(Page::Revisions {
-                partition,
-                min,
-                max,
-                bytes,
-            }) => Packet::AskRevisions {
-                partition: *partition,
-                min: *min,
-                max: *max,
-                bytes: *bytes,
-            },
-            Self::Page(Page::TransactionInformation { tid }) => {
-                Packet::AskTransactionInformation { tid: *tid }
-            }
+            Self::Page(page) => page.newest(),
         }
     }
 }
@@ -144,32 +113,5 @@ pub(super) fn loaded(at: AtKey, answer: ObjectAnswer, payload: Bytes) -> Result<
         }
         ObjectAnswer::NotYet => Loaded::NotYet,
         ObjectAnswer::Unknown => Loaded::Unknown,
-    })
-}
-
-/// Checks a page of revisions and splits its payload.
-pub(super) fn revision_page(
-    min: RevisionId,
-    max: Tid,
-    revisions: Vec<WireRevision>,
-    complete: bool,
-    payload: &Bytes,
-) -> Result<Reply, String> {
-    let ordered = revisions.windows(2).all(|pair| pair[0].id < pair[1].id);
-    let in_range = revisions.iter().all(|r| r.id >= min && r.id.tid <= max);
-    if !ordered || !in_range || (revisions.is_empty() && !complete) {
-        return Err("the revisions are not those asked for".to_owned());
-    }
-    let values = split_payload(&revisions, payload)?;
-    for (revision, value) in revisions.iter().zip(&values) {
-        if let (Some(wire), Some(data)) = (&revision.value, value)
-            && neo_api::Checksum::of(data) != wire.checksum
-        {
-            return Err(format!("{:?} does not match its checksum", revision.id));
-        }
-    }
-    Ok(Reply::Revisions {
-        revisions: revisions.into_iter().zip(values).collect(),
-        complete,
     })
 }

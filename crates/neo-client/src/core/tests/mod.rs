@@ -1,5 +1,6 @@
 //! The core against a master and storages played by hand, packet by packet.
 
+mod batch;
 mod cells;
 mod chaos;
 mod cluster;

@@ -169,6 +169,7 @@ impl Fetch {
                     min: self.min,
                     max: end,
                     entries: TRANSACTIONS,
+                    order: Order::Ascending,
                 };
                 (Step::Transactions { own, end }, Want::Ask(packet))
             }

@@ -8,6 +8,7 @@ mod imports;
 mod locks;
 mod master;
 mod nonsense;
+mod past;
 mod random;
 mod reads;
 mod replication;

@@ -51,6 +51,29 @@ fn packets() -> Vec<Packet> {
             min: tid,
             max: Tid(0),
             entries: 0,
+            order: neo_api::Order::Descending,
+        },
+        Packet::AskObjects { objects: vec![] },
+        Packet::AskObjects {
+            objects: vec![(Oid(u64::MAX), At::Exact(Tid(0))); 10_001],
+        },
+        Packet::AskObjectHistory {
+            oid,
+            before: Tid(0),
+            entries: 0,
+        },
+        Packet::AskCurrentRevisions {
+            partition: Partition(u32::MAX),
+            min: Oid(u64::MAX),
+            at: Tid(0),
+            bytes: 0,
+            values: false,
+        },
+        Packet::AskUndoRevisions {
+            partition,
+            undone: Tid(u64::MAX),
+            before: Tid(0),
+            oids: vec![oid; 3].into(),
         },
         Packet::AskRevisions {
             partition: Partition(0),

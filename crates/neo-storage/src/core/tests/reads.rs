@@ -1,5 +1,7 @@
 //! The gate: what waits, what does not, what is not readable.
 
+use neo_api::Order;
+
 use super::*;
 
 fn tids(packet: &Packet) -> (Vec<u64>, bool) {
@@ -18,6 +20,7 @@ fn transactions(partition: u32, min: u64, max: u64, entries: u32) -> Packet {
         min: Tid(min),
         max: Tid(max),
         entries,
+        order: Order::Ascending,
     }
 }
 

@@ -169,6 +169,7 @@ fn a_replica_that_waits_for_its_turn_does_not_keep_a_node_busy_that_is_not_ready
                 min: Tid::ZERO,
                 max: Tid::MAX,
                 entries: 10,
+                order: neo_api::Order::Ascending,
             },
         );
     }

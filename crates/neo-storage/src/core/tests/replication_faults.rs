@@ -317,6 +317,7 @@ fn a_storage_node_may_ask_for_what_it_lacks_and_nothing_else() {
             min: Tid::ZERO,
             max,
             entries,
+            order: neo_api::Order::Ascending,
         },
         Packet::AskRevisions {
             partition,

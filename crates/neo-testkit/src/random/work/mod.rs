@@ -127,7 +127,10 @@ async fn history(client: &SimClient, rng: &mut Rng) -> Result<(), Error> {
         0 => Tid::ZERO,
         _ => Tid(max.0.saturating_sub(SECOND)),
     };
-    client.transactions_between(min, max).await.map(drop)
+    match rng.below(3) {
+        0 => client.undo_log(min, max).await.map(drop),
+        _ => client.transactions_between(min, max).await.map(drop),
+    }
 }
 
 /// About a second's worth of tids.
@@ -155,11 +158,33 @@ async fn new_object(client: &SimClient, rng: &mut Rng) -> Result<(), Error> {
         return Ok(());
     }
     let tid = txn.finish().await?;
-    if rng.below(2) == 0 {
-        let txn = client.begin().await?;
-        txn.delete(oids[0], tid).await?;
-        txn.commit().await?;
-        client.load(oids[0]).await?;
+    match rng.below(4) {
+        0 => {
+            let txn = client.begin().await?;
+            txn.delete(oids[0], tid).await?;
+            txn.commit().await?;
+            client.load(oids[0]).await?;
+        }
+        1 => undo_and_redo(client, tid, &oids, rng).await?,
+        _ => {}
     }
     Ok(())
+}
+
+/// The objects are made, unmade, and some are made again.
+async fn undo_and_redo(
+    client: &SimClient,
+    tid: Tid,
+    oids: &[Oid],
+    rng: &mut Rng,
+) -> Result<(), Error> {
+    let mut last = tid;
+    for _ in 0..rng.between(1, 3) {
+        let txn = client.begin().await?;
+        txn.undo(last, |_| None).await?;
+        last = txn.commit().await?;
+    }
+    let before = Tid(last.0 + 1);
+    let wanted: Vec<(Oid, Tid)> = oids.iter().map(|oid| (*oid, before)).collect();
+    client.load_many(&wanted).await.map(drop)
 }

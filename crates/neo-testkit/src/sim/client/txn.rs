@@ -34,7 +34,7 @@ impl SimTxn {
         self.number
     }
 
-    async fn change(&self, oid: Oid, serial: Tid, change: Change) -> Result<(), Error> {
+    pub(super) async fn change(&self, oid: Oid, serial: Tid, change: Change) -> Result<(), Error> {
         let txn = self.key;
         self.client
             .request(|reply| Command::Store {
@@ -125,7 +125,7 @@ impl SimTxn {
         }
     }
 
-    fn note_store(&self, oid: Oid, serial: Tid, value: Option<Bytes>) {
+    pub(super) fn note_store(&self, oid: Oid, serial: Tid, value: Option<Bytes>) {
         let mut oracle = self.client.oracle.borrow_mut();
         oracle.store(self.number, oid, serial, value);
     }
@@ -150,12 +150,17 @@ impl SimTxn {
             Change::Check => Error::ReadConflict { oid, serial },
             _ => Error::Conflict { oid, serial },
         };
-        let Change::Value(record) = change else {
+        let new = match change {
+            Change::Value(record) => Some(record.data),
+            Change::SameAs(tid) => self.data(oid, tid).await?,
+            Change::Deletion | Change::Check => None,
+        };
+        let Some(new) = new else {
             return Err(refused);
         };
         let old = self.data(oid, base).await?;
         let committed = self.data(oid, serial).await?;
-        let change = ConflictingChange::new(oid, (base, old), (serial, committed), record.data);
+        let change = ConflictingChange::new(oid, (base, old), (serial, committed), new);
         let Some(merged) = resolver(&change) else {
             return Err(refused);
         };
@@ -171,7 +176,7 @@ impl SimTxn {
         Ok(())
     }
 
-    async fn data(&self, oid: Oid, serial: Tid) -> Result<Option<Bytes>, Error> {
+    pub(super) async fn data(&self, oid: Oid, serial: Tid) -> Result<Option<Bytes>, Error> {
         if serial == Tid::ZERO {
             return Ok(None);
         }

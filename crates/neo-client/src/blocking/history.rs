@@ -1,0 +1,76 @@
+//! The past, and many objects at once.
+
+use std::ops::RangeInclusive;
+
+use neo_api::{HistoryEntry, Oid, Tid};
+
+use super::{Client, Transactions, block_on};
+use crate::current::CurrentObject;
+use crate::error::Result;
+use crate::object::Lookup;
+
+impl Client {
+    /// See [`crate::Client::load_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_many(&self, objects: &[(Oid, Tid)]) -> Result<Vec<Lookup>> {
+        block_on(self.0.load_many(objects))
+    }
+
+    /// See [`crate::Client::prefetch`].
+    pub fn prefetch(&self, oids: impl IntoIterator<Item = Oid>, before: Tid) {
+        self.0.prefetch(oids, before);
+    }
+
+    /// See [`crate::Client::history`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn history(&self, oid: Oid, before: Tid, limit: usize) -> Result<Vec<HistoryEntry>> {
+        block_on(self.0.history(oid, before, limit))
+    }
+
+    /// See [`crate::Client::undo_log`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn undo_log(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
+        block_on(self.0.undo_log(range)).map(Transactions)
+    }
+
+    /// See [`crate::Client::current_objects`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn current_objects(&self, at: Tid, start: Oid) -> Result<CurrentObjects> {
+        block_on(self.0.current_objects(at, start)).map(CurrentObjects)
+    }
+}
+
+/// [`crate::CurrentObjects`], blocking.
+#[derive(Debug)]
+pub struct CurrentObjects(crate::CurrentObjects);
+
+impl CurrentObjects {
+    /// See [`crate::CurrentObjects::tid`].
+    #[must_use]
+    pub const fn tid(&self) -> Tid {
+        self.0.tid()
+    }
+
+    /// See [`crate::CurrentObjects::without_values`].
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        Self(self.0.without_values())
+    }
+}
+
+impl Iterator for CurrentObjects {
+    type Item = Result<CurrentObject>;
+
+    /// See [`crate::CurrentObjects::next`].
+    fn next(&mut self) -> Option<Self::Item> {
+        block_on(self.0.next()).transpose()
+    }
+}

@@ -1,0 +1,251 @@
+//! The past: many objects at once, histories, from the end to the beginning, all objects as they
+//! were.
+
+use bytes::Bytes;
+use neo_api::{Oid, Tid, TransactionMeta};
+use neo_client::{Client, Lookup, TransactionObject};
+
+use crate::replicated;
+
+async fn commit(client: &Client, changes: &[(Oid, Tid, Option<&str>)]) -> Tid {
+    let txn = client.begin(TransactionMeta::default()).await.unwrap();
+    for (oid, serial, value) in changes {
+        match value {
+            Some(value) => txn.store(*oid, *serial, (*value).to_owned()).await.unwrap(),
+            None => txn.delete(*oid, *serial).await.unwrap(),
+        }
+    }
+    txn.commit().await.unwrap()
+}
+
+async fn oids(client: &Client, count: usize) -> Vec<Oid> {
+    let mut oids = Vec::new();
+    for _ in 0..count {
+        oids.push(client.new_oid().await.unwrap());
+    }
+    oids
+}
+
+const fn after(tid: Tid) -> Tid {
+    Tid(tid.0 + 1)
+}
+
+#[tokio::test]
+async fn many_objects_come_at_once_and_stay_in_the_cache() {
+    let (cluster, a) = replicated().await;
+    // More than go into one request.
+    let oids = oids(&a, 2_500).await;
+    let values: Vec<String> = oids.iter().map(ToString::to_string).collect();
+    let new = oids.iter().zip(&values);
+    let new: Vec<_> = new
+        .map(|(oid, value)| (*oid, Tid::ZERO, Some(value.as_str())))
+        .collect();
+    let first = commit(&a, &new).await;
+    let second = commit(&a, &[(oids[0], first, Some("x")), (oids[1], first, None)]).await;
+    let b = cluster.client().await.unwrap();
+    let mut wanted: Vec<(Oid, Tid)> = oids.iter().map(|oid| (*oid, Tid::MAX)).collect();
+    wanted.extend([
+        (oids[0], second),
+        (oids[1], first),
+        (Oid(1 << 40), Tid::MAX),
+    ]);
+    let found = b.load_many(&wanted).await.unwrap();
+    assert_eq!(found.len(), wanted.len());
+    for ((found, value), at) in found.iter().zip(&values).zip(0..) {
+        let expected = match at {
+            0 => Lookup::Found {
+                data: Bytes::from_static(b"x"),
+                serial: second,
+                next_serial: None,
+            },
+            1 => Lookup::Deleted {
+                serial: second,
+                next_serial: None,
+            },
+            _ => Lookup::Found {
+                data: Bytes::from(value.clone()),
+                serial: first,
+                next_serial: None,
+            },
+        };
+        assert_eq!(*found, expected, "the object at {at}");
+    }
+    let before = Lookup::Found {
+        data: Bytes::from(values[0].clone()),
+        serial: first,
+        next_serial: Some(second),
+    };
+    assert_eq!(found[2_500..], [before, Lookup::NotYet, Lookup::Unknown]);
+    // Whatever becomes of the cluster, they are here.
+    drop(cluster);
+    let some: Vec<_> = oids.iter().map(|oid| (*oid, after(second))).collect();
+    let again = b.load_many(&some).await.unwrap();
+    assert_eq!(again[..], found[..2_500]);
+}
+
+#[tokio::test]
+async fn values_of_many_mebibytes_come_in_several_answers() {
+    let (cluster, a) = replicated().await;
+    let oids = oids(&a, 12).await;
+    let txn = a.begin(TransactionMeta::default()).await.unwrap();
+    for (n, oid) in oids.iter().enumerate() {
+        let noise = (0..1_500_000_u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8);
+        let mut value: Vec<u8> = noise.collect();
+        value[0] = n as u8;
+        txn.store(*oid, Tid::ZERO, value).await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    let b = cluster.client().await.unwrap();
+    let wanted: Vec<_> = oids.iter().map(|oid| (*oid, Tid::MAX)).collect();
+    let found = b.load_many(&wanted).await.unwrap();
+    let firsts = found
+        .into_iter()
+        .map(|lookup| lookup.object().unwrap().data[0]);
+    assert_eq!(firsts.collect::<Vec<_>>(), (0..12).collect::<Vec<u8>>());
+}
+
+#[tokio::test]
+async fn what_is_prefetched_is_in_the_cache() {
+    let (cluster, a) = replicated().await;
+    let oids = oids(&a, 20).await;
+    let new: Vec<_> = oids
+        .iter()
+        .map(|oid| (*oid, Tid::ZERO, Some("value")))
+        .collect();
+    let tid = commit(&a, &new).await;
+    let b = cluster.client().await.unwrap();
+    b.sync().await.unwrap();
+    let unknown = Oid(1 << 40);
+    b.prefetch(oids.iter().copied().chain([unknown]), Tid::MAX);
+    // It is on its way, and comes after what was asked before.
+    assert_eq!(
+        b.load_before(unknown, after(tid)).await.unwrap(),
+        Lookup::Unknown
+    );
+    for oid in &oids {
+        assert_eq!(b.load(*oid).await.unwrap().unwrap().data, "value");
+    }
+    drop(cluster);
+    for oid in &oids {
+        assert_eq!(b.load(*oid).await.unwrap().unwrap().serial, tid);
+    }
+}
+
+#[tokio::test]
+async fn the_history_of_an_object_is_told_from_its_end() {
+    let (_cluster, client) = replicated().await;
+    let oid = oids(&client, 1).await[0];
+    let first = commit(&client, &[(oid, Tid::ZERO, Some("a"))]).await;
+    let second = commit(&client, &[(oid, first, Some("four"))]).await;
+    let third = commit(&client, &[(oid, second, None)]).await;
+    let history = async |before: Tid, limit: usize| {
+        let entries = client.history(oid, before, limit).await.unwrap();
+        let told = entries.iter().map(|entry| (entry.serial, entry.bytes));
+        told.collect::<Vec<_>>()
+    };
+    let all = [(third, None), (second, Some(4)), (first, Some(1))];
+    assert_eq!(history(Tid::MAX, 100).await, all);
+    assert_eq!(history(Tid::MAX, 2).await, all[..2]);
+    assert_eq!(history(third, 100).await, all[1..]);
+    assert_eq!(history(first, 100).await, []);
+    assert_eq!(history(Tid::MAX, 0).await, []);
+    let unknown = client.history(Oid(1 << 40), Tid::MAX, 9).await.unwrap();
+    assert_eq!(unknown, []);
+}
+
+#[tokio::test]
+async fn the_undo_log_is_the_iteration_from_the_end() {
+    let (cluster, client) = replicated().await;
+    let oids = oids(&client, 3).await;
+    let mut serials = [Tid::ZERO; 3];
+    for n in 0..250 {
+        let at = n % 3;
+        let value = n.to_string();
+        let mut changes = vec![(oids[at], serials[at], Some(value.as_str()))];
+        if n % 5 == 0 {
+            let next = (at + 1) % 3;
+            changes.push((oids[next], serials[next], Some("too")));
+        }
+        let tid = commit(&client, &changes).await;
+        for (oid, ..) in changes {
+            serials[oids.iter().position(|o| *o == oid).unwrap()] = tid;
+        }
+    }
+    let other = cluster.client().await.unwrap();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    let mut iterated = client.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
+    while let Some(transaction) = iterated.next().await.unwrap() {
+        let objects: Vec<TransactionObject> = iterated.objects(&transaction).await.unwrap();
+        up.push((transaction, objects));
+    }
+    let mut log = other.undo_log(Tid::ZERO..=Tid::MAX).await.unwrap();
+    while let Some(transaction) = log.next().await.unwrap() {
+        let objects = log.objects(&transaction).await.unwrap();
+        down.push((transaction, objects));
+    }
+    assert_eq!(up.len(), 250);
+    assert_eq!(up[5].1.len(), 2);
+    down.reverse();
+    assert_eq!(up, down);
+    // A part of it, and what is skipped.
+    let (min, max) = (up[20].0.tid, up[230].0.tid);
+    let mut log = other.undo_log(min..=max).await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(transaction) = log.next().await.unwrap() {
+        if seen.len() == 1 {
+            let object = log.next_object().await.unwrap();
+            assert_eq!(object.as_ref(), up[229].1.first());
+        }
+        seen.push(transaction.tid);
+    }
+    let mut expected: Vec<Tid> = up[20..=230].iter().map(|(t, _)| t.tid).collect();
+    expected.reverse();
+    assert_eq!(seen, expected);
+    let mut empty = other.undo_log(max..=min).await.unwrap();
+    assert_eq!(empty.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn all_objects_are_told_as_they_were() {
+    let (cluster, client) = replicated().await;
+    let oids = oids(&client, 3_000).await;
+    let new: Vec<_> = oids
+        .iter()
+        .map(|oid| (*oid, Tid::ZERO, Some("first")))
+        .collect();
+    let first = commit(&client, &new).await;
+    // Few are left, far apart.
+    let deleted = oids.iter().filter(|oid| oid.0 % 1_000 != 7);
+    let deleted: Vec<_> = deleted.map(|oid| (*oid, first, None)).collect();
+    let second = commit(&client, &deleted).await;
+    let other = cluster.client().await.unwrap();
+    let list = async |at: Tid, start: Oid, values: bool| {
+        let mut objects = other.current_objects(at, start).await.unwrap();
+        if !values {
+            objects = objects.without_values();
+        }
+        let mut all = Vec::new();
+        while let Some(object) = objects.next().await.unwrap() {
+            let value = object.data.as_deref().map(|data| data == b"first");
+            assert_eq!((object.serial, value), (first, values.then_some(true)));
+            all.push(object.oid);
+        }
+        (objects.tid(), all)
+    };
+    assert_eq!(list(first, Oid::ZERO, true).await, (first, oids.clone()));
+    let left: Vec<Oid> = oids
+        .iter()
+        .copied()
+        .filter(|oid| oid.0 % 1_000 == 7)
+        .collect();
+    assert_eq!(left.len(), 3);
+    assert_eq!(
+        list(Tid::MAX, Oid::ZERO, false).await,
+        (second, left.clone())
+    );
+    assert_eq!(
+        list(second, left[1], true).await,
+        (second, left[1..].to_vec())
+    );
+    assert_eq!(list(Tid(first.0 - 1), Oid::ZERO, true).await.1, []);
+}
