@@ -85,7 +85,7 @@ impl Client {
             seed: builder.env.random(),
             mutations: Mutations::default(),
         });
-        let shared = Arc::new(Shared::new(builder.cache_bytes));
+        let shared = Arc::new(Shared::new(builder.cache_bytes, builder.listener));
         let shell = ClientShell(Arc::clone(&shared));
         let options = DriverOptions {
             transport: builder.transport,

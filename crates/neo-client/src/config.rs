@@ -10,6 +10,7 @@ use neo_proto::net::TcpTransport;
 use crate::client::Client;
 use crate::codec::CompressionSetting;
 use crate::error::{Error, Result};
+use crate::invalidation::InvalidationListener;
 
 /// How to reach a cluster, and how to work with it. Made by [`Client::builder`].
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub struct ClientBuilder {
     pub(crate) compression: CompressionSetting,
     pub(crate) read_only: bool,
     pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
+    pub(crate) listener: Option<Arc<dyn InvalidationListener>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
     pub(crate) in_flight_bytes_max: usize,
@@ -41,6 +43,7 @@ impl ClientBuilder {
             compression: CompressionSetting::default(),
             read_only: false,
             resolver: None,
+            listener: None,
             connect_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(60),
             in_flight_bytes_max: 16 << 20,
@@ -87,6 +90,13 @@ impl ClientBuilder {
     /// Merges concurrent changes of an object. Without one, each conflict is an error.
     pub fn resolver(mut self, resolver: Arc<dyn ConflictResolver>) -> Self {
         self.resolver = Some(resolver);
+        self
+    }
+
+    /// Who hears what changes as it happens, in order, before
+    /// [`Client::last_tid`](crate::Client::last_tid) shows it.
+    pub fn invalidation_listener(mut self, listener: Arc<dyn InvalidationListener>) -> Self {
+        self.listener = Some(listener);
         self
     }
 

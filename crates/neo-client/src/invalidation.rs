@@ -1,6 +1,8 @@
 //! What changed, told to the application in order.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -26,6 +28,21 @@ pub enum Invalidation {
         /// The last tid. Less than one told before only when the database was truncated.
         tid: Tid,
     },
+}
+
+/// Hears what changes as it happens, for those who keep caches that must never be behind
+/// [`Client::last_tid`](crate::Client::last_tid). Set by
+/// [`ClientBuilder::invalidation_listener`](crate::ClientBuilder::invalidation_listener).
+///
+/// Invalidations come in order, each before `last_tid` shows its tid, and those of this client's own
+/// commits right after the callback of [`Transaction::finish_with`](crate::Transaction::finish_with).
+///
+/// # To ensure correctness
+/// `invalidated` runs on the driver's task: it **must not** block for long, and **must not** wait
+/// for the client.
+pub trait InvalidationListener: Debug + Send + Sync + 'static {
+    /// Something changed. A panic is logged, and is the listener's loss.
+    fn invalidated(&self, invalidation: &Invalidation);
 }
 
 /// Oids that wait for a subscriber, at most; beyond, it is told [`Invalidation::All`].
@@ -96,11 +113,21 @@ fn pop(queue: &mut Queue) -> Option<Invalidation> {
 
 /// Everybody who wants to hear.
 #[derive(Debug, Default)]
-pub(crate) struct Subscribers(Mutex<Vec<Weak<Subscription>>>);
+pub(crate) struct Subscribers {
+    list: Mutex<Vec<Weak<Subscription>>>,
+    listener: Option<Arc<dyn InvalidationListener>>,
+}
 
 impl Subscribers {
+    pub(crate) fn new(listener: Option<Arc<dyn InvalidationListener>>) -> Self {
+        Self {
+            list: Mutex::default(),
+            listener,
+        }
+    }
+
     fn list(&self) -> MutexGuard<'_, Vec<Weak<Subscription>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn subscribe(&self) -> Invalidations {
@@ -110,6 +137,12 @@ impl Subscribers {
     }
 
     pub(crate) fn tell(&self, invalidation: &Invalidation) {
+        if let Some(listener) = &self.listener {
+            let told = catch_unwind(AssertUnwindSafe(|| listener.invalidated(invalidation)));
+            if told.is_err() {
+                tracing::error!(?invalidation, "the listener to invalidations panicked");
+            }
+        }
         self.list().retain(|subscription| {
             let Some(subscription) = subscription.upgrade() else {
                 return false;

@@ -37,7 +37,7 @@
 //! | undo | [`Transaction::undo`] |
 //! | merge concurrent changes | [`ConflictResolver`] |
 //! | see what others just committed | [`Client::sync`] |
-//! | keep a cache of your own | [`Client::invalidations`] |
+//! | keep a cache of your own | [`Client::invalidations`], [`InvalidationListener`] |
 //! | read many objects at once | [`Client::load_many`], [`Client::prefetch`], [`Client::current_objects`] |
 //! | read history | [`Client::iterate`], [`Client::undo_log`], [`Client::history`] |
 //! | fill a database | [`Client::import`] |
@@ -106,7 +106,7 @@ pub use config::ClientBuilder;
 pub use current::{CurrentObject, CurrentObjects};
 pub use error::{Error, Result};
 pub use import::Import;
-pub use invalidation::{Invalidation, Invalidations};
+pub use invalidation::{Invalidation, InvalidationListener, Invalidations};
 pub use iterator::{TransactionObject, Transactions};
 pub use neo_api::{
     ConflictResolver, ConflictingChange, Env, HistoryEntry, NodeId, Oid, Partitioning, Tid,

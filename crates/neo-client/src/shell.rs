@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::cache::Cache;
 use crate::core::{ClientCore, Command, Event, Reply, ReplyId, TxnKey};
 use crate::error::{Error, Result};
-use crate::invalidation::{Invalidation, Subscribers};
+use crate::invalidation::{Invalidation, InvalidationListener, Subscribers};
 
 /// What a waiter gets.
 #[derive(Debug)]
@@ -80,10 +80,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(cache_bytes: usize) -> Self {
+    pub(crate) fn new(
+        cache_bytes: usize,
+        listener: Option<Arc<dyn InvalidationListener>>,
+    ) -> Self {
         Self {
             cache: Cache::new(cache_bytes),
-            subscribers: Subscribers::default(),
+            subscribers: Subscribers::new(listener),
             last_tid: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             next_id: AtomicU64::new(1),

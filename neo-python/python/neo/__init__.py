@@ -1,0 +1,1 @@
+"""`neo.client`, for those who know NEO: see `neozodb`."""

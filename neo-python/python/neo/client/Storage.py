@@ -1,0 +1,5 @@
+"""``from neo.client.Storage import Storage``."""
+
+from neozodb import Storage
+
+__all__ = ["Storage"]

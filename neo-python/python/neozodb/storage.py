@@ -1,0 +1,176 @@
+"""The storage: what has to be Python over the extension module."""
+
+import os
+import weakref
+
+import zope.interface
+from ZODB import interfaces
+from ZODB.BaseStorage import copy
+from ZODB.ConflictResolution import ConflictResolvingStorage
+from ZODB.POSException import ReadOnlyError
+from ZODB._compat import dumps
+from ZODB.utils import maxtid, z64
+
+from . import _neozodb
+from .iterator import Transactions
+
+_open_storages = weakref.WeakSet()
+
+
+def _after_fork():
+    for storage in list(_open_storages):
+        storage._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _words(text):
+    """Bytes of a user or a description."""
+    return text.encode("utf-8") if isinstance(text, str) else bytes(text)
+
+
+def _extension(transaction):
+    """The extension, as bytes: verbatim, where the transaction has them."""
+    try:
+        return bytes(transaction.extension_bytes)
+    except AttributeError:
+        extension = getattr(transaction, "extension", None)
+        return dumps(extension, 3) if extension else b""
+
+
+def _compression(compress):
+    """The level of zlib, or None: True, False, ``zlib``, ``zlib=1`` to ``zlib=9``."""
+    if compress is None or compress is True:
+        return 6
+    if compress is False:
+        return None
+    name, _, level = str(compress).partition("=")
+    if name.strip().lower() == "zlib" and (not level or level.strip().isdigit()):
+        return int(level) if level else 6
+    raise ValueError(
+        f"compress is {compress!r}: use true, false, zlib, or zlib=1 (fast) to zlib=9 (small)"
+    )
+
+
+@zope.interface.implementer(
+    interfaces.IStorage,
+    interfaces.IMultiCommitStorage,
+    interfaces.IStorageIteration,
+    interfaces.IStorageRestoreable,
+    interfaces.ReadVerifyingStorage,
+)
+class Storage(ConflictResolvingStorage, _neozodb.BaseStorage):
+    """A database of a neo cluster, for ``ZODB.DB``.
+
+    :param master_nodes: addresses of masters, ``HOST:PORT``, separated by spaces; one that
+        answers is enough, the others are learnt.
+    :param name: the name of the cluster.
+    :param compress: ``True`` (the default) for zlib where it helps, ``False`` for none,
+        ``"zlib=1"`` to ``"zlib=9"`` for a level.
+    :param cache_size: bytes of objects that are kept in memory, for all threads together.
+    :param read_only: refuses to write.
+    :param sync: whether each transaction begins with a question to the master, so that it sees
+        everything that was committed anywhere before.
+    :param wait: seconds to wait until the cluster serves.
+
+    One storage serves any number of threads; each may have a transaction of its own in progress.
+    """
+
+    def __init__(
+        self,
+        master_nodes,
+        name,
+        compress=None,
+        logfile=None,
+        cache_size=20 << 20,
+        read_only=False,
+        ignore_wrong_checksum=False,
+        dynamic_master_list=None,
+        ca=None,
+        cert=None,
+        key=None,
+        *,
+        sync=True,
+        wait=10.0,
+    ):
+        if ca or cert or key:
+            raise ValueError("TLS (ca, cert, key) is not available in this version")
+        for option, value in (
+            ("logfile", logfile),
+            ("ignore_wrong_checksum", ignore_wrong_checksum),
+            ("dynamic_master_list", dynamic_master_list),
+        ):
+            if value:
+                raise ValueError(f"{option} is not available in this version")
+        masters = master_nodes.split() if isinstance(master_nodes, str) else list(master_nodes)
+        if not masters:
+            raise ValueError("master_nodes is empty: give at least one HOST:PORT")
+        self.__name__ = f"neo({name})"
+        self._is_read_only = bool(read_only)
+        self._sync_always = bool(sync)
+        _open_storages.add(self)
+        self._open(
+            masters,
+            name,
+            cache_size=int(cache_size),
+            read_only=self._is_read_only,
+            compression=_compression(compress),
+            timeout=float(wait),
+            weak=weakref.ref(self),
+        )
+        self._sort_key = f"neo:{name}"
+
+    def __repr__(self):
+        return f"<{type(self).__module__}.{type(self).__name__} {self.__name__}>"
+
+    # --- IStorage ---
+
+    def getName(self):
+        return self.__name__
+
+    def sortKey(self):
+        return self._sort_key
+
+    def isReadOnly(self):
+        return self._is_read_only
+
+    def registerDB(self, wrapper):
+        super_register = super().registerDB
+        super_register(wrapper)
+        self._register(wrapper)
+
+    def sync(self, force=True):
+        """Afterwards `lastTransaction` is at least what was committed before the call."""
+        if force and self._sync_always:
+            self._sync()
+
+    def new_oid(self):
+        if self._is_read_only:
+            raise ReadOnlyError()
+        return super().new_oid()
+
+    def tpc_begin(self, transaction, tid=None, status=" "):
+        if self._is_read_only:
+            raise ReadOnlyError()
+        self._begin(
+            transaction,
+            _words(transaction.user),
+            _words(transaction.description),
+            _extension(transaction),
+            tid,
+        )
+
+    def tpc_transaction(self):
+        """No transaction stands out: several may be in progress."""
+        return None
+
+    # --- IStorageIteration ---
+
+    def iterator(self, start=None, stop=None):
+        return Transactions(self, start or z64, stop or maxtid)
+
+    # --- IStorageRestoreable: `restore` is in the extension ---
+
+    def copyTransactionsFrom(self, other, verbose=0):
+        copy(other, self, verbose)

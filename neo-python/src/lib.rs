@@ -1,0 +1,19 @@
+//! The extension module under the Python package `neozodb`: a ZODB storage over `neo-client`.
+//!
+//! All the work is done here; `python/neozodb` adds what has to be Python: interfaces, ZConfig,
+//! iterators in ZODB's shape. The interpreter is let go around every wait.
+
+mod convert;
+mod error;
+mod iterator;
+mod shared;
+mod storage;
+mod transaction;
+
+#[pyo3::pymodule]
+mod _neozodb {
+    #[pymodule_export]
+    use super::iterator::TransactionIterator;
+    #[pymodule_export]
+    use super::storage::BaseStorage;
+}

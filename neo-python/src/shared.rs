@@ -1,0 +1,123 @@
+//! What the client's driver calls in Python: invalidations, and the merge of conflicts.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use neo_api::{ConflictResolver, ConflictingChange};
+use neo_client::{Invalidation, InvalidationListener};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::convert::{oid_bytes, tid_bytes};
+
+thread_local! {
+    /// What the last merge on this thread, which waits for the vote, raised.
+    static CONFLICT: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// What the last merge on this thread raised.
+pub(crate) fn take_conflict() -> Option<PyErr> {
+    CONFLICT.take()
+}
+
+/// What the storage shares with its client.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// What `registerDB` was given.
+    database: Mutex<Option<Py<PyAny>>>,
+    /// A weak reference to the storage: its `tryToResolveConflict` merges.
+    storage: Mutex<Option<Py<PyAny>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Sets whom invalidations are told to; gives who was told before, to be dropped with no lock
+    /// held.
+    pub(crate) fn set_database(&self, database: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        std::mem::replace(&mut *lock(&self.database), database)
+    }
+
+    pub(crate) fn set_storage(&self, weak: Py<PyAny>) {
+        *lock(&self.storage) = Some(weak);
+    }
+
+    fn database<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.database).as_ref().map(|it| it.bind(py).clone())
+    }
+
+    fn storage<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let weak = lock(&self.storage).as_ref().map(|it| it.clone_ref(py))?;
+        weak.bind(py).call0().ok().filter(|it| !it.is_none())
+    }
+}
+
+/// Tells ZODB what others changed, in order, before `lastTransaction` shows it.
+#[derive(Debug)]
+pub(crate) struct Listener(pub(crate) Arc<Shared>);
+
+impl InvalidationListener for Listener {
+    fn invalidated(&self, invalidation: &Invalidation) {
+        // An interpreter that ends has no caches.
+        Python::try_attach(|py| {
+            let Some(database) = self.0.database(py) else {
+                return;
+            };
+            let told = match invalidation {
+                // The callback of `tpc_finish` has told it.
+                Invalidation::Objects { own: true, .. } => return,
+                Invalidation::Objects { tid, oids, .. } => {
+                    PyList::new(py, oids.iter().map(|oid| oid_bytes(py, *oid))).and_then(|oids| {
+                        database.call_method1("invalidate", (tid_bytes(py, *tid), oids))
+                    })
+                }
+                _ => database.call_method0("invalidateCache"),
+            };
+            if let Err(error) = told {
+                error.write_unraisable(py, Some(&database));
+            }
+        });
+    }
+}
+
+/// Merges with the application's classes: `_p_resolveConflict`.
+#[derive(Debug)]
+pub(crate) struct Resolver(pub(crate) Arc<Shared>);
+
+impl ConflictResolver for Resolver {
+    fn resolve(&self, change: &ConflictingChange) -> Option<Bytes> {
+        let committed = change.committed.as_ref()?;
+        Python::try_attach(|py| {
+            let storage = self.0.storage(py)?;
+            let merged = storage.call_method1(
+                "tryToResolveConflict",
+                (
+                    oid_bytes(py, change.oid),
+                    tid_bytes(py, change.committed_serial),
+                    tid_bytes(py, change.base_serial),
+                    PyBytes::new(py, &change.new),
+                    PyBytes::new(py, committed),
+                ),
+            );
+            let merged = match merged {
+                Ok(merged) => merged,
+                Err(conflict) => {
+                    CONFLICT.set(Some(conflict));
+                    return None;
+                }
+            };
+            let bytes = merged.cast::<PyBytes>().ok()?;
+            Some(Bytes::copy_from_slice(bytes.as_bytes()))
+        })?
+    }
+}
