@@ -3,6 +3,7 @@
 //! All the work is done here; `python/neozodb` adds what has to be Python: interfaces, ZConfig,
 //! iterators in ZODB's shape. The interpreter is let go around every wait.
 
+mod cluster;
 mod convert;
 mod error;
 mod iterator;
@@ -12,6 +13,8 @@ mod transaction;
 
 #[pyo3::pymodule]
 mod _neozodb {
+    #[pymodule_export]
+    use super::cluster::BaseCluster;
     #[pymodule_export]
     use super::iterator::TransactionIterator;
     #[pymodule_export]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use neo_api::{ConflictResolver, ConflictingChange};
 use neo_client::{Invalidation, InvalidationListener};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -46,6 +47,14 @@ impl Shared {
     /// held.
     pub(crate) fn set_database(&self, database: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
         std::mem::replace(&mut *lock(&self.database), database)
+    }
+
+    /// For the collector of cycles: the database holds the storage. What is locked is in use.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.database.try_lock() {
+            Ok(database) => visit.call(&*database),
+            Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn set_storage(&self, weak: Py<PyAny>) {

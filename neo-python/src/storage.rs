@@ -8,6 +8,7 @@ use neo_api::{Oid, Tid};
 use neo_client::blocking::Client;
 use neo_client::{CompressionSetting, Lookup};
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
@@ -102,6 +103,14 @@ impl BaseStorage {
             shared: Arc::default(),
             pending: Mutex::default(),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.shared.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        drop(self.shared.set_database(None));
     }
 
     /// Connects, and waits until the cluster serves, at most `timeout` seconds.

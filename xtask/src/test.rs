@@ -3,6 +3,7 @@
 mod databases;
 mod dependencies;
 mod examples;
+mod python;
 
 use std::time::Instant;
 
@@ -75,6 +76,11 @@ const STEPS: &[Step] = &[
         name: "zodb",
         what: "ZODB reads the databases, neo's copies, and what comes out of a cluster",
         run: databases::run,
+    },
+    Step {
+        name: "python",
+        what: "the Python package: its own tests, and ZODB's conformance suites",
+        run: python::run,
     },
     Step {
         name: "tests",

@@ -104,6 +104,12 @@ impl Cluster {
         places.filter_map(|place| place.address.clone()).collect()
     }
 
+    /// How many storage nodes it has, running or not.
+    #[must_use]
+    pub const fn storages(&self) -> usize {
+        self.storages.len()
+    }
+
     /// Where the n-th storage node listens, from 1.
     #[must_use]
     pub fn storage_address(&self, n: usize) -> Option<&Address> {

@@ -34,6 +34,7 @@ class Transactions:
     def __next__(self):
         if self._stream is None:
             raise StopIteration
+        self._last = None
         found = next(self._stream)
         self._last = found[0]
         return Transaction(self._storage, self, *found)

@@ -1,0 +1,96 @@
+"""neo: a cluster of processes for each database of each test.
+
+Environment: NEO_BIN, the directory of the binaries; NEO_CLUSTER_ARGUMENTS, more arguments of
+`neosimple`; NEO_KEEP_DIR=1 keeps the databases and logs of a test.
+"""
+import builtins
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+
+from neozodb import NEOStorageError, Storage
+from plugin_api import free_port, spawn, stop
+
+NAME = "neo"
+CAPS = {
+    "iteration_backpointers", "extension_bytes", "copy", "read_only", "persistent", "conflict",
+    "multi_client", "multi_process", "thread_safe", "second_db",
+}
+
+BIN = os.environ.get("NEO_BIN")
+ARGUMENTS = os.environ.get(
+    "NEO_CLUSTER_ARGUMENTS", "--processes --storages 2 --replicas 1 --partitions 4"
+).split()
+SECONDS = 60
+
+_dir = None
+_clusters = {}      # db -> (masters, name, process)
+
+
+def reset():
+    global _dir
+    close()
+    _dir = tempfile.mkdtemp(prefix="conf-neo-")
+
+
+def _start(db):
+    directory = os.path.join(_dir, db)
+    os.mkdir(directory)
+    name, port = "conf-" + db, free_port()
+    program = os.path.join(BIN, "neosimple") if BIN else "neosimple"
+    command = [program, "--dir", os.path.join(directory, "db"), "--name", name,
+               "--port", str(port), *ARGUMENTS]
+    log = os.path.join(directory, "log")
+    with builtins.open(log, "wb") as out:
+        process = spawn(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    _clusters[db] = f"127.0.0.1:{port}", name, process
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            connect(address(db), wait=1).close()
+            return
+        except NEOStorageError:
+            if process.poll() is None and time.monotonic() < end:
+                continue
+            with builtins.open(log, errors="replace") as text:
+                raise RuntimeError("the cluster does not start:\n" + text.read()[-2000:])
+
+
+def address(db="main"):
+    if db not in _clusters:
+        _start(db)
+    masters, name, _ = _clusters[db]
+    return {"masters": masters, "name": name}
+
+
+def connect(address, read_only=False, blob_dir=None, pack_gc=False, **options):
+    return Storage(address["masters"], address["name"], read_only=read_only, **options)
+
+
+def open(db="main", **options):
+    return connect(address(db), **options)
+
+
+def close():
+    global _dir
+    while _clusters:
+        stop(_clusters.popitem()[1][2])
+    if _dir:
+        if not os.environ.get("NEO_KEEP_DIR"):
+            shutil.rmtree(_dir, ignore_errors=True)
+        _dir = None
+
+
+def zconfig(db="main"):
+    where = address(db)
+    return (
+        "%import neozodb\n<NEOStorage>\n"
+        f"  master_nodes {where['masters']}\n  name {where['name']}\n</NEOStorage>\n"
+    )
+
+
+def uri(db="main"):
+    where = address(db)
+    return f"neo://{where['name']}@{where['masters']}"
