@@ -82,6 +82,8 @@ impl Workspace {
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":");
         path.push(self.own().join("tools/bin"));
+        path.push(":");
+        path.push(self.own().join("venv/bin"));
         path
     }
 }
