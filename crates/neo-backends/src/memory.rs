@@ -53,6 +53,12 @@ impl KvEngine for MemoryEngine {
         })
     }
 
+    fn bytes(&self) -> BackendResult<u64> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = map.iter().map(|((_, key), value)| key.len() + value.len());
+        Ok(pairs.sum::<usize>() as u64)
+    }
+
     fn apply(&self, batch: KvBatch, _: Durability) -> BackendResult<()> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         for op in batch.ops {

@@ -96,6 +96,7 @@ mod many;
 mod object;
 mod retry;
 mod shell;
+mod size;
 mod transaction;
 mod undo;
 

@@ -80,10 +80,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        cache_bytes: usize,
-        listener: Option<Arc<dyn InvalidationListener>>,
-    ) -> Self {
+    pub(crate) fn new(cache_bytes: usize, listener: Option<Arc<dyn InvalidationListener>>) -> Self {
         Self {
             cache: Cache::new(cache_bytes),
             subscribers: Subscribers::new(listener),

@@ -69,6 +69,9 @@ pub async fn execute_query(
             let page = backend.current(partition, min, at, values, limit).await?;
             QueryResult::Current(page)
         }
+        Query::Bytes { partitions } => {
+            QueryResult::Bytes(backend.bytes().await? / (partitions.max(1) as u64))
+        }
         Query::Undo {
             partition,
             undone,

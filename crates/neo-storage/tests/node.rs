@@ -413,6 +413,10 @@ impl StorageBackend for Panics {
     ) -> BackendResult<Vec<HistoryEntry>> {
         self.inner.history(partition, oid, before, limit).await
     }
+    async fn bytes(&self) -> BackendResult<u64> {
+        self.inner.bytes().await
+    }
+
     async fn current(
         &self,
         partition: Partition,

@@ -33,6 +33,8 @@ enum Mutation {
     CurrentEndsEarly,
     CurrentWithoutValues,
     CurrentIgnoresMin,
+    BytesUnknown,
+    BytesInKibibytes,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,14 @@ impl StorageBackend for Mutant {
             _ => {}
         }
         Ok(page)
+    }
+
+    async fn bytes(&self) -> BackendResult<u64> {
+        match self.mutation {
+            Mutation::BytesUnknown => Ok(0),
+            Mutation::BytesInKibibytes => Ok(self.inner.bytes().await? / 1024),
+            _ => self.inner.bytes().await,
+        }
     }
 
     async fn current(
@@ -251,7 +261,7 @@ impl BackendFactory for Mutation {
 /// The cases that a backend fails.
 fn failed(mutation: Mutation) -> Vec<&'static str> {
     type Case = fn(&Mutation);
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 8] = [
         ("newest first", history::revisions_of_an_object_newest_first),
         ("history pages", history::a_history_page_by_page),
         ("repetition", history::a_repetition_outlives_what_it_repeats),
@@ -259,6 +269,7 @@ fn failed(mutation: Mutation) -> Vec<&'static str> {
         ("object pages", history::objects_page_by_page),
         ("bounds", listings::transactions_within_bounds_in_order),
         ("pages", listings::transactions_page_by_page),
+        ("bytes", listings::bytes_grow_with_what_is_stored),
     ];
     let fails = |case: Case| catch_unwind(AssertUnwindSafe(|| case(&mutation))).is_err();
     let failed = cases.into_iter().filter(|(_, case)| fails(*case));
@@ -284,6 +295,8 @@ fn each_broken_promise_is_found_out() {
         (M::CurrentEndsEarly, "object pages"),
         (M::CurrentWithoutValues, "as they were"),
         (M::CurrentIgnoresMin, "object pages"),
+        (M::BytesUnknown, "bytes"),
+        (M::BytesInKibibytes, "bytes"),
     ] {
         assert!(
             failed(mutation).contains(&by),

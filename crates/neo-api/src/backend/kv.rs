@@ -131,6 +131,31 @@ pub trait KvEngine: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> BackendResult<Vec<(Bytes, Bytes)>>;
 
+    /// Bytes that the database takes, more or less.
+    ///
+    /// Reads all of it, unless an engine knows better.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn bytes(&self) -> BackendResult<u64> {
+        const PAGE: usize = 1_000;
+        let mut bytes = 0;
+        for space in Space::ALL {
+            let mut from = Bound::Unbounded;
+            loop {
+                let range = (from, Bound::Unbounded);
+                let page = self.scan(space, range, Order::Ascending, PAGE)?;
+                let pairs = page.iter().map(|(key, value)| key.len() + value.len());
+                bytes += pairs.sum::<usize>() as u64;
+                match page.last() {
+                    Some((last, _)) if page.len() == PAGE => from = Bound::Excluded(last.to_vec()),
+                    _ => break,
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Applies a batch. An empty one that is `Synced` makes everything before it durable.
     ///
     /// # Errors
@@ -153,6 +178,10 @@ impl<E: KvEngine + ?Sized> KvEngine for Arc<E> {
         limit: usize,
     ) -> BackendResult<Vec<(Bytes, Bytes)>> {
         (**self).scan(space, range, order, limit)
+    }
+
+    fn bytes(&self) -> BackendResult<u64> {
+        (**self).bytes()
     }
 
     fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {

@@ -295,6 +295,10 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// Least and greatest ids of a partition.
     async fn last_ids(&self, partition: Partition) -> BackendResult<LastIds>;
 
+    /// Bytes that the database takes, more or less: of its file, or of what it has in memory. Told
+    /// to people; nothing is decided by it.
+    async fn bytes(&self) -> BackendResult<u64>;
+
     /// Applies a batch of writes.
     ///
     /// Operations take effect in their order: a later one sees what an earlier one of the same

@@ -228,6 +228,10 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
             .await
     }
 
+    async fn bytes(&self) -> BackendResult<u64> {
+        self.read(|h| h.engine.bytes()).await
+    }
+
     async fn current(
         &self,
         partition: Partition,

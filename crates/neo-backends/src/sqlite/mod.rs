@@ -298,6 +298,10 @@ impl StorageBackend for SqliteBackend {
             .await
     }
 
+    async fn bytes(&self) -> BackendResult<u64> {
+        self.read(|r| r.bytes()).await
+    }
+
     async fn current(
         &self,
         partition: Partition,

@@ -48,6 +48,16 @@ impl Reader {
         Ok(result)
     }
 
+    /// Bytes of the pages in use, those in the log included.
+    pub(super) fn bytes(&self) -> BackendResult<u64> {
+        let mut query = self.query(
+            "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count",
+        )?;
+        let pages = query.query_row([], |row| row.get::<_, i64>(0));
+        let pages = pages.doing("reading the size")?.unsigned_abs();
+        Ok(pages.saturating_mul(schema::page_bytes(&self.conn)?))
+    }
+
     pub(super) fn config(&self, key: &str) -> BackendResult<Option<Bytes>> {
         let mut query = self.query("SELECT value FROM config WHERE key = ?1")?;
         let value = query.query_row([key], |row| Ok(bytes(row.get_ref(0)?.as_blob()?)));

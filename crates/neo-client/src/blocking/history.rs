@@ -31,6 +31,14 @@ impl Client {
         block_on(self.0.history(oid, before, limit))
     }
 
+    /// See [`crate::Client::database_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn database_bytes(&self) -> Result<u64> {
+        block_on(self.0.database_bytes())
+    }
+
     /// See [`crate::Client::undo_log`].
     ///
     /// # Errors

@@ -274,6 +274,8 @@ pub enum Reply {
         /// Where the next page begins; `None`: nothing is left.
         next: Option<Oid>,
     },
+    /// Bytes that a partition takes.
+    Size(u64),
     /// What it takes to undo, in the order asked.
     Undo(Vec<Option<UndoRevision>>),
     /// What a transaction does to objects, in the order asked: the revision that the change starts

@@ -60,6 +60,11 @@ pub enum Page {
         /// With their values.
         values: bool,
     },
+    /// How much space a partition takes.
+    Size {
+        /// Which partition.
+        partition: Partition,
+    },
     /// What it takes to undo a transaction's changes of objects of a partition.
     Undo {
         /// Which partition.
@@ -82,7 +87,8 @@ impl Page {
             Self::Transactions { partition, .. }
             | Self::Revisions { partition, .. }
             | Self::Current { partition, .. }
-            | Self::Undo { partition, .. } => *partition,
+            | Self::Undo { partition, .. }
+            | Self::Size { partition } => *partition,
         }
     }
 
@@ -96,6 +102,7 @@ impl Page {
             Self::History { before, .. } | Self::Undo { before, .. } => {
                 Tid(before.0.saturating_sub(1))
             }
+            Self::Size { .. } => Tid::ZERO,
         }
     }
 
@@ -110,6 +117,7 @@ impl Page {
                 *before = Tid(last.0.saturating_add(1));
             }
             Self::TransactionInformation { .. } => return Some(Reply::Transaction(None)),
+            Self::Size { .. } => {}
         }
         None
     }
@@ -163,6 +171,7 @@ impl Page {
                 bytes,
                 values,
             },
+            Self::Size { partition } => Packet::AskPartitionSize { partition },
             Self::Undo {
                 partition,
                 undone,
@@ -220,6 +229,7 @@ impl Page {
                 },
                 Packet::AnswerCurrentRevisions { revisions, next },
             ) => current_page(*min, *at, *values, revisions, next, payload),
+            (Self::Size { .. }, Packet::AnswerPartitionSize { bytes }) => Ok(Reply::Size(bytes)),
             (Self::Undo { oids, .. }, Packet::AnswerUndoRevisions { revisions }) => {
                 if revisions.len() == oids.len() {
                     Ok(Reply::Undo(revisions))

@@ -402,6 +402,10 @@ packets! {
     0x0048 AskUndoRevisions { partition: Partition, undone: Tid, before: Tid, oids: Oids }
     /// In the order asked; `None`: the object has no revision of that transaction.
     0x8048 AnswerUndoRevisions { revisions: Vec<Option<UndoRevision>> }
+    /// C to S: how much space a partition takes.
+    0x0049 AskPartitionSize { partition: Partition }
+    /// Its share of the node's database, as if all partitions there were of one size.
+    0x8049 AnswerPartitionSize { bytes: u64 }
 
     // --- import: an ordered bulk load, alone on the cluster ---
 

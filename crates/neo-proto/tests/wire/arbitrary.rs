@@ -291,6 +291,8 @@ any_packet! {
     AnswerCurrentRevisions { revisions, next }
     AskUndoRevisions { partition, undone, before, oids }
     AnswerUndoRevisions { revisions }
+    AskPartitionSize { partition }
+    AnswerPartitionSize { bytes }
     AskBeginImport {}
     AnswerBeginImport { import, last_tid }
     AskCheckpointImport { import, tid, last_oid }

@@ -107,6 +107,11 @@ pub enum Query {
         /// Size of the page.
         limit: PageLimit,
     },
+    /// How much space the database takes.
+    Bytes {
+        /// Partitions that share it.
+        partitions: usize,
+    },
     /// What it takes to undo a transaction.
     Undo {
         /// Of which partition.
@@ -243,6 +248,8 @@ pub enum QueryResult {
     },
     /// Of [`Query::Current`].
     Current(CurrentPage),
+    /// Of [`Query::Bytes`]: the share of one partition.
+    Bytes(u64),
     /// Of [`Query::Undo`], in the order asked.
     Undo(Vec<Option<UndoRevision>>),
     /// Of [`Query::Transaction`].

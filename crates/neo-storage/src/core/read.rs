@@ -5,9 +5,9 @@
 //! `NonReadableCell`: what is not found in it may just be gone.
 //!
 //! A reader of the past is let through; but when what it finds is the newest of an object that was
-//! locked when it asked, it waits too. Its client may know already that the locked transaction is
-//! committed, and would take the answer for the newest revision, for as long as nothing else
-//! changes the object.
+//! locked when it asked, or no object at all, it waits too. Its client may know already that the
+//! locked transaction is committed, and would take the answer for the newest revision, for as long
+//! as nothing else changes the object; or for an object that was never created.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +19,7 @@ use super::effect::QueryResult;
 use super::io::{AfterRead, Asker, Io, code_of};
 use super::pace::{Clients, Pace};
 use super::transaction::{Era, Transactions};
-use super::wanted::{Block, Wanted, answer, newest_serials, payload_bytes};
+use super::wanted::{Block, Wanted, answer, newest_serials, payload_bytes, tells_newest};
 
 /// Bytes of answers that the reads of one connection bring at the same time, about.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -261,7 +261,7 @@ impl Reads {
         match result {
             _ if !readable => not_readable(io, asker),
             Ok(found) => match read.later.take() {
-                Some(block) if newest_serials(&read.wanted, &found).next().is_some() => {
+                Some(block) if tells_newest(&read.wanted, &found) => {
                     // Once more, when the lock is gone: it may be gone already.
                     if block.holds(txns) {
                         reads.blocked.push((block, read));

@@ -11,7 +11,7 @@ use super::cells::Cells;
 use super::effect::Query;
 use super::transaction::Transactions;
 
-pub(crate) use answer::{answer, newest_serials, payload_bytes};
+pub(crate) use answer::{answer, newest_serials, payload_bytes, tells_newest};
 
 /// Most entries of an answer.
 const PAGE_ENTRIES_MAX: usize = 10_000;
@@ -72,6 +72,9 @@ pub(crate) enum Wanted {
     },
     FinalTid {
         txn: TxnId,
+    },
+    Size {
+        partition: Partition,
     },
 }
 
@@ -135,7 +138,8 @@ impl Wanted {
             | Self::Revisions { partition, .. }
             | Self::RevisionIds { partition, .. }
             | Self::Current { partition, .. }
-            | Self::Undo { partition, .. } => *partition,
+            | Self::Undo { partition, .. }
+            | Self::Size { partition } => *partition,
         };
         cells.readable(partition)
     }
@@ -161,7 +165,7 @@ impl Wanted {
             | Self::Revisions { max, .. }
             | Self::RevisionIds { max, .. } => up_to(*max),
             Self::Current { at, .. } => up_to(*at),
-            Self::FinalTid { .. } => None,
+            Self::FinalTid { .. } | Self::Size { .. } => None,
         }
     }
 
@@ -210,6 +214,9 @@ impl Wanted {
                 let partition = partitioning.of_tid(txn.ttid);
                 Query::FinalTid { partition, txn }
             }
+            Self::Size { .. } => Query::Bytes {
+                partitions: cells.own().count(),
+            },
             Self::Transactions {
                 partition,
                 min,

@@ -108,6 +108,7 @@ macro_rules! backend_conformance {
             listings::transactions_page_by_page
             listings::last_ids_of_a_partition
             listings::next_data_id_is_above_all
+            listings::bytes_grow_with_what_is_stored
             history::revisions_of_an_object_newest_first
             history::a_history_page_by_page
             history::a_repetition_outlives_what_it_repeats

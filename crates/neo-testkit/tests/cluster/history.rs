@@ -249,3 +249,20 @@ async fn all_objects_are_told_as_they_were() {
     );
     assert_eq!(list(Tid(first.0 - 1), Oid::ZERO, true).await.1, []);
 }
+
+#[tokio::test]
+async fn the_size_is_that_of_one_copy() {
+    let (_cluster, client) = replicated().await;
+    let empty = client.database_bytes().await.unwrap();
+    let oids = oids(&client, 200).await;
+    let value = "0123456789abcdef".repeat(256);
+    let txn = client.begin(TransactionMeta::default()).await.unwrap();
+    for oid in &oids {
+        let value = format!("{oid}{value}");
+        txn.store(*oid, Tid::ZERO, value).await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    let grown = client.database_bytes().await.unwrap() - empty;
+    // It may be compressed, and is there twice.
+    assert!((10_000..1_200_000).contains(&grown), "{grown}");
+}

@@ -69,6 +69,7 @@ fn packets() -> Vec<Packet> {
             bytes: 0,
             values: false,
         },
+        Packet::AskPartitionSize { partition },
         Packet::AskUndoRevisions {
             partition,
             undone: Tid(u64::MAX),

@@ -79,6 +79,32 @@ fn a_reader_of_the_past_is_told_of_the_change_that_is_locked() {
     assert_eq!(told, vec![Some((24, Some(40))); 2]);
 }
 
+/// Its client may have created the object just now.
+#[test]
+fn a_reader_of_what_was_before_a_creation_that_is_locked_hears_that_the_object_exists() {
+    let mut world = World::serving();
+    let c = world.client(1);
+    world.commit(c, 10, 4, 0, 20);
+    world.stored(c, 30, 6, 0, "new");
+    world.voted(c, 30, &[6]);
+    world.locked(30, 40);
+    world.load(c, 6, At::Before(Tid(40)));
+    let objects = [4, 6].map(|oid| (Oid(oid), At::Before(Tid(21)))).to_vec();
+    world.ask(c, Packet::AskObjects { objects });
+    assert!(world.take(c).is_empty());
+    world.unlock(30);
+    let answers = world.packets(c);
+    let [
+        Packet::AnswerObject { answer, .. },
+        Packet::AnswerObjects { answers: many },
+    ] = &answers[..]
+    else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(*answer, ObjectAnswer::NotYet);
+    assert_eq!(many[1].0, ObjectAnswer::NotYet);
+}
+
 #[test]
 fn a_listing_never_skips_a_locked_transaction_and_is_not_starved() {
     let mut world = World::serving();

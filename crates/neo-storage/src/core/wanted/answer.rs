@@ -41,6 +41,17 @@ fn revision_bytes(page: &[FetchedRevision]) -> usize {
     records.map(|record| record.data.len()).sum()
 }
 
+/// Whether a revision is found to be the newest of an object, or an object not to exist: a
+/// transaction that is committed by now may say otherwise.
+pub(crate) fn tells_newest(wanted: &Wanted, found: &QueryResult) -> bool {
+    let unknown = match found {
+        QueryResult::Load(loaded) => matches!(loaded, Loaded::Unknown),
+        QueryResult::LoadMany(loaded) => loaded.contains(&Loaded::Unknown),
+        _ => false,
+    };
+    unknown || newest_serials(wanted, found).next().is_some()
+}
+
 /// The objects whose newest revision is found, each with its serial.
 pub(crate) fn newest_serials<'a>(
     wanted: &'a Wanted,
@@ -88,6 +99,9 @@ pub(crate) fn answer(io: &mut Io<'_>, asker: Asker, wanted: Wanted, found: Query
             let next = page.next;
             let answer = Packet::AnswerCurrentRevisions { revisions, next };
             io.answer_with(asker, answer, payload);
+        }
+        (_, QueryResult::Bytes(bytes)) => {
+            io.answer(asker, Packet::AnswerPartitionSize { bytes });
         }
         (_, QueryResult::Undo(revisions)) => {
             io.answer(asker, Packet::AnswerUndoRevisions { revisions });

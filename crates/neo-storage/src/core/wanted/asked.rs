@@ -46,6 +46,7 @@ impl Wanted {
                 before,
                 oids: oids.0.clone(),
             },
+            Packet::AskPartitionSize { partition } => Self::Size { partition },
             Packet::AskFinalTid { txn } => Self::FinalTid { txn },
             ref other => return Self::listing(other),
         })

@@ -301,3 +301,17 @@ pub fn next_data_id_is_above_all<F: BackendFactory>(factory: &F) {
         assert!(next().await > DataId(1 << 41));
     });
 }
+
+/// The database takes what is stored in it, more or less.
+pub fn bytes_grow_with_what_is_stored<F: BackendFactory>(factory: &F) {
+    with(factory, async |db| {
+        let bytes = async || db.0.bytes().await.expect("tells its size");
+        let before = bytes().await;
+        for n in 1..=10 {
+            let value = format!("{n:050000}").repeat(2);
+            db.apply(store(10 + n, n, &value).into()).await;
+        }
+        let grown = bytes().await - before;
+        assert!((500_000..4_000_000).contains(&grown), "{grown}");
+    });
+}
