@@ -15,8 +15,9 @@ from plugin_api import free_port, spawn, stop
 
 NAME = "neo"
 CAPS = {
-    "iteration_backpointers", "extension_bytes", "copy", "read_only", "persistent", "conflict",
-    "multi_client", "multi_process", "thread_safe", "second_db",
+    "iteration", "iteration_backpointers", "extension_bytes", "copy", "restore", "read_only",
+    "persistent", "conflict", "multi_client", "multi_process", "thread_safe", "second_db", "undo",
+    "history", "record_iternext",
 }
 
 BIN = os.environ.get("NEO_BIN")

@@ -68,7 +68,7 @@ impl BaseCluster {
             .name(name)
             .masters(masters)
             .storages(storages)
-            .replicas(replicas.unwrap_or(u32::from(storages > 1)))
+            .replicas(replicas.unwrap_or_else(|| u32::from(storages > 1)))
             .partitions(partitions)
             .tcp();
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -41,6 +41,7 @@ pub(crate) fn raise_with(py: Python<'_>, error: &Error, relied: Option<Tid>) -> 
         Error::IncompleteTransaction(_) => ("incomplete", None),
         Error::Unknown { .. } => ("unknown-outcome", None),
         Error::ReadOnly(_) => ("read-only", None),
+        Error::Undo { oid, .. } => ("undo", oid.map(|oid| (oid, None))),
         Error::MissingRevision(_) => ("undo", None),
         Error::Misuse(_) => ("misuse", None),
         Error::Closed => ("closed", None),

@@ -6,6 +6,7 @@
 mod cluster;
 mod convert;
 mod error;
+mod history;
 mod iterator;
 mod shared;
 mod storage;

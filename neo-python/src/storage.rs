@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyType};
 
 use crate::convert::{oid, oid_bytes, tid, tid_bytes};
 use crate::error::{no_such_object, of_kind, raise};
+use crate::history::Readers;
 use crate::iterator::TransactionIterator;
 use crate::shared::{Listener, Resolver, Shared};
 use crate::transaction::Pending;
@@ -40,6 +41,7 @@ pub(crate) struct BaseStorage {
     shared: Arc<Shared>,
     /// Transactions that have begun, by the address of ZODB's transaction, which is kept alive.
     pub(crate) pending: Mutex<HashMap<usize, Pending>>,
+    pub(crate) readers: Readers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,6 +104,7 @@ impl BaseStorage {
             state: Mutex::new(State::New),
             shared: Arc::default(),
             pending: Mutex::default(),
+            readers: Readers::default(),
         }
     }
 
@@ -185,6 +188,7 @@ impl BaseStorage {
             }
         };
         let pending = std::mem::take(&mut *lock(&self.pending));
+        self.readers.clear();
         py.detach(|| {
             drop(pending);
             if let State::Open(client) = state {

@@ -47,7 +47,7 @@ impl BaseStorage {
     }
 
     /// The transaction of this storage that ZODB's transaction stands for.
-    fn of(&self, owner: &Bound<'_, PyAny>) -> PyResult<Arc<Transaction>> {
+    pub(crate) fn of(&self, owner: &Bound<'_, PyAny>) -> PyResult<Arc<Transaction>> {
         let py = owner.py();
         if self.client(py)?.is_read_only() {
             return Err(of_kind(py, "read-only", "the storage is read-only"));

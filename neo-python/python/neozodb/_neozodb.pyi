@@ -1,6 +1,6 @@
 """The extension module: see `neozodb.Storage` and `neozodb.testing.Cluster`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 _Transaction = tuple[bytes, bytes, bytes, bytes, bool]
@@ -32,6 +32,14 @@ class BaseStorage:
         prev_txn: bytes | None,
         transaction: Any,
     ) -> None: ...
+    def getSize(self) -> int: ...
+    def loadBeforeEx(self, oid: bytes, before: bytes) -> tuple[bytes | None, bytes]:
+        """Data and serial in one look-up; None where the object is deleted, or not there."""
+    def prefetch(self, oids: Iterable[bytes], tid: bytes) -> None: ...
+    def undo(self, transaction_id: bytes, transaction: Any) -> tuple[None, list[bytes]]: ...
+    def record_iternext(
+        self, next: bytes | None = None
+    ) -> tuple[bytes, bytes, bytes, bytes | None]: ...
     def deleteObject(self, oid: bytes, oldserial: bytes, transaction: Any) -> None: ...
     def checkCurrentSerialInTransaction(
         self, oid: bytes, serial: bytes | None, transaction: Any

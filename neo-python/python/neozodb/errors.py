@@ -51,6 +51,10 @@ def _key(message, oid, serials):
     return POSException.POSKeyError(oid)
 
 
+def _undo(message, oid, serials):
+    return POSException.UndoError(message, oid)
+
+
 def _plain(cls):
     return lambda message, oid, serials: cls(message)
 
@@ -64,7 +68,7 @@ _KINDS = {
     "incomplete": _plain(IncompleteTransaction),
     "unknown-outcome": _plain(OutcomeUnknown),
     "read-only": _plain(POSException.ReadOnlyError),
-    "undo": _plain(POSException.UndoError),
+    "undo": _undo,
     "misuse": _plain(POSException.StorageTransactionError),
     "transaction": _plain(POSException.StorageTransactionError),
     "no-space": _plain(NoSpace),

@@ -8,7 +8,9 @@ from ZODB import interfaces
 from ZODB.BaseStorage import copy
 from ZODB.ConflictResolution import ConflictResolvingStorage
 from ZODB.POSException import ReadOnlyError
-from ZODB._compat import dumps
+from ZODB.TimeStamp import TimeStamp
+from ZODB.UndoLogCompatible import UndoLogCompatible
+from ZODB._compat import dumps, loads
 from ZODB.utils import maxtid, z64
 
 from . import _neozodb
@@ -39,6 +41,19 @@ def _extension(transaction):
         return dumps(extension, 3) if extension else b""
 
 
+def _described(tid, user, description, extension, /, **more):
+    """A transaction as ZODB lists it: what is in the extension is beside the rest."""
+    try:
+        described = dict(loads(extension)) if extension else {}
+    except Exception:
+        # What another application put there may need its classes.
+        described = {}
+    described.update(
+        time=TimeStamp(tid).timeTime(), user_name=user, description=description, **more
+    )
+    return described
+
+
 def _compression(compress):
     """The level of zlib, or None: True, False, ``zlib``, ``zlib=1`` to ``zlib=9``."""
     if compress is None or compress is True:
@@ -56,11 +71,15 @@ def _compression(compress):
 @zope.interface.implementer(
     interfaces.IStorage,
     interfaces.IMultiCommitStorage,
+    interfaces.IPrefetchStorage,
+    interfaces.IStorageUndoable,
     interfaces.IStorageIteration,
+    interfaces.IStorageCurrentRecordIteration,
     interfaces.IStorageRestoreable,
+    interfaces.IExternalGC,
     interfaces.ReadVerifyingStorage,
 )
-class Storage(ConflictResolvingStorage, _neozodb.BaseStorage):
+class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage):
     """A database of a neo cluster, for ``ZODB.DB``.
 
     :param master_nodes: addresses of masters, ``HOST:PORT``, separated by spaces; one that
@@ -109,6 +128,7 @@ class Storage(ConflictResolvingStorage, _neozodb.BaseStorage):
         self.__name__ = f"neo({name})"
         self._is_read_only = bool(read_only)
         self._sync_always = bool(sync)
+        self._counted = 0, None
         _open_storages.add(self)
         self._open(
             masters,
@@ -134,6 +154,16 @@ class Storage(ConflictResolvingStorage, _neozodb.BaseStorage):
 
     def isReadOnly(self):
         return self._is_read_only
+
+    def __len__(self):
+        """How many objects there are. They are counted, once for each state of the database."""
+        count, tid = self._counted
+        if tid is None or tid != self.lastTransaction():
+            self._counted = count, tid = self._count()
+        return count
+
+    def __bool__(self):
+        return True
 
     def registerDB(self, wrapper):
         super_register = super().registerDB
@@ -164,6 +194,41 @@ class Storage(ConflictResolvingStorage, _neozodb.BaseStorage):
     def tpc_transaction(self):
         """No transaction stands out: several may be in progress."""
         return None
+
+    def getTid(self, oid):
+        """The serial of the newest revision."""
+        return self.load(oid)[1]
+
+    def history(self, oid, size=1):
+        """The newest revisions, newest first, at most `size`."""
+        return [
+            _described(tid, user, description, extension, tid=tid, size=length)
+            for tid, length, user, description, extension in self._history(oid, size)
+        ]
+
+    # --- IStorageUndoable: `undo` is in the extension ---
+
+    def supportsUndo(self):
+        return True
+
+    def undoLog(self, first=0, last=-20, filter=None):
+        """What can be undone, newest first: those from `first` up to `last`, of what `filter`
+        takes; a negative `last` is how many at most."""
+        if last < 0:
+            last = first - last
+        found = []
+        if first < last:
+            count = 0
+            for tid, user, description, extension, packed in self._undo_log():
+                told = _described(tid, user, description, extension, id=tid)
+                if packed or (filter is not None and not filter(told)):
+                    continue
+                if count >= first:
+                    found.append(told)
+                count += 1
+                if count >= last:
+                    break
+        return found
 
     # --- IStorageIteration ---
 
