@@ -11,7 +11,7 @@ from ZODB.POSException import ReadOnlyError
 from ZODB.TimeStamp import TimeStamp
 from ZODB.UndoLogCompatible import UndoLogCompatible
 from ZODB._compat import dumps, loads
-from ZODB.utils import maxtid, z64
+from ZODB.utils import load_current, maxtid, z64
 
 from . import _neozodb
 from .iterator import Transactions
@@ -196,8 +196,8 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
         return None
 
     def getTid(self, oid):
-        """The serial of the newest revision."""
-        return self.load(oid)[1]
+        """The serial of the newest revision, of what was committed before the call."""
+        return load_current(self, oid)[1]
 
     def history(self, oid, size=1):
         """The newest revisions, newest first, at most `size`."""
