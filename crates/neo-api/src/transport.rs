@@ -40,6 +40,12 @@ pub trait Transport: Debug + Send + Sync + 'static {
     /// # Errors
     /// `AddrInUse` when somebody listens there already.
     async fn bind(&self, at: &Address) -> io::Result<Box<dyn Listener>>;
+
+    /// Whether [`connect`](Self::connect) makes a TCP connection to the address and nothing else, so
+    /// that a thread that blocks may make one by itself.
+    fn is_plain_tcp(&self) -> bool {
+        false
+    }
 }
 
 /// Where others connect to.

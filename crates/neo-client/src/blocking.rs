@@ -14,7 +14,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use neo_api::{NodeId, Oid, Partitioning, Tid, TransactionMeta, TransactionRecord, TxnId};
+use neo_api::{At, NodeId, Oid, Partitioning, Tid, TransactionMeta, TransactionRecord, TxnId};
 
 use crate::config::ClientBuilder;
 use crate::error::Result;
@@ -56,8 +56,32 @@ impl ClientBuilder {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn connect_blocking(self) -> Result<Client> {
-        block_on(self.own_thread().connect()).map(Client)
+        block_on(self.own_thread().direct().connect()).map(Client)
     }
+}
+
+/// As [`crate::Client::load`], as of a tid.
+fn load_at(client: &crate::Client, oid: Oid, tid: Tid) -> Result<Option<Object>> {
+    let before = Tid(tid.0.saturating_add(1));
+    match client.cached_object(oid, before)? {
+        Some(object) => Ok(object),
+        None => fetch(client, oid, At::Before(before)).map(Lookup::object),
+    }
+}
+
+/// As [`crate::Client::load_before`] and [`crate::Client::load_serial`].
+fn look_up(client: &crate::Client, oid: Oid, at: At) -> Result<Lookup> {
+    match client.cached_look_up(oid, at)? {
+        Some(lookup) => Ok(lookup),
+        None => fetch(client, oid, at),
+    }
+}
+
+/// From a storage node, by this thread if it can.
+fn fetch(client: &crate::Client, oid: Oid, at: At) -> Result<Lookup> {
+    client
+        .load_direct(oid, at)
+        .unwrap_or_else(|| block_on(client.fetch(oid, at)))
 }
 
 /// [`crate::Client`], blocking.
@@ -154,7 +178,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
-        block_on(self.0.load(oid))
+        load_at(&self.0, oid, self.0.last_tid())
     }
 
     /// See [`crate::Client::load_before`].
@@ -162,7 +186,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn load_before(&self, oid: Oid, tid: Tid) -> Result<Lookup> {
-        block_on(self.0.load_before(oid, tid))
+        look_up(&self.0, oid, At::Before(tid))
     }
 
     /// See [`crate::Client::load_serial`].
@@ -170,7 +194,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn load_serial(&self, oid: Oid, serial: Tid) -> Result<Lookup> {
-        block_on(self.0.load_serial(oid, serial))
+        look_up(&self.0, oid, At::Exact(serial))
     }
 
     /// See [`crate::Client::snapshot`].
@@ -279,7 +303,7 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
-        block_on(self.0.load(oid))
+        load_at(self.0.client(), oid, self.0.tid())
     }
 
     /// See [`crate::Snapshot::look_up`].
@@ -287,7 +311,8 @@ impl Snapshot {
     /// # Errors
     /// As there.
     pub fn look_up(&self, oid: Oid) -> Result<Lookup> {
-        block_on(self.0.look_up(oid))
+        let before = Tid(self.0.tid().0.saturating_add(1));
+        look_up(self.0.client(), oid, At::Before(before))
     }
 }
 

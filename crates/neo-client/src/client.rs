@@ -14,6 +14,7 @@ use crate::cache::{Hit, Value};
 use crate::codec::{self, CompressionSetting};
 use crate::config::ClientBuilder;
 use crate::core::{ClientCore, Command, CoreSettings, Mutations, Reply, ReplyId};
+use crate::direct::Direct;
 use crate::error::{Error, Result};
 use crate::invalidation::Invalidations;
 use crate::object::{Lookup, Object, Snapshot};
@@ -32,6 +33,8 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
+    /// For threads that block.
+    direct: Option<Arc<Direct>>,
     pub(crate) commands: Commands,
     pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
     pub(crate) compression: CompressionSetting,
@@ -83,6 +86,7 @@ impl Client {
             read_only: builder.read_only,
             operation_timeout: builder.operation_timeout,
             seed: builder.env.random(),
+            routes: builder.direct,
             mutations: Mutations::default(),
         });
         let shared = Arc::new(Shared::new(builder.cache_bytes, builder.listener));
@@ -118,9 +122,14 @@ impl Client {
             tokio::spawn(driver);
             tokio::runtime::Handle::current()
         };
+        let direct = builder.direct.then(|| Direct::new(Arc::clone(&shared)));
+        if let Some(direct) = &direct {
+            runtime.spawn(Direct::keep(Arc::downgrade(direct)));
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 shared,
+                direct,
                 commands: Commands { sender, runtime },
                 resolver: builder.resolver,
                 compression: builder.compression,
@@ -216,6 +225,9 @@ impl Client {
     /// Dropped before it is done, it goes on all the same.
     pub async fn close(&self) {
         self.inner.shared.set_closed();
+        if let Some(direct) = &self.inner.direct {
+            direct.clear();
+        }
         self.inner.commands.send_later(Command::Close);
         let mut ended = self.inner.ended.lock().await;
         if let Some(receiver) = ended.as_mut() {
@@ -277,14 +289,18 @@ impl Client {
     }
 
     pub(crate) async fn load_at(&self, oid: Oid, tid: Tid) -> Result<Option<Object>> {
-        self.inner.shared.check_open()?;
         let before = Tid(tid.0.saturating_add(1));
-        if let Some(hit) = self.cached(oid, before)
-            && let Some(object) = self.open_hit(oid, hit)
-        {
-            return Ok(object);
+        match self.cached_object(oid, before)? {
+            Some(object) => Ok(object),
+            None => Ok(self.fetch(oid, At::Before(before)).await?.object()),
         }
-        Ok(self.fetch(oid, At::Before(before)).await?.object())
+    }
+
+    /// What the cache knows of an object as it is before a tid; `Some(None)`: that there is none.
+    pub(crate) fn cached_object(&self, oid: Oid, before: Tid) -> Result<Option<Option<Object>>> {
+        self.inner.shared.check_open()?;
+        let hit = self.cached(oid, before);
+        Ok(hit.and_then(|hit| self.open_hit(oid, hit)))
     }
 
     /// The newest revision of an object with a serial *below* `tid`. What the client has not heard
@@ -295,17 +311,22 @@ impl Client {
     ///
     /// Cancel safe.
     pub async fn load_before(&self, oid: Oid, tid: Tid) -> Result<Lookup> {
-        self.inner.shared.check_open()?;
-        if let Some(lookup) = self.cached_before(oid, tid) {
-            return Ok(lookup);
+        match self.cached_look_up(oid, At::Before(tid))? {
+            Some(lookup) => Ok(lookup),
+            None => self.fetch(oid, At::Before(tid)).await,
         }
-        self.fetch(oid, At::Before(tid)).await
     }
 
-    /// What the cache knows of an object before a tid, if it knows when that ends.
-    pub(crate) fn cached_before(&self, oid: Oid, tid: Tid) -> Option<Lookup> {
-        let hit = self.cached(oid, tid).filter(|hit| hit.next_is_known)?;
-        self.look_up_hit(oid, hit)
+    /// What the cache knows of an object, if it knows when that ends.
+    pub(crate) fn cached_look_up(&self, oid: Oid, at: At) -> Result<Option<Lookup>> {
+        self.inner.shared.check_open()?;
+        let hit = match at {
+            At::Before(tid) => self.cached(oid, tid),
+            At::Exact(serial) => self.inner.shared.cache.get_exact(oid, serial),
+            At::Latest => None,
+        };
+        let hit = hit.filter(|hit| hit.next_is_known);
+        Ok(hit.and_then(|hit| self.look_up_hit(oid, hit)))
     }
 
     /// The revision of an object with exactly this serial; [`Lookup::NotYet`] when the object has
@@ -316,14 +337,10 @@ impl Client {
     ///
     /// Cancel safe.
     pub async fn load_serial(&self, oid: Oid, serial: Tid) -> Result<Lookup> {
-        self.inner.shared.check_open()?;
-        let hit = self.inner.shared.cache.get_exact(oid, serial);
-        if let Some(hit) = hit.filter(|hit| hit.next_is_known)
-            && let Some(lookup) = self.look_up_hit(oid, hit)
-        {
-            return Ok(lookup);
+        match self.cached_look_up(oid, At::Exact(serial))? {
+            Some(lookup) => Ok(lookup),
+            None => self.fetch(oid, At::Exact(serial)).await,
         }
-        self.fetch(oid, At::Exact(serial)).await
     }
 
     /// The database as of [`last_tid`](Self::last_tid).
@@ -398,7 +415,13 @@ impl Client {
         Some(data)
     }
 
-    async fn fetch(&self, oid: Oid, at: At) -> Result<Lookup> {
+    /// What a thread finds by itself, which can wait; `None`: the driver is to be asked.
+    pub(crate) fn load_direct(&self, oid: Oid, at: At) -> Option<Result<Lookup>> {
+        let loaded = self.inner.direct.as_ref()?.load(oid, at)?;
+        Some(self.loaded(oid, Answer::Loaded(loaded)))
+    }
+
+    pub(crate) async fn fetch(&self, oid: Oid, at: At) -> Result<Lookup> {
         let pending = self.inner.shared.wait()?;
         let reply = pending.id;
         let command = Command::Load { reply, oid, at };

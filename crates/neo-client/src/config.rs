@@ -32,6 +32,8 @@ pub struct ClientBuilder {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) session: SessionSettings,
     pub(crate) own_thread: bool,
+    /// Whether threads that block read from storage nodes by themselves.
+    pub(crate) direct: bool,
 }
 
 impl ClientBuilder {
@@ -53,6 +55,7 @@ impl ClientBuilder {
             env: Arc::new(SystemEnv::new()),
             session: SessionSettings::default(),
             own_thread: false,
+            direct: false,
         }
     }
 
@@ -153,6 +156,12 @@ impl ClientBuilder {
     /// Times and bounds of connections.
     pub fn session(mut self, session: SessionSettings) -> Self {
         self.session = session;
+        self
+    }
+
+    /// Threads that block read by themselves, where they can reach the nodes.
+    pub(crate) fn direct(mut self) -> Self {
+        self.direct = self.transport.is_plain_tcp();
         self
     }
 

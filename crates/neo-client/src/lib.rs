@@ -87,6 +87,7 @@ mod config;
 pub mod core;
 mod current;
 mod cursor;
+mod direct;
 mod error;
 mod history;
 mod import;

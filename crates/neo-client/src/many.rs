@@ -44,7 +44,7 @@ impl Client {
             let mut loads = Vec::new();
             for (oid, before) in some {
                 let before = (*before).min(end);
-                let cached = self.cached_before(*oid, before);
+                let cached = self.cached_look_up(*oid, At::Before(before))?;
                 if cached.is_none() {
                     let pending = self.inner.shared.wait()?;
                     loads.push((pending.id, *oid, At::Before(before)));
@@ -80,6 +80,7 @@ impl Client {
             if loads.is_empty() {
                 return;
             }
+            shared.expect(loads.iter().map(|(_, oid, _)| *oid));
             let command = Command::LoadMany { loads };
             if self.inner.commands.sender.try_send(command).is_err() {
                 return;

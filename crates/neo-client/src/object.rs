@@ -72,6 +72,10 @@ impl Snapshot {
         self.tid
     }
 
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// An object; `None` when it is not there: never created, created later, or deleted.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Between the core, on the driver's task, and those who call: waiters, cache, last tid.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,9 +11,12 @@ use neo_proto::net::{DoneSender, Shell};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::cache::Cache;
-use crate::core::{ClientCore, Command, Event, Reply, ReplyId, TxnKey};
+use crate::core::{ClientCore, Command, Event, Reply, ReplyId, Routes, TxnKey};
 use crate::error::{Error, Result};
 use crate::invalidation::{Invalidation, InvalidationListener, Subscribers};
+
+/// Objects that are prefetched at the same time; beyond that it is forgotten which.
+const EXPECTED_MAX: usize = 100_000;
 
 /// What a waiter gets.
 #[derive(Debug)]
@@ -71,6 +74,12 @@ pub(crate) struct Shared {
     next_id: AtomicU64,
     waiters: Mutex<Waiters>,
     status: Mutex<Status>,
+    /// Where threads that read by themselves go.
+    routes: Mutex<Option<Arc<Routes>>>,
+    /// Objects that are prefetched, and have not come yet.
+    expected: Mutex<HashSet<Oid>>,
+    /// How often it happened that what is cached may not be current any more.
+    changes: AtomicU64,
     /// Oids that were allocated and not given out.
     oids: Mutex<(u64, u64)>,
 }
@@ -89,12 +98,40 @@ impl Shared {
             next_id: AtomicU64::new(1),
             waiters: Mutex::default(),
             status: Mutex::default(),
+            routes: Mutex::default(),
+            expected: Mutex::default(),
+            changes: AtomicU64::new(0),
             oids: Mutex::default(),
         }
     }
 
     pub(crate) fn last_tid(&self) -> Tid {
         Tid(self.last_tid.load(Ordering::Acquire))
+    }
+
+    /// The routes of a client that is ready.
+    pub(crate) fn routes(&self) -> Option<Arc<Routes>> {
+        lock(&self.routes).clone()
+    }
+
+    /// These are prefetched.
+    pub(crate) fn expect(&self, oids: impl IntoIterator<Item = Oid>) {
+        let mut expected = lock(&self.expected);
+        // Those that can't be read stay there: nothing depends on it but speed.
+        if expected.len() > EXPECTED_MAX {
+            expected.clear();
+        }
+        expected.extend(oids);
+    }
+
+    /// Whether an object is prefetched, and has not come yet.
+    pub(crate) fn is_expected(&self, oid: Oid) -> bool {
+        lock(&self.expected).contains(&oid)
+    }
+
+    /// A number that is another one before anything in the cache becomes old.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -219,6 +256,7 @@ impl Shared {
         };
         drop((waiters, callbacks));
         *lock(&self.status) = Status::default();
+        *lock(&self.routes) = None;
         self.subscribers.close();
     }
 }
@@ -256,8 +294,14 @@ impl Shell<ClientCore> for ClientShell {
         let shared = &self.0;
         // The order in each of these is what readers rely on: the cache first, then who wants to
         // hear, then the last tid. Only what is cleared must not be found once the tid is back.
+        if !matches!(event, Event::Reply { .. } | Event::Loaded { .. }) {
+            shared.changes.fetch_add(1, Ordering::AcqRel);
+        }
         if !matches!(event, Event::Cleared { .. }) {
             shared.cache.learn(&event);
+        }
+        if let Event::Loaded { oid, .. } = &event {
+            lock(&shared.expected).remove(oid);
         }
         match event {
             Event::Ready { nid, partitioning } => {
@@ -267,6 +311,7 @@ impl Shell<ClientCore> for ClientShell {
                 };
             }
             Event::NotReady { .. } => lock(&shared.status).nid = None,
+            Event::Routes(routes) => *lock(&shared.routes) = routes.map(|it| Arc::new(*it)),
             Event::Reply { id, result } => shared.answer(id, result.map(Answer::Reply)),
             Event::Loaded {
                 waiters, loaded, ..

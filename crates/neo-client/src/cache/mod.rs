@@ -115,15 +115,7 @@ impl Cache {
                 loaded,
                 validity,
                 ..
-            } => match loaded {
-                Loaded::Found(found) => {
-                    self.insert(*oid, found.serial, Value::of(&found.record), *validity);
-                }
-                Loaded::Deleted { serial, .. } => {
-                    self.insert(*oid, *serial, Value::Deleted, *validity);
-                }
-                Loaded::NotYet | Loaded::Unknown => {}
-            },
+            } => self.insert_loaded(*oid, loaded, || *validity),
             Event::Invalidated { tid, oids } => {
                 for oid in oids {
                     self.invalidate(*oid, *tid);
@@ -144,7 +136,10 @@ impl Cache {
             }
             Event::Resynced { known, .. } => self.resync(*known),
             Event::Cleared { .. } => self.clear(),
-            Event::Ready { .. } | Event::NotReady { .. } | Event::Reply { .. } => {}
+            Event::Ready { .. }
+            | Event::NotReady { .. }
+            | Event::Routes(_)
+            | Event::Reply { .. } => {}
         }
     }
 
@@ -156,6 +151,17 @@ impl Cache {
     /// The revision of exactly this serial.
     pub fn get_exact(&self, oid: Oid, serial: Tid) -> Option<Hit> {
         self.shard(oid).get_exact(oid, serial)
+    }
+
+    /// Keeps what was loaded. `validity` is asked when no invalidation can come between.
+    pub fn insert_loaded(&self, oid: Oid, loaded: &Loaded, validity: impl FnOnce() -> Validity) {
+        let (serial, value) = match loaded {
+            Loaded::Found(found) => (found.serial, Value::of(&found.record)),
+            Loaded::Deleted { serial, .. } => (*serial, Value::Deleted),
+            Loaded::NotYet | Loaded::Unknown => return,
+        };
+        let mut shard = self.shard(oid);
+        shard.insert(oid, serial, value, validity());
     }
 
     /// Keeps a revision. `validity` must hold as of the last invalidation that was applied.

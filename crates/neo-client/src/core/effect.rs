@@ -8,6 +8,7 @@ use neo_proto::{StoreKind, UndoRevision, WireRevision, WireTransaction};
 use std::time::Duration;
 
 use super::page::Page;
+use super::routes::Routes;
 use crate::error::Error;
 
 /// Who waits for an answer; the application's side chooses it and never repeats it.
@@ -317,6 +318,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Where storage nodes are that can be read from; `None`: the client is not ready.
+    Routes(Option<Box<Routes>>),
     /// The answer to a command.
     Reply {
         /// Whose.

@@ -160,7 +160,7 @@ impl ClientCore {
         self.master.state = State::Starting(conn);
         self.master.synced = false;
         self.master.starting = Some(self.set_timer(STARTING_MAX, Timer::MasterStart));
-        let identification = self.identification(None);
+        let identification = self.identify(None);
         self.ask_master(conn, Req::MasterIdentification, identification);
     }
 
@@ -200,24 +200,27 @@ impl ClientCore {
     }
 
     /// What this client says of itself; `session` to storages.
-    pub(super) fn identification(&self, session: Option<(Reign, SessionId)>) -> Packet {
+    pub(super) fn identification(&self, session: Option<(Reign, SessionId)>) -> Identification {
+        Identification {
+            node_type: NodeType::Client,
+            // A new id each time: whatever was of the old one is not confused with what begins now.
+            nid: session.and(self.master.nid),
+            address: None,
+            cluster: self.settings.cluster.clone(),
+            identity: self.master.identity.clone(),
+            session,
+            read_only: self.settings.read_only,
+            topology: Vec::new(),
+            masters: Vec::new(),
+            new_nid: false,
+            noted: None,
+            is_full: false,
+        }
+    }
+
+    pub(super) fn identify(&self, session: Option<(Reign, SessionId)>) -> Packet {
         Packet::RequestIdentification {
-            identification: Box::new(Identification {
-                node_type: NodeType::Client,
-                // A new id each time: whatever was of the old one is not confused with what
-                // begins now.
-                nid: session.and(self.master.nid),
-                address: None,
-                cluster: self.settings.cluster.clone(),
-                identity: self.master.identity.clone(),
-                session,
-                read_only: self.settings.read_only,
-                topology: Vec::new(),
-                masters: Vec::new(),
-                new_nid: false,
-                noted: None,
-                is_full: false,
-            }),
+            identification: Box::new(self.identification(session)),
         }
     }
 
@@ -302,6 +305,7 @@ impl ClientCore {
         self.master.troubles.clear();
         self.master_started();
         self.out.event(Event::Ready { nid, partitioning });
+        self.are_routes_new = true;
         let calls: Vec<CallId> = self.calls.keys().copied().collect();
         for call in calls {
             self.call_send(call);
@@ -339,6 +343,7 @@ impl ClientCore {
         self.txns_without_master(&trouble);
         self.imports_without_master(&trouble);
         if was_ready {
+            self.are_routes_new = true;
             self.out.event(Event::NotReady { reason: trouble });
         }
     }
@@ -417,6 +422,7 @@ impl ClientCore {
             .filter(|n| n.node_type() == NodeType::Master);
         let addresses: Vec<Address> = masters.filter_map(|n| n.address.clone()).collect();
         self.master.learn(addresses);
+        self.are_routes_new = true;
         self.storages_changed(&before);
     }
 
@@ -433,6 +439,7 @@ impl ClientCore {
 
     fn table_changed(&mut self, table: PartitionTable) {
         self.table = Some(table);
+        self.are_routes_new = true;
     }
 
     fn partition_changes(
@@ -443,6 +450,7 @@ impl ClientCore {
         replicas: u32,
         changes: &[CellChange],
     ) {
+        self.are_routes_new = true;
         let applied = match &mut self.table {
             Some(table) if table.version == base => table
                 .apply(version, replicas, changes)

@@ -14,6 +14,7 @@ mod master;
 mod outcome;
 mod page;
 mod read;
+mod routes;
 mod routing;
 mod storage;
 mod store;
@@ -34,6 +35,8 @@ use neo_proto::{ConnId, ConnectToken, Core, Effects, ErrorCode, Input, MsgId, No
 
 pub use effect::{Change, Command, Conflict, Event, ImportKey, Reply, ReplyId, TxnKey, Validity};
 pub use page::Page;
+pub(crate) use read::check_loaded;
+pub use routes::Routes;
 pub use undo::{Current, Undoing};
 
 use crate::error::Error;
@@ -60,6 +63,8 @@ pub struct CoreSettings {
     pub operation_timeout: Duration,
     /// For the choice of replicas.
     pub seed: u64,
+    /// Whether somebody reads from storage nodes by themselves, and wants to be told where.
+    pub routes: bool,
     /// Rules to break, for tests that prove that the checkers see it.
     #[doc(hidden)]
     pub mutations: Mutations,
@@ -214,6 +219,8 @@ pub struct ClientCore {
     /// How long to wait for loads, for pages, and for loads that were asked together.
     patience: [Patience; 3],
     hedges: Budget,
+    /// They may be, since they were last told.
+    are_routes_new: bool,
     txns: BTreeMap<TxnKey, Txn>,
     imports: BTreeMap<ImportKey, Import>,
 }
@@ -251,6 +258,7 @@ impl ClientCore {
             batches: BTreeMap::new(),
             patience: [Patience::new(), Patience::new(), Patience::new()],
             hedges: Budget::new(),
+            are_routes_new: false,
             txns: BTreeMap::new(),
             imports: BTreeMap::new(),
             settings,
@@ -410,6 +418,10 @@ impl Core for ClientCore {
             // A node that can't be asked is told of at once.
             while self.send_loads() {
                 self.settle();
+            }
+            if std::mem::take(&mut self.are_routes_new) && self.settings.routes {
+                let routes = self.routes();
+                self.out.event(Event::Routes(routes.map(Box::new)));
             }
         } else if let Input::Command(command) = input {
             for reply in replies_of(&command) {

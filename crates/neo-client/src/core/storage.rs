@@ -189,7 +189,7 @@ impl ClientCore {
             req: Req::StorageIdentification,
         };
         self.requests.insert(id, sent);
-        let identification = self.identification(Some(session));
+        let identification = self.identify(Some(session));
         self.out.send(conn, id, identification);
     }
 

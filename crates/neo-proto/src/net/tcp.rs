@@ -30,6 +30,10 @@ impl TcpTransport {
 
 #[async_trait]
 impl Transport for TcpTransport {
+    fn is_plain_tcp(&self) -> bool {
+        true
+    }
+
     async fn connect(&self, to: &Address) -> io::Result<Box<dyn Stream>> {
         let mut last = None;
         for address in resolve(to).await? {

@@ -120,6 +120,7 @@ impl WorldSettings {
             read_only: false,
             operation_timeout: self.operation_timeout,
             seed,
+            routes: false,
             mutations: Mutations::default(),
         };
         (self.tune_client)(&mut settings);

@@ -6,6 +6,7 @@
 mod bank;
 mod basic;
 mod conflicts;
+mod direct;
 mod history;
 mod import;
 mod sizes;

@@ -22,6 +22,7 @@ use query::{Query, loaded};
 pub(super) use batch::Batch;
 pub(super) use hedge::{Budget, Patience, Slow};
 pub(super) use query::AtKey;
+pub(crate) use query::check_loaded;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ReadId(u64);

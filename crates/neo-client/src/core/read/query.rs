@@ -62,6 +62,19 @@ impl Query {
     }
 }
 
+/// Checks what a storage answered to a load.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_loaded(at: At, answer: ObjectAnswer, payload: Bytes) -> Result<Loaded, String> {
+    let at = match at {
+        At::Latest => AtKey::Before(Tid(u64::MAX)),
+        At::Before(tid) => AtKey::Before(tid),
+        At::Exact(tid) => AtKey::Exact(tid),
+    };
+    loaded(at, answer, payload)
+}
+
 /// Checks what a storage answered.
 pub(super) fn loaded(at: AtKey, answer: ObjectAnswer, payload: Bytes) -> Result<Loaded, String> {
     let fits = |serial: Tid, next: Option<Tid>| {

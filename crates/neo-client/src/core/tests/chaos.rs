@@ -77,7 +77,7 @@ impl Chaos {
                     assert!(tid >= last);
                     last = tid;
                 }
-                Event::Ready { .. } | Event::NotReady { .. } => {}
+                Event::Ready { .. } | Event::NotReady { .. } | Event::Routes(_) => {}
             }
         }
     }

@@ -83,6 +83,7 @@ impl World {
             read_only: false,
             operation_timeout: Duration::from_secs(60),
             seed: 7,
+            routes: false,
             mutations: Mutations::default(),
         });
         Self {
