@@ -24,24 +24,29 @@ from ZODB.POSException import POSKeyError
 from ZODB.utils import maxtid, p64, u64, z64
 
 
+def describe(storage):
+    """Yields the lines of the manifest of a storage."""
+    for txn in storage.iterator():
+        yield json.dumps({
+            'tid': txn.tid.hex(),
+            'status': txn.status,
+            'user': txn.user.hex(),
+            'description': txn.description.hex(),
+            'extension': txn.extension_bytes.hex(),
+            'records': [(
+                r.oid.hex(),
+                r.data_txn and r.data_txn.hex(),
+                None if r.data is None else len(r.data),
+                None if r.data is None else hashlib.sha256(r.data).hexdigest(),
+            ) for r in txn],
+        })
+
+
 def manifest(path):
-    """Yields the lines of the manifest."""
+    """Yields the lines of the manifest of a file."""
     storage = FileStorage(path, read_only=True)
     try:
-        for txn in storage.iterator():
-            yield json.dumps({
-                'tid': txn.tid.hex(),
-                'status': txn.status,
-                'user': txn.user.hex(),
-                'description': txn.description.hex(),
-                'extension': txn.extension_bytes.hex(),
-                'records': [(
-                    r.oid.hex(),
-                    r.data_txn and r.data_txn.hex(),
-                    None if r.data is None else len(r.data),
-                    None if r.data is None else hashlib.sha256(r.data).hexdigest(),
-                ) for r in txn],
-            })
+        yield from describe(storage)
     finally:
         storage.close()
 

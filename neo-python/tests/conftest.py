@@ -1,4 +1,5 @@
 import pytest
+import transaction
 
 from neozodb.testing import Cluster
 
@@ -14,3 +15,9 @@ def storage(cluster):
     storage = cluster.storage()
     yield storage
     storage.close()
+
+
+@pytest.fixture(autouse=True)
+def no_transaction_is_left():
+    yield
+    transaction.abort()

@@ -9,7 +9,7 @@ from ZODB import POSException
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import maxtid, p64, u64, z64
 
-from test_storage import commit
+from helpers import commit
 
 
 def delete(storage, oid, serial):

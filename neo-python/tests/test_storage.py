@@ -17,17 +17,8 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.utils import maxtid, p64, z64
 
 import neozodb
+from helpers import commit
 from neozodb.testing import Cluster
-
-
-def commit(storage, stores, **meta):
-    """One transaction: {oid: (serial, data)}."""
-    txn = TransactionMetaData(**meta)
-    storage.tpc_begin(txn)
-    for oid, (serial, data) in stores.items():
-        storage.store(oid, serial, data, "", txn)
-    storage.tpc_vote(txn)
-    return storage.tpc_finish(txn)
 
 
 def test_the_interfaces_that_are_declared_are_provided(storage):

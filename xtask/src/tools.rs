@@ -1,6 +1,7 @@
 //! Installs what the tests need and the machine lacks.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -8,7 +9,10 @@ use crate::shell::{Workspace, execute};
 
 const NEXTEST_VERSION: &str = "0.9.151";
 const DENY_VERSION: &str = "0.20.2";
-const REQUIREMENTS: &str = include_str!("../requirements.txt");
+const REQUIREMENTS: &str = concat!(
+    include_str!("../requirements.txt"),
+    include_str!("../requirements-any-python.txt")
+);
 
 /// Everything that `cargo xtask test` uses.
 pub(crate) fn all(workspace: &Workspace) -> Result<()> {
@@ -47,19 +51,31 @@ pub(crate) fn python(workspace: &Workspace) -> Result<()> {
         apt_install(workspace, &["python3", "python3-venv"])?;
     }
     workspace.run(&["python3", "-m", "venv", "--clear", &text(&venv)?])?;
-    let requirements = text(&workspace.root.join("xtask/requirements.txt"))?;
-    workspace.run(&[
-        &text(&workspace.python())?,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "--requirement",
-        &requirements,
-    ])?;
+    install(workspace, &workspace.python(), "requirements.txt", &[])?;
+    let whatever_it_asks = ["--no-deps", "--ignore-requires-python"];
+    install(
+        workspace,
+        &workspace.python(),
+        "requirements-any-python.txt",
+        &whatever_it_asks,
+    )?;
     fs::write(&stamp, REQUIREMENTS).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// Installs what a file of `xtask/` names into the environment of a Python.
+pub(crate) fn install(
+    workspace: &Workspace,
+    python: &Path,
+    requirements: &str,
+    options: &[&str],
+) -> Result<()> {
+    let requirements = text(&workspace.root.join("xtask").join(requirements))?;
+    let mut command = workspace.command(&[&text(python)?, "-m", "pip", "install", "--quiet"]);
+    command
+        .args(["--disable-pip-version-check", "--require-hashes"])
+        .args(options)
+        .args(["--requirement", &requirements]);
+    execute(&mut command)
 }
 
 // Unoptimised, the tools are built in a minute or two and are fast enough.
@@ -114,7 +130,7 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn text(path: &std::path::Path) -> Result<String> {
+fn text(path: &Path) -> Result<String> {
     let text = path
         .to_str()
         .with_context(|| format!("{} is not UTF-8", path.display()))?;
