@@ -8,6 +8,7 @@ mod sim;
 mod test;
 mod tidy;
 mod tools;
+mod zope;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ const HELP_REST: &str = "
                         with the generator of the tests.
   sim [--seeds A..B | --new N] [--threads N] [--trace] [--quiet] [--mutate RULE]
                         Seeds of the simulator, in release; the last line has the totals.
+  zope                  A real Zope on a cluster of processes, in a real browser (Chromium by
+                        apt-get); pictures of its pages are left in target/xtask/zope.
   help                  This text.
 
 In tests, NEO_PYTHON names a Python that has ZODB.
@@ -68,6 +71,7 @@ fn run(arguments: &[String]) -> Result<()> {
             fuzz::run(&workspace, seconds)
         }
         ("sim", arguments) => sim::run(&workspace, arguments),
+        ("zope", []) => zope::run(&workspace),
         ("help" | "--help" | "-h", _) => {
             print!("{HELP}{}{HELP_REST}", test::help());
             Ok(())

@@ -3,7 +3,7 @@
 mod databases;
 mod dependencies;
 mod examples;
-mod python;
+pub(crate) mod python;
 
 use std::time::Instant;
 

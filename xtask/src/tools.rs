@@ -38,28 +38,45 @@ pub(crate) fn deny(workspace: &Workspace) -> Result<()> {
 
 /// A virtual environment with ZODB, made anew when the requirements have changed.
 pub(crate) fn python(workspace: &Workspace) -> Result<()> {
-    let venv = workspace.own().join("venv");
+    environment(
+        workspace,
+        &workspace.own().join("venv"),
+        REQUIREMENTS,
+        |python| {
+            install(workspace, python, "requirements.txt", &[])?;
+            let whatever_it_asks = ["--no-deps", "--ignore-requires-python"];
+            install(
+                workspace,
+                python,
+                "requirements-any-python.txt",
+                &whatever_it_asks,
+            )
+        },
+    )
+}
+
+/// A virtual environment, made anew when its requirements have changed.
+pub(crate) fn environment(
+    workspace: &Workspace,
+    venv: &Path,
+    requirements: &str,
+    install: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     // Written last, so that an interrupted installation is not taken for a whole one.
     let stamp = venv.join("requirements.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS)
-        && workspace.succeeds(&[&text(&workspace.python())?, "--version"])
+    let python = venv.join("bin/python");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements)
+        && workspace.succeeds(&[&text(&python)?, "--version"])
     {
         return Ok(());
     }
-    println!("installing ZODB into {}", venv.display());
+    println!("installing Python packages into {}", venv.display());
     if !workspace.succeeds(&["python3", "-c", "import venv, ensurepip"]) {
         apt_install(workspace, &["python3", "python3-venv"])?;
     }
-    workspace.run(&["python3", "-m", "venv", "--clear", &text(&venv)?])?;
-    install(workspace, &workspace.python(), "requirements.txt", &[])?;
-    let whatever_it_asks = ["--no-deps", "--ignore-requires-python"];
-    install(
-        workspace,
-        &workspace.python(),
-        "requirements-any-python.txt",
-        &whatever_it_asks,
-    )?;
-    fs::write(&stamp, REQUIREMENTS).with_context(|| format!("cannot write {}", stamp.display()))
+    workspace.run(&["python3", "-m", "venv", "--clear", &text(venv)?])?;
+    install(&python)?;
+    fs::write(&stamp, requirements).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// Installs what a file of `xtask/` names into the environment of a Python.
@@ -104,7 +121,8 @@ fn cargo_tool(workspace: &Workspace, name: &str, version: &str, features: &[&str
     fs::remove_dir_all(own.join("tools-build")).context("cannot remove what the build left")
 }
 
-fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+/// Installs packages of Debian.
+pub(crate) fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     let wanted = packages.join(", ");
     println!("installing {wanted} by apt-get");
     let sudo: &[&str] = if workspace.output(&["id", "-u"])?.trim() == "0" {
@@ -130,7 +148,8 @@ fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn text(path: &Path) -> Result<String> {
+/// A path as an argument of a command.
+pub(crate) fn text(path: &Path) -> Result<String> {
     let text = path
         .to_str()
         .with_context(|| format!("{} is not UTF-8", path.display()))?;

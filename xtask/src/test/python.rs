@@ -8,21 +8,8 @@ use crate::tools;
 /// Installs the package into the environment of the tests, and runs them.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     tools::python(workspace)?;
-    let python = workspace.python().to_string_lossy().into_owned();
-    // As `pip install ./neo-python` does, but unoptimised, and with the tools that are there.
-    workspace.run(&[
-        &python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-build-isolation",
-        "--force-reinstall",
-        "--config-settings=build-args=--profile=dev --locked",
-        "./neo-python",
-    ])?;
+    build(workspace, &["install", "--force-reinstall"])?;
+    let python = tools::text(&workspace.python())?;
     workspace.run(&[&python, "-m", "pytest", "--quiet", "neo-python/tests"])?;
     workspace.run(&["cargo", "build", "--locked", "--workspace", "--bins"])?;
     let mut conformance = workspace.command(&[&python, "neo-python/conformance/run.py", "neo"]);
@@ -32,4 +19,19 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             .arg(workspace.own().join("conformance.log"))
             .env("NEO_BIN", workspace.target.join("debug")),
     )
+}
+
+/// What pip does with the package, built as a user builds it, but unoptimised, and with the tools
+/// that are there.
+pub(crate) fn build(workspace: &Workspace, what: &[&str]) -> Result<()> {
+    let python = tools::text(&workspace.python())?;
+    let options = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-build-isolation",
+        "--config-settings=build-args=--profile=dev --locked",
+        "./neo-python",
+    ];
+    workspace.run(&[&[&python, "-m", "pip"], what, &options].concat())
 }
