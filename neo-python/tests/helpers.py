@@ -1,7 +1,6 @@
 """What several of the tests do."""
 
 import contextlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +38,7 @@ def run(program, *arguments, cwd, status=0):
 def running(*command, cwd, **options):
     """A process that is ended in the end."""
     process = subprocess.Popen([str(word) for word in command], cwd=cwd,
-                               stdin=subprocess.DEVNULL, env=os.environ, **options)
+                               stdin=subprocess.DEVNULL, **options)
     try:
         yield process
     finally:

@@ -17,16 +17,13 @@ PROGRAMS = Path(sys.executable).parent
 BINARIES = Path(os.environ["NEO_BIN"])
 CLUSTER = "zope"
 
-CONFIGURATION = f"""\
-%import neozodb
-<zodb_db main>
-  <NEOStorage>
-    master_nodes {{masters}}
-    name {CLUSTER}
-  </NEOStorage>
-  mount-point /
-</zodb_db>
-"""
+GUIDE = Path(__file__).resolve().parents[2] / "docs/zodb.md"
+
+
+def configuration(masters):
+    """What the guide has in zope.conf, for a cluster of our own."""
+    (text,) = re.findall(r"^```xml file=zope.conf\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+    return text.replace("127.0.0.1:10000", masters).replace("name main", f"name {CLUSTER}")
 
 
 def free_port():
@@ -166,7 +163,7 @@ class Zope(Process):
         """Has the main database in a cluster."""
         path = self.instance / "etc/zope.conf"
         section = re.compile(r"(%import neozodb\n)?<zodb_db main>.*?</zodb_db>\n", re.DOTALL)
-        text, replaced = section.subn(CONFIGURATION.format(masters=masters), path.read_text())
+        text, replaced = section.subn(configuration(masters), path.read_text())
         if replaced != 1:
             raise RuntimeError(f"{path} has no database to replace")
         path.write_text(text)

@@ -10,8 +10,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     tools::python(workspace)?;
     build(workspace, &["install", "--force-reinstall"])?;
     let python = tools::text(&workspace.python())?;
-    workspace.run(&[&python, "-m", "pytest", "--quiet", "neo-python/tests"])?;
     workspace.run(&["cargo", "build", "--locked", "--workspace", "--bins"])?;
+    let mut tests = workspace.command(&[&python, "-m", "pytest", "--quiet", "neo-python/tests"]);
+    execute(tests.env("NEO_BIN", workspace.target.join("debug")))?;
     let mut conformance = workspace.command(&[&python, "neo-python/conformance/run.py", "neo"]);
     execute(
         conformance

@@ -21,7 +21,7 @@ pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings
             }
         }
         for (number, test) in &document.run_by_test {
-            if !is_defined(sources, test) {
+            if !is_defined(sources, test) && !is_defined_in_python(tree, test) {
                 findings.error(
                     format_args!("{path}:{number}"),
                     format_args!("no test {test:?}"),
@@ -53,6 +53,12 @@ fn is_defined(sources: &[Source<'_>], function: &str) -> bool {
     let defined = format!("fn {function}");
     let mut lines = sources.iter().flat_map(|source| &source.lines);
     lines.any(|line| has_word(&line.code, &defined))
+}
+
+fn is_defined_in_python(tree: &Tree, function: &str) -> bool {
+    let defined = format!("def {function}");
+    tree.with_extension("py")
+        .any(|(_, text)| has_word(text, &defined))
 }
 
 // The names in back quotes in the last column of each table.
