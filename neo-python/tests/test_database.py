@@ -85,33 +85,60 @@ database.close()
 """
 
 
+class Writers:
+    """Processes that change the same objects: a number, a tree, and a mapping that no class merges."""
+
+    def __init__(self, cluster, database, names, times):
+        self.names, self.times = names, times
+        with database.transaction() as connection:
+            root = connection.root()
+            root["length"], root["tree"], root["map"] = Length(), OOBTree(), PersistentMapping()
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, cluster.masters, cluster.name, name, str(times)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for name in names
+        ]
+        # All have opened the database before one begins.
+        for process in self.processes:
+            assert process.stdout.readline() == "ready\n", process.communicate()
+        for process in self.processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+
+    def check(self, database):
+        for process in self.processes:
+            _, complaint = process.communicate(timeout=SECONDS)
+            assert process.returncode == 0, complaint
+        with database.transaction() as connection:
+            root = connection.root()
+            assert root["length"]() == self.times * len(self.names)
+            root["tree"]._check()
+            wanted = {f"{name} {n}" for name in self.names for n in range(self.times)}
+            assert set(root["tree"]) == wanted
+            assert dict(root["map"]) == dict.fromkeys(self.names, -(-self.times // 5))
+
+
 def test_processes_merge_their_changes(cluster, database):
-    times, names = 20, ["a", "b", "c", "d"]
-    with database.transaction() as connection:
-        root = connection.root()
-        root["length"], root["tree"], root["map"] = Length(), OOBTree(), PersistentMapping()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, cluster.masters, cluster.name, name, str(times)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for name in names
-    ]
-    # All have opened the database before one begins.
-    for process in processes:
-        assert process.stdout.readline() == "ready\n", process.communicate()
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        _, complaint = process.communicate(timeout=SECONDS)
-        assert process.returncode == 0, complaint
-    with database.transaction() as connection:
-        root = connection.root()
-        assert root["length"]() == times * len(names)
-        root["tree"]._check()
-        assert set(root["tree"]) == {f"{name} {n}" for name in names for n in range(times)}
-        assert dict(root["map"]) == dict.fromkeys(names, times // 5)
+    Writers(cluster, database, ["a", "b", "c", "d"], 20).check(database)
+
+
+def test_processes_go_on_when_a_storage_node_is_lost(cluster, database):
+    writers = Writers(cluster, database, ["a", "b", "c"], 60)
+
+    def done():
+        with database.transaction() as connection:
+            return connection.root()["length"]()
+
+    for progress in (20, 80):
+        while done() < progress:
+            pass
+        cluster.kill_storage(1)
+        while done() < progress + 30:
+            pass
+        cluster.restart_storage(1)
+    writers.check(database)
 
 
 def test_a_conflict_that_no_class_merges_is_raised(cluster, database):

@@ -1,6 +1,7 @@
 """The tools around ZODB, as their users start them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -23,10 +24,14 @@ DATABASES = sorted(path.stem for path in TESTDATA.glob("*.fs"))
 FILE = "<filestorage {}>\n  path {}\n</filestorage>\n"
 
 
+def own(directory, name):
+    """A copy of a database: tools leave an index beside what they open."""
+    return shutil.copy(TESTDATA / f"{name}.fs", directory)
+
+
 def as_copied(lines):
     """A manifest as the tools copy it: in a transaction, each object has its last record, at the
-    place of its first; what has no data repeats none; that older revisions are packed away is not
-    told."""
+    place of its first; what has no data repeats none; that a pack has been through it is lost."""
     for line in lines:
         txn = json.loads(line)
         last = {record[0]: record for record in txn["records"]}
@@ -46,7 +51,7 @@ def test_a_database_is_converted_to_neo_and_back(tmp_path, name, tool):
         there, here = tmp_path / "there.conf", tmp_path / "back.conf"
         there.write_text(
             "%import neozodb\n"
-            + FILE.format("source", TESTDATA / f"{name}.fs") + section(cluster, "destination")
+            + FILE.format("source", own(tmp_path, name)) + section(cluster, "destination")
         )
         here.write_text(
             "%import neozodb\n"
@@ -84,10 +89,26 @@ def test_zodbconvert_does_not_write_over_what_is_there(cluster, storage, tmp_pat
     config = tmp_path / "convert.conf"
     config.write_text(
         "%import neozodb\n"
-        + FILE.format("source", TESTDATA / "undo.fs") + section(cluster, "destination")
+        + FILE.format("source", own(tmp_path, "undo")) + section(cluster, "destination")
     )
     said = run("zodbconvert", config, cwd=tmp_path, status=1)
     assert "the destination storage has data" in said
+
+
+def test_zodb_convert_reads_the_configuration_of_zope(cluster, storage, tmp_path):
+    fill = FileStorage(str(TESTDATA / "btrees.fs"), read_only=True)
+    storage.copyTransactionsFrom(fill)
+    zope, config = tmp_path / "zope.conf", tmp_path / "convert.conf"
+    zope.write_text(
+        "%import neozodb\n<zodb_db main>\n" + section(cluster) + "mount-point /\n</zodb_db>\n"
+    )
+    path = tmp_path / "Data.fs"
+    config.write_text(FILE.format("destination", path))
+    run("zodb-convert", "--source-zope-conf", zope, config, cwd=tmp_path)
+    copy = FileStorage(str(path), read_only=True)
+    assert list(describe(copy)) == list(describe(storage)) == list(describe(fill))
+    fill.close()
+    copy.close()
 
 
 def test_zodbverify_reads_every_object(storage, caplog):

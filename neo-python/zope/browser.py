@@ -98,6 +98,17 @@ class Browser:
         self.submit("input[value=Compare]")
         return self.text()
 
+    def copy_to_present(self, number):
+        """Makes a revision of the history page, which is open, the present one."""
+        self.driver.find_elements(By.NAME, "keys:list")[number].click()
+        self.submit("input[value='Copy to present']")
+
+    def delete(self, url, name):
+        """Deletes an object of a folder."""
+        self.driver.get(f"{url}/manage_main")
+        self.driver.find_element(By.CSS_SELECTOR, f"input[name='ids:list'][value={name}]").click()
+        self.submit("input[name='manage_delObjects:method']")
+
     def undo(self, url, words):
         """Undoes the newest transaction that is described so, in the database's tab; what is the
         newest one then."""
