@@ -52,7 +52,8 @@ _clusters = {}      # db -> (masters, name, process)
 def reset():
     global _dir
     close()
-    _dir = tempfile.mkdtemp(prefix="conf-neo-")
+    # Not in the directory of the test, which goes first.
+    _dir = tempfile.mkdtemp(prefix="conf-neo-", dir=os.environ.get("TMPDIR"))
 
 
 def _start(db):
