@@ -36,6 +36,7 @@ pub(crate) fn raise_with(py: Python<'_>, error: &Error, relied: Option<Tid>) -> 
     let (kind, ids) = match *error {
         Error::Conflict { oid, serial } => ("conflict", Some((oid, Some(serial)))),
         Error::ReadConflict { oid, serial } => ("read-conflict", Some((oid, Some(serial)))),
+        Error::PackedAway { oid, .. } => ("read-conflict", Some((oid, None))),
         Error::Checksum { oid, .. } => ("checksum", Some((oid, None))),
         Error::NotReady(_) | Error::Timeout(_) => ("unavailable", None),
         Error::IncompleteTransaction(_) => ("incomplete", None),

@@ -49,8 +49,8 @@ pub use address::{Address, ParseAddressError};
 pub use backend::{
     BackendError, BackendInfo, BackendResult, CurrentPage, Durability, FetchedRevision,
     HistoryEntry, KeyRange, KvBatch, KvEngine, KvOp, LastIds, OPERATION_OBJECTS_MAX, ObjectData,
-    Order, PageLimit, PendingObject, Space, StorageBackend, UnfinishedTransaction, WriteBatch,
-    WriteOp,
+    ObsoletePage, Order, PageLimit, PendingObject, Space, StorageBackend, UnfinishedTransaction,
+    WriteBatch, WriteOp,
 };
 pub use election::{Election, ElectionEffect, ElectionInput, SingleMaster};
 pub use env::{Env, Instant, Now, SystemEnv, random_bytes};
@@ -66,5 +66,7 @@ pub use partition_table::{Cell, CellChange, PartitionTable, TableError, TableVer
 pub use resolver::{ConflictResolver, ConflictingChange};
 pub use state::{CellState, ClusterState, NodeState, NodeType};
 pub use tid::{TimeStamp, UnixMicros};
-pub use transaction::{METADATA_BYTES_MAX, TransactionMeta, TransactionRecord};
+pub use transaction::{
+    METADATA_BYTES_MAX, PACK_OIDS_MAX, PackOrder, TransactionMeta, TransactionRecord, VotedRecord,
+};
 pub use transport::{Listener, Stream, Transport};

@@ -198,7 +198,7 @@ fn transaction(
     vote.push(WriteOp::PutUnfinishedObjects { txn, objects });
     vote.push(WriteOp::PutUnfinished {
         txn,
-        record: Some((meta.clone(), oids.clone())),
+        record: Some((meta.clone(), oids.clone()).into()),
     });
     lock.push(WriteOp::LockUnfinished { txn, tid });
     let record = TransactionRecord {
@@ -207,6 +207,7 @@ fn transaction(
         meta,
         oids,
         packed: false,
+        pack: None,
     };
     unlock.push(WriteOp::PutTransaction {
         partition: partition(tid.0),

@@ -16,6 +16,7 @@ mod kv;
 mod limits;
 mod memory;
 mod open;
+mod pack;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod worker;

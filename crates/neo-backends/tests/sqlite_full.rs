@@ -147,7 +147,7 @@ fn vote(backend: &SqliteBackend, n: u64, bytes: usize) -> BackendResult<()> {
         },
         WriteOp::PutUnfinished {
             txn: name(n),
-            record: Some((TransactionMeta::default(), vec![Oid(n)])),
+            record: Some((TransactionMeta::default(), vec![Oid(n)]).into()),
         },
     ];
     apply(backend, ops, Durability::Synced)
@@ -172,6 +172,7 @@ fn unlock(backend: &SqliteBackend, n: u64) -> BackendResult<()> {
         meta: TransactionMeta::default(),
         oids: vec![Oid(n)],
         packed: false,
+        pack: None,
     };
     let ops = vec![
         WriteOp::PutObject {

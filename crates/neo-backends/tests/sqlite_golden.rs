@@ -63,6 +63,7 @@ fn transaction(tid: u64, ttid: Option<u64>, oids: &[u64]) -> WriteOp {
             meta: meta("somebody"),
             oids: oids.iter().copied().map(Oid).collect(),
             packed: ttid.is_none(),
+            pack: None,
         },
     }
 }
@@ -121,7 +122,7 @@ fn fill(backend: &SqliteBackend) {
             },
             WriteOp::PutUnfinished {
                 txn: txn(ttid),
-                record: Some((meta("unfinished"), vec![oid])),
+                record: Some((meta("unfinished"), vec![oid]).into()),
             },
         ]);
     }

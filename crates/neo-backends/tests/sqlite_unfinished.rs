@@ -154,7 +154,7 @@ impl Batch {
                     .push(WriteOp::PutUnfinishedObjects { txn, objects });
             }
             Step::Record { of, user_bytes } => {
-                let record = user_bytes.map(|bytes| (meta(bytes), vec![Oid(1), Oid(7)]));
+                let record = user_bytes.map(|bytes| (meta(bytes), vec![Oid(1), Oid(7)]).into());
                 let txn = name(*of);
                 self.ops.push(WriteOp::PutUnfinished { txn, record });
             }
@@ -188,6 +188,7 @@ impl Batch {
                     meta: meta(3),
                     oids: Vec::new(),
                     packed: false,
+                    pack: None,
                 };
                 self.ops.push(WriteOp::PutTransaction {
                     partition: P,

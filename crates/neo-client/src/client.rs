@@ -469,7 +469,7 @@ impl Client {
     ///
     /// Cancel safe: a transaction whose beginning is not waited for is aborted.
     pub async fn begin(&self, meta: TransactionMeta) -> Result<Transaction> {
-        Transaction::begin(self.clone(), meta, None).await
+        Transaction::begin(self.clone(), meta, None, None).await
     }
 
     /// Begins a transaction whose tid is imposed, to restore a database: it must be greater than
@@ -480,7 +480,7 @@ impl Client {
     ///
     /// Cancel safe, as [`begin`](Self::begin).
     pub async fn begin_at(&self, meta: TransactionMeta, tid: Tid) -> Result<Transaction> {
-        Transaction::begin(self.clone(), meta, Some(tid)).await
+        Transaction::begin(self.clone(), meta, Some(tid), None).await
     }
 
     /// Sends a command that is answered by a `Reply`.

@@ -69,6 +69,15 @@ pub enum Error {
         /// The tid that was asked for: the revision is before it, or has it.
         tid: Tid,
     },
+    /// An object is not there as of a tid that a pack has been through: what it was then, if it was,
+    /// is gone. A transaction that reads a later snapshot may succeed.
+    #[error("what object {oid} was before {tid} may have been packed away")]
+    PackedAway {
+        /// The object.
+        oid: Oid,
+        /// The tid that was asked for: the revision is before it, or has it.
+        tid: Tid,
+    },
     /// A revision that was to be repeated is not there any more.
     #[error("a revision is missing: {0}")]
     MissingRevision(String),
@@ -117,6 +126,7 @@ impl Error {
             self,
             Self::Conflict { .. }
                 | Self::ReadConflict { .. }
+                | Self::PackedAway { .. }
                 | Self::NotReady(_)
                 | Self::Timeout(_)
                 | Self::IncompleteTransaction(_)
@@ -126,7 +136,10 @@ impl Error {
     /// Whether redoing the transaction is what a conflict asks for.
     #[must_use]
     pub const fn is_conflict(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::ReadConflict { .. })
+        matches!(
+            self,
+            Self::Conflict { .. } | Self::ReadConflict { .. } | Self::PackedAway { .. }
+        )
     }
 
     /// A refusal of a peer. `who` is for the message.

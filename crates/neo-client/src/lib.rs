@@ -95,6 +95,7 @@ mod invalidation;
 mod iterator;
 mod many;
 mod object;
+mod pack;
 mod retry;
 mod shell;
 mod size;
@@ -114,7 +115,8 @@ pub use neo_api::{
     ConflictResolver, ConflictingChange, Env, HistoryEntry, NodeId, Oid, Partitioning, Tid,
     TransactionMeta, TransactionRecord, Transport, TxnId,
 };
-pub use neo_proto::SessionSettings;
+pub use neo_proto::{PackProgress, SessionSettings};
 pub use object::{Lookup, Object, Snapshot};
+pub use pack::Pack;
 pub use retry::Attempt;
 pub use transaction::Transaction;

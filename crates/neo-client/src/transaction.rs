@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use neo_api::{ConflictingChange, METADATA_BYTES_MAX, Oid, Tid, TransactionMeta, TxnId};
+use neo_api::{ConflictingChange, METADATA_BYTES_MAX, Oid, PackOrder, Tid, TransactionMeta, TxnId};
 use tokio::sync::Semaphore;
 
 use crate::client::{Client, unexpected};
@@ -24,6 +24,8 @@ pub struct Transaction {
     key: TxnKey,
     name: TxnId,
     meta: TransactionMeta,
+    /// What it orders.
+    pack: Option<PackOrder>,
     /// Bytes that may be on their way.
     bytes: Arc<Semaphore>,
     /// Bytes of the values that it stored.
@@ -53,6 +55,7 @@ impl Transaction {
         client: Client,
         meta: TransactionMeta,
         tid: Option<Tid>,
+        pack: Option<PackOrder>,
     ) -> Result<Self> {
         client.check_writable()?;
         for (name, field) in [
@@ -81,6 +84,7 @@ impl Transaction {
                 key: txn,
                 name,
                 meta,
+                pack,
                 _abort: abort,
             }),
             other => Err(unexpected(&other)),
@@ -212,10 +216,15 @@ impl Transaction {
         let txn = self.key;
         self.voted.store(true, Ordering::Relaxed);
         loop {
-            let meta = self.meta.clone();
+            let (meta, pack) = (self.meta.clone(), self.pack.clone());
             match self
                 .client
-                .ask(|reply| Command::Vote { txn, reply, meta })
+                .ask(|reply| Command::Vote {
+                    txn,
+                    reply,
+                    meta,
+                    pack,
+                })
                 .await?
             {
                 Reply::Voted(resolved) => return Ok(resolved),

@@ -142,8 +142,15 @@ impl Transaction {
         let mut told = BTreeMap::new();
         for (oids, pending) in asked {
             match pending.answer().await? {
-                Answer::Reply(Reply::Undo(revisions)) => {
+                Answer::Reply(Reply::Undo(Some(revisions))) => {
                     told.extend(oids.into_iter().zip(revisions))
+                }
+                Answer::Reply(Reply::Undo(None)) => {
+                    return Err(Error::Undo {
+                        tid: undone,
+                        oid: oids.first().copied().filter(|_| oids.len() == 1),
+                        reason: "what was before it is packed away".to_owned(),
+                    });
                 }
                 other => return Err(Error::Node(format!("{other:?} tells no revisions"))),
             }

@@ -1,11 +1,15 @@
 //! What a query of the core asks of a backend.
 
 use neo_api::{
-    At, BackendResult, Loaded, Oid, Order, PageLimit, Partition, StorageBackend, Tid,
-    TransactionRecord, TxnId, UnfinishedTransaction,
+    At, BackendResult, Loaded, Oid, Order, PageLimit, Partition, StorageBackend, Tid, TxnId,
+    UnfinishedTransaction,
 };
 
-use crate::core::{CONFIG_KEYS, Extent, Query, QueryResult, StartState, progress_key};
+use neo_proto::{PackState, UndoRevision};
+
+use crate::core::{
+    CONFIG_KEYS, Extent, Query, QueryResult, StartState, pack_key, progress_key, read_pack_state,
+};
 use crate::undo::undo_revision;
 
 /// Reads what a query asks for. The shell and the simulator both use it.
@@ -46,7 +50,7 @@ pub async fn execute_query(
             QueryResult::LastSerial { last, repeatable }
         }
         Query::Load { partition, oid, at } => {
-            QueryResult::Load(backend.load(partition, oid, at).await?)
+            QueryResult::Load(load(backend, partition, oid, at).await?)
         }
         Query::LoadMany { objects, bytes } => load_many(backend, objects, bytes).await?,
         Query::History {
@@ -82,7 +86,10 @@ pub async fn execute_query(
             for oid in oids {
                 revisions.push(undo_revision(backend, partition, oid, undone, before).await?);
             }
-            QueryResult::Undo(revisions)
+            let lacks = |told: &Option<UndoRevision>| told.is_none_or(|t| t.previous.is_none());
+            let may_be_packed =
+                revisions.iter().any(lacks) && undone <= pack_state(backend, partition).await?.at;
+            QueryResult::Undo((!may_be_packed).then_some(revisions))
         }
         Query::Transaction { partition, tid } => {
             let found = backend.transaction(partition, tid).await?;
@@ -137,7 +144,12 @@ pub async fn execute_query(
         Query::LastIds { partitions } => {
             let mut all = Vec::with_capacity(partitions.len());
             for partition in partitions {
-                all.push((partition, backend.last_ids(partition).await?));
+                let mut ids = backend.last_ids(partition).await?;
+                // What a pack has removed was here: the cell goes that far.
+                let removed = pack_state(backend, partition).await?.removed;
+                let removed = Some(removed).filter(|tid| *tid > Tid::ZERO);
+                ids.last_revision = ids.last_revision.max(removed);
+                all.push((partition, ids));
             }
             QueryResult::LastIds(all)
         }
@@ -158,7 +170,87 @@ pub async fn execute_query(
             }
             QueryResult::Progress(progress)
         }
+        Query::PackStates { partitions } => {
+            let mut states = Vec::with_capacity(partitions.len());
+            for partition in partitions {
+                states.push(backend.config(&pack_key(partition)).await?);
+            }
+            QueryResult::PackStates(states)
+        }
+        Query::Obsolete {
+            partition,
+            min,
+            at,
+            limit,
+        } => QueryResult::Obsolete(backend.obsolete(partition, min, at, limit).await?),
+        Query::PackOrders {
+            partitions,
+            after,
+            max,
+        } => pack_orders(backend, partitions, after, max).await?,
     })
+}
+
+/// How far a partition is packed, of whatever assignment.
+async fn pack_state(
+    backend: &dyn StorageBackend,
+    partition: Partition,
+) -> BackendResult<PackState> {
+    let value = backend.config(&pack_key(partition)).await?;
+    Ok(read_pack_state(value.as_ref()).map_or_else(PackState::default, |(_, state)| state))
+}
+
+/// `None`: it is not there, and a pack may have removed it. What one has begun with is noted before
+/// anything goes, so it is looked at afterwards.
+async fn load(
+    backend: &dyn StorageBackend,
+    partition: Partition,
+    oid: Oid,
+    at: At,
+) -> BackendResult<Option<Loaded>> {
+    let loaded = backend.load(partition, oid, at).await?;
+    let newest = match (&loaded, at) {
+        (Loaded::Found(_) | Loaded::Deleted { .. }, _) | (_, At::Latest) => {
+            return Ok(Some(loaded));
+        }
+        // Of the revisions up to the pack's tid, only the last is left.
+        (_, At::Before(tid)) => Tid(tid.0.saturating_sub(1)),
+        (_, At::Exact(tid)) => Tid(tid.0.saturating_sub(1)),
+    };
+    let is_precise = newest >= pack_state(backend, partition).await?.at;
+    Ok(is_precise.then_some(loaded))
+}
+
+/// Orders of several partitions, by id: a few of them.
+async fn pack_orders(
+    backend: &dyn StorageBackend,
+    partitions: Vec<Partition>,
+    after: Tid,
+    max: Tid,
+) -> BackendResult<QueryResult> {
+    const FEW: usize = 8;
+    const BYTES: usize = 4 << 20;
+    let (mut orders, mut complete) = (Vec::new(), max);
+    for partition in partitions {
+        let found = backend.pack_orders(partition, after, FEW).await?;
+        if let Some((last, _)) = found.last().filter(|_| found.len() == FEW) {
+            complete = complete.min(*last);
+        }
+        orders.extend(found.into_iter().filter(|(id, _)| *id <= complete));
+    }
+    orders.sort_unstable_by_key(|(id, _)| *id);
+    let mut bytes = 0;
+    let fit = orders.iter().take_while(|(id, order)| {
+        let fits = *id <= complete && bytes < BYTES;
+        bytes += 64 + 8 * order.oids.as_ref().map_or(0, Vec::len);
+        fits
+    });
+    let fit = fit.count();
+    if let (Some((last, _)), true) = (orders.get(fit.max(1) - 1), fit < orders.len()) {
+        complete = complete.min(*last);
+    }
+    orders.truncate(fit);
+    Ok(QueryResult::PackOrders { orders, complete })
 }
 
 /// As many as have so many bytes.
@@ -169,8 +261,8 @@ async fn load_many(
 ) -> BackendResult<QueryResult> {
     let (mut found, mut bytes) = (Vec::with_capacity(objects.len()), 0);
     for (partition, oid, at) in objects {
-        let loaded = backend.load(partition, oid, at).await?;
-        if let Loaded::Found(revision) = &loaded {
+        let loaded = load(backend, partition, oid, at).await?;
+        if let Some(Loaded::Found(revision)) = &loaded {
             bytes += revision.record.data.len();
         }
         found.push(loaded);
@@ -213,7 +305,7 @@ async fn transactions(
             .transactions(partition, min, max, order, PageLimit::entries(ask))
             .await?;
         let complete = few.len() < ask;
-        bytes += few.iter().map(weight).sum::<usize>();
+        bytes += few.iter().map(|record| 64 + record.weight()).sum::<usize>();
         page.extend(few);
         let last = page.last().map(|last| last.tid);
         let next = match order {
@@ -230,11 +322,6 @@ async fn transactions(
             }
         }
     }
-}
-
-fn weight(record: &TransactionRecord) -> usize {
-    let meta = &record.meta;
-    64 + record.oids.len() * 8 + meta.user.len() + meta.description.len() + meta.extension.len()
 }
 
 async fn unfinished_one(

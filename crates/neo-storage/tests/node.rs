@@ -118,8 +118,15 @@ impl Peer {
     }
 
     async fn heard(&mut self) -> Heard {
-        let heard = tokio::time::timeout(Duration::from_secs(20), self.hear.recv());
-        heard.await.expect("nothing is heard").unwrap()
+        loop {
+            let heard = tokio::time::timeout(Duration::from_secs(20), self.hear.recv());
+            match heard.await.expect("nothing is heard").unwrap() {
+                // How far its cells are packed is of no interest here.
+                Heard::Message(_, message)
+                    if matches!(message.packet, Packet::NotifyPacked { .. }) => {}
+                heard => return heard,
+            }
+        }
     }
 
     async fn opened(&mut self) {
@@ -287,6 +294,7 @@ fn vote(objects: u32) -> Packet {
         meta: TransactionMeta::default(),
         oids: Oids::default(),
         objects,
+        pack: None,
     }
 }
 
@@ -445,6 +453,23 @@ impl StorageBackend for Panics {
         limit: PageLimit,
     ) -> BackendResult<Vec<FetchedRevision>> {
         self.inner.fetch(partition, min, max, limit).await
+    }
+    async fn obsolete(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        limit: usize,
+    ) -> BackendResult<ObsoletePage> {
+        self.inner.obsolete(partition, min, at, limit).await
+    }
+    async fn pack_orders(
+        &self,
+        partition: Partition,
+        after: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<(Tid, PackOrder)>> {
+        self.inner.pack_orders(partition, after, limit).await
     }
     async fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {
         self.inner.final_tid(partition, txn).await

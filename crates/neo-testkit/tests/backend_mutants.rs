@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use neo_api::{
     At, BackendInfo, BackendResult, CurrentPage, DataId, Durability, FetchedRevision, HistoryEntry,
-    LastIds, Loaded, Oid, Order, PageLimit, Partition, PartitionTable, PendingObject, RevisionId,
-    StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
+    LastIds, Loaded, ObsoletePage, Oid, Order, PackOrder, PageLimit, Partition, PartitionTable,
+    PendingObject, RevisionId, StorageBackend, Tid, TransactionRecord, TxnId,
+    UnfinishedTransaction, WriteBatch,
 };
 use neo_backends::{KvBackend, MemoryEngine};
-use neo_testkit::conformance::backend::{BackendFactory, history, listings};
+use neo_testkit::conformance::backend::{BackendFactory, history, listings, packing};
 
 /// A promise that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,15 @@ enum Mutation {
     CurrentIgnoresMin,
     BytesUnknown,
     BytesInKibibytes,
+    ObsoleteKeepsDeletions,
+    ObsoleteTakesTheNewest,
+    ObsoleteIgnoresTid,
+    ObsoleteNewestFirst,
+    ObsoleteEndsEarly,
+    ObsoleteWithoutLimit,
+    OrdersIncludeAfter,
+    OrdersOfAllObjects,
+    OrdersWithoutLimit,
 }
 
 #[derive(Debug)]
@@ -193,6 +203,68 @@ impl StorageBackend for Mutant {
         self.inner.fetch(partition, min, max, limit).await
     }
 
+    async fn obsolete(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        limit: usize,
+    ) -> BackendResult<ObsoletePage> {
+        let (at, limit) = match self.mutation {
+            Mutation::ObsoleteIgnoresTid => (Tid::MAX, limit),
+            Mutation::ObsoleteWithoutLimit => (at, 1_000),
+            _ => (at, limit),
+        };
+        let mut page = self.inner.obsolete(partition, min, at, limit).await?;
+        match self.mutation {
+            Mutation::ObsoleteNewestFirst => page.revisions.reverse(),
+            Mutation::ObsoleteEndsEarly => page.next = None,
+            Mutation::ObsoleteTakesTheNewest => {
+                if let Some(last) = page.revisions.last().copied() {
+                    let before = at.checked_next().unwrap_or(at);
+                    let newest = self.inner.load(partition, last.oid, At::Before(before));
+                    if let Loaded::Found(newest) = newest.await? {
+                        let (tid, oid) = (newest.serial, last.oid);
+                        page.revisions.push(RevisionId { tid, oid });
+                    }
+                }
+            }
+            Mutation::ObsoleteKeepsDeletions => {
+                let mut kept = Vec::new();
+                for id in page.revisions {
+                    let (oid, at) = (id.oid, At::Exact(id.tid));
+                    let loaded = self.inner.load(partition, oid, at).await?;
+                    if matches!(loaded, Loaded::Found(_)) {
+                        kept.push(id);
+                    }
+                }
+                page.revisions = kept;
+            }
+            _ => {}
+        }
+        Ok(page)
+    }
+
+    async fn pack_orders(
+        &self,
+        partition: Partition,
+        mut after: Tid,
+        mut limit: usize,
+    ) -> BackendResult<Vec<(Tid, PackOrder)>> {
+        match self.mutation {
+            Mutation::OrdersIncludeAfter => after = Tid(after.0.saturating_sub(1)),
+            Mutation::OrdersWithoutLimit => limit = 1_000,
+            _ => {}
+        }
+        let mut page = self.inner.pack_orders(partition, after, limit).await?;
+        if self.mutation == Mutation::OrdersOfAllObjects {
+            for (_, order) in &mut page {
+                order.oids = None;
+            }
+        }
+        Ok(page)
+    }
+
     async fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {
         self.inner.final_tid(partition, txn).await
     }
@@ -261,7 +333,7 @@ impl BackendFactory for Mutation {
 /// The cases that a backend fails.
 fn failed(mutation: Mutation) -> Vec<&'static str> {
     type Case = fn(&Mutation);
-    let cases: [(&str, Case); 8] = [
+    let cases: [(&str, Case); 11] = [
         ("newest first", history::revisions_of_an_object_newest_first),
         ("history pages", history::a_history_page_by_page),
         ("repetition", history::a_repetition_outlives_what_it_repeats),
@@ -270,6 +342,9 @@ fn failed(mutation: Mutation) -> Vec<&'static str> {
         ("bounds", listings::transactions_within_bounds_in_order),
         ("pages", listings::transactions_page_by_page),
         ("bytes", listings::bytes_grow_with_what_is_stored),
+        ("obsolete", packing::what_is_newest_at_the_tid_stays),
+        ("obsolete pages", packing::packing_page_by_page),
+        ("orders", packing::orders_of_committed_transactions),
     ];
     let fails = |case: Case| catch_unwind(AssertUnwindSafe(|| case(&mutation))).is_err();
     let failed = cases.into_iter().filter(|(_, case)| fails(*case));
@@ -297,6 +372,15 @@ fn each_broken_promise_is_found_out() {
         (M::CurrentIgnoresMin, "object pages"),
         (M::BytesUnknown, "bytes"),
         (M::BytesInKibibytes, "bytes"),
+        (M::ObsoleteKeepsDeletions, "obsolete"),
+        (M::ObsoleteTakesTheNewest, "obsolete pages"),
+        (M::ObsoleteIgnoresTid, "obsolete"),
+        (M::ObsoleteNewestFirst, "obsolete"),
+        (M::ObsoleteEndsEarly, "obsolete pages"),
+        (M::ObsoleteWithoutLimit, "obsolete pages"),
+        (M::OrdersIncludeAfter, "orders"),
+        (M::OrdersOfAllObjects, "orders"),
+        (M::OrdersWithoutLimit, "orders"),
     ] {
         assert!(
             failed(mutation).contains(&by),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::id::{DataId, Oid, Partition, Tid, TxnId};
 use crate::object::{Record, RevisionId};
 use crate::partition_table::{CellChange, PartitionTable, TableVersion};
-use crate::transaction::{TransactionMeta, TransactionRecord};
+use crate::transaction::{TransactionRecord, VotedRecord};
 
 /// What must be true when a batch is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +95,7 @@ pub enum WriteOp {
         /// Its name.
         txn: TxnId,
         /// Metadata and oids, on a node that keeps metadata; `None` removes what is stored.
-        record: Option<(TransactionMeta, Vec<Oid>)>,
+        record: Option<VotedRecord>,
     },
     /// Notes the final tid of an unfinished transaction; nothing when there is none of that name.
     LockUnfinished {
@@ -124,6 +124,10 @@ pub enum WriteOp {
     },
     /// Removes a committed revision, and its value unless another revision of the object has the
     /// same; nothing when there is none.
+    ///
+    /// Those that repeat it (`data_serial`) repeat from now on what it repeats itself; when it
+    /// repeats nothing, the oldest of them is an original, and the others repeat that one. So a
+    /// `data_serial` names a revision that is there.
     DeleteObject {
         /// The object's partition.
         partition: Partition,
@@ -169,20 +173,11 @@ impl WriteOp {
             Self::PutData { record, .. } => record.data.len(),
             Self::DeleteData { ids } => ids.len() * 8,
             Self::PutUnfinishedObjects { objects, .. } => objects.len() * 32,
-            Self::PutUnfinished { record, .. } => record.as_ref().map_or(0, meta_weight),
-            Self::PutTransaction { record, .. } => {
-                record.oids.len() * 8
-                    + record.meta.user.len()
-                    + record.meta.description.len()
-                    + record.meta.extension.len()
-            }
+            Self::PutUnfinished { record, .. } => record.as_ref().map_or(0, VotedRecord::weight),
+            Self::PutTransaction { record, .. } => record.weight(),
             _ => 0,
         }
     }
-}
-
-fn meta_weight((meta, oids): &(TransactionMeta, Vec<Oid>)) -> usize {
-    oids.len() * 8 + meta.user.len() + meta.description.len() + meta.extension.len()
 }
 
 /// Writes that take effect together or not at all.

@@ -5,7 +5,7 @@ use super::error::{BackendError, BackendResult};
 use crate::id::{Oid, Tid};
 use crate::object::{OBJECT_BYTES_MAX, TRANSACTION_OIDS_MAX};
 use crate::partition_table::PartitionTable;
-use crate::transaction::{METADATA_BYTES_MAX, TransactionMeta};
+use crate::transaction::{METADATA_BYTES_MAX, PACK_OIDS_MAX, PackOrder, TransactionMeta};
 
 /// Most objects of one [`WriteOp::PutUnfinishedObjects`], and most oids of one
 /// [`last_serials`](super::StorageBackend::last_serials).
@@ -23,7 +23,7 @@ impl WriteBatch {
     ///   1 MiB;
     /// - a value above [`OBJECT_BYTES_MAX`];
     /// - a user, description or extension above [`METADATA_BYTES_MAX`], or more oids of a
-    ///   transaction than [`TRANSACTION_OIDS_MAX`];
+    ///   transaction than [`TRANSACTION_OIDS_MAX`], or of a pack order than [`PACK_OIDS_MAX`];
     /// - more objects in one operation than [`OPERATION_OBJECTS_MAX`];
     /// - a tid above [`Tid::MAX`], of a lock, a revision or a transaction;
     /// - a table that does not pass [`PartitionTable::check`].
@@ -61,14 +61,14 @@ fn check_op(op: &WriteOp) -> BackendResult<()> {
             OPERATION_OBJECTS_MAX,
         ),
         WriteOp::PutUnfinished {
-            record: Some((meta, oids)),
+            record: Some(record),
             ..
-        } => check_meta(meta, oids),
+        } => check_meta(&record.meta, &record.oids, record.pack.as_ref()),
         WriteOp::LockUnfinished { tid, .. } => check_tid(*tid),
         WriteOp::PutObject { id, .. } => check_tid(id.tid),
         WriteOp::PutTransaction { record, .. } => {
             check_tid(record.tid)?;
-            check_meta(&record.meta, &record.oids)
+            check_meta(&record.meta, &record.oids, record.pack.as_ref())
         }
         _ => Ok(()),
     }
@@ -78,9 +78,14 @@ fn check_table(table: &PartitionTable) -> BackendResult<()> {
     table.check().or_else(|error| refuse(error.to_string()))
 }
 
-fn check_meta(meta: &TransactionMeta, oids: &[Oid]) -> BackendResult<()> {
+fn check_meta(meta: &TransactionMeta, oids: &[Oid], pack: Option<&PackOrder>) -> BackendResult<()> {
     for text in [&meta.user, &meta.description, &meta.extension] {
         most("bytes of metadata", text.len(), METADATA_BYTES_MAX)?;
+    }
+    if let Some(order) = pack {
+        let named = order.oids.as_ref().map_or(0, Vec::len);
+        most("oids in a pack order", named, PACK_OIDS_MAX)?;
+        check_tid(order.at)?;
     }
     most("oids in a transaction", oids.len(), TRANSACTION_OIDS_MAX)
 }

@@ -24,7 +24,7 @@ pub use limits::OPERATION_OBJECTS_MAX;
 use crate::id::{DataId, Oid, Partition, Tid, TxnId};
 use crate::object::{At, Loaded, Record, RevisionId};
 use crate::partition_table::PartitionTable;
-use crate::transaction::{TransactionMeta, TransactionRecord};
+use crate::transaction::{PackOrder, TransactionRecord, VotedRecord};
 
 /// Facts about a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct UnfinishedTransaction {
     /// Its final tid, once locked.
     pub tid: Option<Tid>,
     /// Its metadata and oids, on the nodes that keep metadata.
-    pub record: Option<(TransactionMeta, Vec<Oid>)>,
+    pub record: Option<VotedRecord>,
 }
 
 /// Least and greatest ids in one partition.
@@ -114,6 +114,15 @@ pub struct HistoryEntry {
 pub struct CurrentPage {
     /// Of each object that has a value, its revision, in order of oid.
     pub revisions: Vec<FetchedRevision>,
+    /// Where the next page begins; `None` when nothing is left.
+    pub next: Option<Oid>,
+}
+
+/// What a pack removes: a page of [`obsolete`](StorageBackend::obsolete).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObsoletePage {
+    /// Revisions in order of (oid, tid).
+    pub revisions: Vec<RevisionId>,
     /// Where the next page begins; `None` when nothing is left.
     pub next: Option<Oid>,
 }
@@ -260,6 +269,31 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
         max: Tid,
         limit: PageLimit,
     ) -> BackendResult<Vec<FetchedRevision>>;
+
+    /// Of objects of a partition from `min` on, what a pack at `at` removes: of the newest revision
+    /// with `serial <= at`, all before it, and itself when it is a deletion. In order of oid, of an
+    /// object the oldest first: removed in this order, no prefix changes what is newest at `at`.
+    ///
+    /// A page looks at no more than `limit` revisions and one more (`limit` is 1 at least), and may
+    /// tell of none and not be the last. When an object has more than that to remove, the page ends
+    /// with a part of it, and the next one begins with the same object: for the caller who removed
+    /// that part.
+    async fn obsolete(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        limit: usize,
+    ) -> BackendResult<ObsoletePage>;
+
+    /// Orders to pack among the committed transactions of a partition with `tid > after`, in order
+    /// of tid, which names them.
+    async fn pack_orders(
+        &self,
+        partition: Partition,
+        after: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<(Tid, PackOrder)>>;
 
     /// The tid of a transaction that is committed here, by its name; `None` when it is not, or
     /// when it is unfinished. `partition` is that of its ttid.

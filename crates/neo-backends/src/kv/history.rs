@@ -1,14 +1,16 @@
-//! What was committed, from either end: transactions, and the revisions of an object.
+//! What was committed, from either end: transactions, and the revisions of an object; and what a
+//! pack removes of it.
 
 use std::ops::Bound;
 
 use neo_api::{
-    BackendResult, HistoryEntry, KvEngine, Oid, Order, PageLimit, Partition, RevisionId, Space,
-    Tid, TransactionRecord,
+    BackendResult, HistoryEntry, KvEngine, ObsoletePage, Oid, Order, PackOrder, PageLimit,
+    Partition, RevisionId, Space, Tid, TransactionRecord,
 };
 
-use super::read::{lost_value, neighbours, record};
+use super::read::{lost_value, neighbours, record, transaction};
 use super::{key, value};
+use crate::pack;
 
 /// Most transactions that are read at once: their size is known only when they were read.
 const TRANSACTIONS_MAX: usize = 64;
@@ -86,4 +88,41 @@ pub(super) fn of_object<E: KvEngine>(
         }
         return Ok(entries);
     }
+}
+
+/// One call of the engine, and so one state.
+pub(super) fn obsolete<E: KvEngine>(
+    engine: &E,
+    partition: Partition,
+    min: Oid,
+    at: Tid,
+    limit: usize,
+) -> BackendResult<ObsoletePage> {
+    let range = key::objects_from(partition, min);
+    let found = engine.scan(Space::Objects, range, Order::Ascending, pack::rows(limit))?;
+    let row = |(key, bytes): &(bytes::Bytes, bytes::Bytes)| {
+        let (tid, oid) = (key::tid_of_object(key)?, key::oid_of_object(key)?);
+        let id = RevisionId { tid, oid };
+        let is_deletion = value::Rev::decode(bytes)?.data.is_none();
+        Ok(pack::Row { id, is_deletion })
+    };
+    let rows = found.iter().map(row).collect::<BackendResult<Vec<_>>>()?;
+    Ok(pack::obsolete(&rows, at, limit))
+}
+
+/// To be called while nothing is written.
+pub(super) fn pack_orders<E: KvEngine>(
+    engine: &E,
+    partition: Partition,
+    after: Tid,
+    limit: usize,
+) -> BackendResult<Vec<(Tid, PackOrder)>> {
+    let range = key::pack_orders_after(partition, after);
+    let found = engine.scan(Space::Transactions, range, Order::Ascending, limit)?;
+    let order = |(key, _): &(bytes::Bytes, bytes::Bytes)| {
+        let tid = key::tid_of_transaction(key)?;
+        let order = transaction(engine, partition, tid)?.and_then(|record| record.pack);
+        Ok((tid, order.ok_or_else(|| pack::lost_order(partition, tid))?))
+    };
+    found.iter().map(order).collect()
 }

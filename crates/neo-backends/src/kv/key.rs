@@ -10,6 +10,7 @@
 //! | History | `partition u32, tid u64, oid u64` | the same revision, so that a scan of the history needs no second look |
 //! | Transactions | `partition u32, 00, tid u64` | transaction |
 //! | Transactions | `partition u32, 01, txn` | tid: the transaction of that name |
+//! | Transactions | `partition u32, 02, tid` | nothing: the transaction ordered a pack |
 //! | Data | `data id u64` | record |
 //! | Unfinished | `txn, 00` | tid, once locked: the transaction exists |
 //! | Unfinished | `txn, 01` | metadata and oids, if it has any |
@@ -138,6 +139,19 @@ pub(super) fn transactions_between(partition: Partition, min: Tid, max: Tid) -> 
     (
         Bound::Included(transaction(partition, min)),
         Bound::Included(transaction(partition, max)),
+    )
+}
+
+/// That a transaction ordered a pack.
+pub(super) fn pack_order(partition: Partition, tid: Tid) -> Vec<u8> {
+    Key::new().partition(partition).tag(2).int(tid.0).0
+}
+
+/// Orders to pack whose tids are greater than `after`.
+pub(super) fn pack_orders_after(partition: Partition, after: Tid) -> KeyRange {
+    (
+        Bound::Excluded(pack_order(partition, after)),
+        Bound::Included(pack_order(partition, Tid(u64::MAX))),
     )
 }
 

@@ -19,9 +19,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use neo_api::{
     At, BackendInfo, BackendResult, CurrentPage, DataId, Durability, FetchedRevision, HistoryEntry,
-    KvBatch, KvEngine, LastIds, Loaded, Oid, Order, PageLimit, Partition, PartitionTable,
-    PendingObject, RevisionId, Space, StorageBackend, Tid, TransactionRecord, TxnId,
-    UnfinishedTransaction, WriteBatch,
+    KvBatch, KvEngine, LastIds, Loaded, ObsoletePage, Oid, Order, PackOrder, PageLimit, Partition,
+    PartitionTable, PendingObject, RevisionId, Space, StorageBackend, Tid, TransactionRecord,
+    TxnId, UnfinishedTransaction, WriteBatch,
 };
 
 use crate::limits;
@@ -266,6 +266,29 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
     ) -> BackendResult<Vec<FetchedRevision>> {
         self.read(move |h| read::fetch(&*h.engine, partition, min, max, limit))
             .await
+    }
+
+    async fn obsolete(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        limit: usize,
+    ) -> BackendResult<ObsoletePage> {
+        self.read(move |h| history::obsolete(&*h.engine, partition, min, at, limit))
+            .await
+    }
+
+    async fn pack_orders(
+        &self,
+        partition: Partition,
+        after: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<(Tid, PackOrder)>> {
+        self.read(move |h| {
+            h.unchanged(|engine| history::pack_orders(engine, partition, after, limit))
+        })
+        .await
     }
 
     async fn final_tid(&self, partition: Partition, txn: TxnId) -> BackendResult<Option<Tid>> {

@@ -2,9 +2,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use neo_api::{
-    BackendError, BackendResult, Checksum, Compression, DataId, ObjectData, Oid, PartitionTable,
-    Record, Reign, Tid, TransactionMeta, TransactionRecord, TxnId,
+    BackendError, BackendResult, Checksum, Compression, DataId, ObjectData, Oid, PackOrder,
+    PartitionTable, Record, Reign, Tid, TransactionMeta, TransactionRecord, TxnId, VotedRecord,
 };
+
+use crate::pack;
 
 const FORMAT: u8 = 1;
 
@@ -77,16 +79,22 @@ pub(super) fn decode_record(bytes: &Bytes) -> BackendResult<Record> {
     })
 }
 
-/// `format u8, flags u8 (1: packed, 2: named), [reign u64, ttid u64], metadata`
+/// `format u8, flags u8 (1: packed, 2: named, 4: orders a pack), [reign u64, ttid u64], metadata,
+/// [order]`
 pub(super) fn encode_transaction(record: &TransactionRecord) -> Bytes {
     let mut out = BytesMut::with_capacity(64 + record.oids.len() * 8);
     out.put_u8(FORMAT);
-    out.put_u8(u8::from(record.packed) | u8::from(record.txn.is_some()) << 1);
+    out.put_u8(
+        u8::from(record.packed)
+            | u8::from(record.txn.is_some()) << 1
+            | u8::from(record.pack.is_some()) << 2,
+    );
     if let Some(txn) = record.txn {
         out.put_u64(txn.reign.0);
         out.put_u64(txn.ttid.0);
     }
     put_meta(&mut out, &record.meta, &record.oids);
+    put_order(&mut out, record.pack.as_ref());
     out.freeze()
 }
 
@@ -95,6 +103,7 @@ pub(super) fn decode_transaction(tid: Tid, bytes: &Bytes) -> BackendResult<Trans
     let flags = input.u8()?;
     let txn = (flags & 2 != 0).then(|| input.txn()).transpose()?;
     let (meta, oids) = input.meta()?;
+    let pack = (flags & 4 != 0).then(|| input.order()).transpose()?;
     input.end()?;
     Ok(TransactionRecord {
         tid,
@@ -102,23 +111,27 @@ pub(super) fn decode_transaction(tid: Tid, bytes: &Bytes) -> BackendResult<Trans
         meta,
         oids,
         packed: flags & 1 != 0,
+        pack,
     })
 }
 
 /// `format u8, metadata`, where metadata is `user, description, extension: each u32 length and
-/// bytes; oids: u32 count and u64 each`
-pub(super) fn encode_unfinished(meta: &TransactionMeta, oids: &[Oid]) -> Bytes {
-    let mut out = BytesMut::with_capacity(64 + oids.len() * 8);
+/// bytes; oids: u32 count and u64 each`, then what it orders, if it does
+pub(super) fn encode_unfinished(record: &VotedRecord) -> Bytes {
+    let mut out = BytesMut::with_capacity(64 + record.oids.len() * 8);
     out.put_u8(FORMAT);
-    put_meta(&mut out, meta, oids);
+    put_meta(&mut out, &record.meta, &record.oids);
+    put_order(&mut out, record.pack.as_ref());
     out.freeze()
 }
 
-pub(super) fn decode_unfinished(bytes: &Bytes) -> BackendResult<(TransactionMeta, Vec<Oid>)> {
+pub(super) fn decode_unfinished(bytes: &Bytes) -> BackendResult<VotedRecord> {
     let mut input = Input::new(bytes, "an unfinished transaction")?;
-    let found = input.meta()?;
+    let (meta, oids) = input.meta()?;
+    let orders = !input.rest.is_empty();
+    let pack = orders.then(|| input.order()).transpose()?;
     input.end()?;
-    Ok(found)
+    Ok(VotedRecord { meta, oids, pack })
 }
 
 /// `format u8, [tid u64]`
@@ -225,6 +238,15 @@ fn put_meta(out: &mut BytesMut, meta: &TransactionMeta, oids: &[Oid]) {
     }
 }
 
+/// Length u32 and bytes as [`pack::encode_order`] makes them.
+fn put_order(out: &mut BytesMut, order: Option<&PackOrder>) {
+    if let Some(order) = order {
+        let bytes = pack::encode_order(order);
+        out.put_u32(u32::try_from(bytes.len()).expect("the number of oids was checked"));
+        out.put_slice(&bytes);
+    }
+}
+
 /// What is left of a value that is being read.
 struct Input {
     rest: Bytes,
@@ -289,6 +311,11 @@ impl Input {
         let oids = self.take(count.saturating_mul(8))?;
         let (oids, _) = oids.as_chunks();
         Ok((meta, oids.iter().copied().map(Oid::from_bytes).collect()))
+    }
+
+    fn order(&mut self) -> BackendResult<PackOrder> {
+        let bytes = self.text()?;
+        pack::decode_order(&bytes)
     }
 
     fn end(&self) -> BackendResult<()> {
@@ -361,6 +388,10 @@ mod tests {
             },
             oids: (0..n as u64).map(Oid).collect(),
             packed: n.is_multiple_of(3),
+            pack: n.is_multiple_of(30).then(|| PackOrder {
+                at: Tid(7),
+                oids: n.is_multiple_of(60).then(|| vec![Oid(1), Oid(2)]),
+            }),
         }
     }
 

@@ -64,8 +64,8 @@ impl<E: KvEngine> Overlay<'_, E> {
                 self.begin(txn)?;
                 let key = key::unfinished_record(txn);
                 match record {
-                    Some((meta, oids)) => {
-                        let encoded = value::encode_unfinished(&meta, &oids);
+                    Some(record) => {
+                        let encoded = value::encode_unfinished(&record);
                         self.put(Space::Unfinished, key, encoded);
                     }
                     None => self.delete(Space::Unfinished, key),
@@ -281,7 +281,29 @@ impl<E: KvEngine> Overlay<'_, E> {
         };
         self.delete(Space::Objects, key::object(partition, id));
         self.delete(Space::History, key::history(partition, id));
+        // A deletion shares nothing, and may be repeated all the same.
+        if old.shared || old.data.is_none() {
+            self.repoint(partition, id, old.data_serial)?;
+        }
         self.release(partition, id.oid, old)
+    }
+
+    /// A revision is gone: those that repeat it repeat what it repeats, or the oldest of them.
+    fn repoint(
+        &mut self,
+        partition: Partition,
+        gone: RevisionId,
+        repeats: Option<Tid>,
+    ) -> BackendResult<()> {
+        let mut heir = repeats;
+        for (id, rev) in self.revisions_of(partition, gone.oid)? {
+            if rev.data_serial == Some(gone.tid) {
+                let data_serial = heir;
+                self.put_revision(partition, id, &Rev { data_serial, ..rev });
+                heir = heir.or(Some(id.tid));
+            }
+        }
+        Ok(())
     }
 
     /// Removes the value of a revision that is gone, unless another one has it.
@@ -301,16 +323,24 @@ impl<E: KvEngine> Overlay<'_, E> {
         oid: Oid,
         data: DataId,
     ) -> BackendResult<Vec<(RevisionId, Rev)>> {
-        let all = key::revisions_of(partition, oid, Bound::Unbounded, Bound::Unbounded);
-        let mut sharing = Vec::new();
-        for (key, bytes) in self.scan(Space::Objects, all)? {
-            let rev = Rev::decode(&bytes)?;
-            if rev.data == Some(data) {
-                let tid = key::tid_of_object(&key)?;
-                sharing.push((RevisionId { tid, oid }, rev));
-            }
-        }
+        let mut sharing = self.revisions_of(partition, oid)?;
+        sharing.retain(|(_, rev)| rev.data == Some(data));
         Ok(sharing)
+    }
+
+    /// All revisions of an object, oldest first.
+    fn revisions_of(
+        &self,
+        partition: Partition,
+        oid: Oid,
+    ) -> BackendResult<Vec<(RevisionId, Rev)>> {
+        let all = key::revisions_of(partition, oid, Bound::Unbounded, Bound::Unbounded);
+        let all = self.scan(Space::Objects, all)?.into_iter();
+        let revision = |(key, bytes): (Vec<u8>, Bytes)| {
+            let tid = key::tid_of_object(&key)?;
+            Ok((RevisionId { tid, oid }, Rev::decode(&bytes)?))
+        };
+        all.map(revision).collect()
     }
 
     fn put_transaction(
@@ -325,6 +355,10 @@ impl<E: KvEngine> Overlay<'_, E> {
             let name = key::transaction_name(partition, txn);
             self.put(Space::Transactions, name, value::encode_tid(record.tid));
         }
+        if record.pack.is_some() {
+            let key = key::pack_order(partition, record.tid);
+            self.put(Space::Transactions, key, Bytes::new());
+        }
         Ok(())
     }
 
@@ -334,6 +368,7 @@ impl<E: KvEngine> Overlay<'_, E> {
             return Ok(());
         };
         self.delete(Space::Transactions, key);
+        self.delete(Space::Transactions, key::pack_order(partition, tid));
         if let Some(txn) = value::decode_transaction(tid, &bytes)?.txn {
             let name = key::transaction_name(partition, txn);
             let named = self.get(Space::Transactions, &name)?;

@@ -8,7 +8,7 @@ use rusqlite::params;
 
 use super::error::{Doing, clamp, uint};
 use super::read::Reader;
-use super::row::{get, metadata, txn};
+use super::row::{get, metadata, order as pack_order, txn};
 
 impl Reader {
     pub(super) fn transactions(
@@ -25,11 +25,11 @@ impl Reader {
         };
         let mut query = self.query(match order {
             Order::Ascending => {
-                "SELECT tid, reign, ttid, packed, user, description, extension, oids FROM trans
+                "SELECT tid, reign, ttid, packed, user, description, extension, oids, pack FROM trans
                  WHERE partition = ?1 AND tid BETWEEN ?2 AND ?3 ORDER BY tid LIMIT ?4"
             }
             Order::Descending => {
-                "SELECT tid, reign, ttid, packed, user, description, extension, oids FROM trans
+                "SELECT tid, reign, ttid, packed, user, description, extension, oids, pack FROM trans
                  WHERE partition = ?1 AND tid BETWEEN ?2 AND ?3 ORDER BY tid DESC LIMIT ?4"
             }
         })?;
@@ -38,21 +38,21 @@ impl Reader {
         let (mut page, mut bytes) = (Vec::new(), 0_usize);
         while let Some(row) = rows.next().doing(DOING)? {
             let (meta, oids) = metadata(row, 4)?;
-            bytes = bytes.saturating_add(
-                meta.user.len() + meta.description.len() + meta.extension.len() + oids.len() * 8,
-            );
             let txn = match (get(row, 1)?, get(row, 2)?) {
                 (Some(reign), Some(ttid)) => Some(txn(reign, ttid)?),
                 _ => None,
             };
             let tid = Tid(uint(get(row, 0)?)?);
-            page.push(TransactionRecord {
+            let record = TransactionRecord {
                 tid,
                 txn,
                 meta,
                 oids,
                 packed: get(row, 3)?,
-            });
+                pack: pack_order(row, 8)?,
+            };
+            bytes = bytes.saturating_add(record.weight());
+            page.push(record);
             if bytes >= limit.bytes {
                 break;
             }

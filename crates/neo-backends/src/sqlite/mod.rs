@@ -16,6 +16,7 @@ mod error;
 mod history;
 mod list;
 mod lock;
+mod packing;
 mod pending;
 mod plan;
 mod read;
@@ -38,8 +39,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use neo_api::{
     At, BackendError, BackendInfo, BackendResult, CurrentPage, DataId, Durability, FetchedRevision,
-    HistoryEntry, LastIds, Loaded, Oid, Order, PageLimit, Partition, PartitionTable, PendingObject,
-    RevisionId, StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction, WriteBatch,
+    HistoryEntry, LastIds, Loaded, ObsoletePage, Oid, Order, PackOrder, PageLimit, Partition,
+    PartitionTable, PendingObject, RevisionId, StorageBackend, Tid, TransactionRecord, TxnId,
+    UnfinishedTransaction, WriteBatch,
 };
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -333,6 +335,27 @@ impl StorageBackend for SqliteBackend {
         limit: PageLimit,
     ) -> BackendResult<Vec<FetchedRevision>> {
         self.read(move |r| r.fetch(partition, min, max, limit))
+            .await
+    }
+
+    async fn obsolete(
+        &self,
+        partition: Partition,
+        min: Oid,
+        at: Tid,
+        limit: usize,
+    ) -> BackendResult<ObsoletePage> {
+        self.read(move |r| r.obsolete(partition, min, at, limit))
+            .await
+    }
+
+    async fn pack_orders(
+        &self,
+        partition: Partition,
+        after: Tid,
+        limit: usize,
+    ) -> BackendResult<Vec<(Tid, PackOrder)>> {
+        self.read(move |r| r.pack_orders(partition, after, limit))
             .await
     }
 

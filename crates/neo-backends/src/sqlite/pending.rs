@@ -80,7 +80,8 @@ pub(super) fn sizes(conn: &Connection) -> BackendResult<Vec<(TxnId, u64, u64)>> 
     let sql = "SELECT reign, ttid,
             (SELECT coalesce(sum(length(objects)), 0) FROM pending AS p
              WHERE p.reign = u.reign AND p.ttid = u.ttid),
-            coalesce(length(user) + length(description) + length(extension) + length(oids), 0)
+            coalesce(length(user) + length(description) + length(extension) + length(oids)
+                + coalesce(length(pack), 0), 0)
         FROM unfinished AS u";
     let mut statement = conn.prepare(sql).doing("preparing a statement")?;
     let rows = statement

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use neo_api::{
     BackendResult, CellChange, CellState, DataId, ObjectData, Oid, Partition, PartitionTable,
-    TableVersion, TransactionRecord, TxnId, WriteBatch, WriteOp,
+    TableVersion, TransactionRecord, TxnId, VotedRecord, WriteBatch, WriteOp,
 };
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::error::{self, Doing, int};
 use super::row::SOON;
-use super::small::{self, OBJECTS_MAX, RECORD_BYTES_MAX};
+use super::small::{OBJECTS_MAX, RECORD_BYTES_MAX};
 use super::unfinished::Unfinished;
 use super::vote::Fresh;
-use crate::limits;
+use crate::{limits, pack};
 
 /// A batch while it is applied.
 pub(super) struct Plan<'a> {
@@ -273,7 +273,7 @@ impl<'a> Plan<'a> {
         let meta = &record.meta;
         self.run_often(
             |often| &mut often.transaction,
-            "INSERT OR REPLACE INTO trans VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT OR REPLACE INTO trans VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 partition.0,
                 tid,
@@ -284,7 +284,8 @@ impl<'a> Plan<'a> {
                 &meta.user[..],
                 &meta.description[..],
                 &meta.extension[..],
-                oid_bytes(&record.oids)
+                oid_bytes(&record.oids),
+                record.pack.as_ref().map(pack::encode_order)
             ],
         )?;
         Ok(())
@@ -297,7 +298,8 @@ fn oversized(batch: &WriteBatch) -> BTreeSet<TxnId> {
             (objects.len() > OBJECTS_MAX).then_some(*txn)
         }
         WriteOp::PutUnfinished { txn, record } => {
-            (small::record_bytes(record.as_ref()) > RECORD_BYTES_MAX).then_some(*txn)
+            let bytes = record.as_ref().map_or(0, VotedRecord::weight);
+            (bytes > RECORD_BYTES_MAX).then_some(*txn)
         }
         _ => None,
     });

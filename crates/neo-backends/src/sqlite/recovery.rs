@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use neo_api::{
     BackendError, BackendResult, DataId, Oid, PendingObject, Tid, TxnId, UnfinishedTransaction,
+    VotedRecord,
 };
 use rusqlite::types::ValueRef;
 
 use super::error::{Doing, clamp, uint};
 use super::pending;
 use super::read::Reader;
-use super::row::{get, metadata, txn};
+use super::row::{get, metadata, order, txn};
 use super::small::{self, Object};
 
 impl Reader {
@@ -44,7 +45,7 @@ impl Reader {
     ) -> BackendResult<Vec<UnfinishedTransaction>> {
         const DOING: &str = "listing unfinished transactions";
         let mut query = self.query(
-            "SELECT reign, ttid, tid, user, description, extension, oids FROM unfinished
+            "SELECT reign, ttid, tid, user, description, extension, oids, pack FROM unfinished
              WHERE (reign, ttid) > (?1, ?2) ORDER BY reign, ttid LIMIT ?3",
         )?;
         let (reign, ttid) = after.map_or((-1, -1), |txn| (clamp(txn.reign.0), clamp(txn.ttid.0)));
@@ -54,7 +55,12 @@ impl Reader {
         let mut page = Vec::new();
         while let Some(row) = rows.next().doing(DOING)? {
             let has_record = row.get_ref(6).doing(DOING)? != ValueRef::Null;
-            let record = has_record.then(|| metadata(row, 3)).transpose()?;
+            let record = has_record.then(|| {
+                let (meta, oids) = metadata(row, 3)?;
+                let pack = order(row, 7)?;
+                Ok::<_, BackendError>(VotedRecord { meta, oids, pack })
+            });
+            let record = record.transpose()?;
             let tid: Option<i64> = get(row, 2)?;
             let tid = tid
                 .map(|tid| Ok::<_, BackendError>(Tid(uint(tid)?)))

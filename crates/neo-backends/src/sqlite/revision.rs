@@ -117,9 +117,37 @@ impl Plan<'_> {
         let sql = "DELETE FROM obj WHERE partition = ?1 AND oid = ?2 AND tid = ?3
                    RETURNING data_id, data_tid, shared";
         match self.row(sql, key, Rev::read)? {
-            Some(gone) => self.release(key, gone),
+            Some(gone) => {
+                // A deletion shares nothing, and may be repeated all the same.
+                if gone.shared || gone.data.is_none() {
+                    self.repoint(key, gone.data_tid)?;
+                }
+                self.release(key, gone)
+            }
             None => Ok(()),
         }
+    }
+
+    /// A revision is gone: those that repeat it repeat what it repeats, or the oldest of them.
+    fn repoint(&self, key: [i64; 3], repeats: Option<i64>) -> BackendResult<()> {
+        let [partition, oid, gone] = key;
+        let heir = match repeats {
+            Some(_) => repeats,
+            None => {
+                let sql = "SELECT tid FROM obj WHERE partition = ?1 AND oid = ?2
+                           AND data_tid = ?3 ORDER BY tid LIMIT 1";
+                match self.row(sql, key, |row| row.get(0))? {
+                    None => return Ok(()),
+                    heir => heir,
+                }
+            }
+        };
+        self.run(
+            "UPDATE obj SET data_tid = nullif(?4, tid)
+             WHERE partition = ?1 AND oid = ?2 AND data_tid = ?3",
+            params![partition, oid, gone, heir],
+        )?;
+        Ok(())
     }
 
     /// Removes the value of a revision that is gone, unless another one has it.

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use neo_api::{
-    BackendError, BackendResult, Checksum, Compression, Loaded, Oid, Record, Reign, Revision,
-    RevisionId, Tid, TransactionMeta, TxnId,
+    BackendError, BackendResult, Checksum, Compression, Loaded, Oid, PackOrder, Record, Reign,
+    Revision, RevisionId, Tid, TransactionMeta, TxnId,
 };
 use rusqlite::Row;
 
 use super::error::{Doing, uint};
+use crate::pack;
 
 /// Of all queries that give a revision with its value, the columns after its key.
 const VALUE: &str = "o.data_id, o.data_tid, d.compression, d.checksum, d.value";
@@ -112,4 +113,12 @@ pub(super) fn metadata(row: &Row<'_>, at: usize) -> BackendResult<(TransactionMe
         ));
     }
     Ok((meta, oids.iter().copied().map(Oid::from_bytes).collect()))
+}
+
+/// What a transaction orders, from a column that is NULL when it does not.
+pub(super) fn order(row: &Row<'_>, column: usize) -> BackendResult<Option<PackOrder>> {
+    const DOING: &str = "reading an order to pack";
+    let bytes = row.get_ref(column).doing(DOING)?.as_blob_or_null();
+    let bytes = bytes.map_err(rusqlite::Error::from).doing(DOING)?;
+    bytes.map(pack::decode_order).transpose()
 }

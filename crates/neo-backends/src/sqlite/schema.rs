@@ -19,7 +19,7 @@ use super::{SqliteSettings, Synchronous};
 const APPLICATION_ID: i64 = 0x6e65_6f31;
 
 /// In the header of the file as its `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Bytes of a page: what a small commit dirties is logged by whole pages, and values of 4 KiB,
 /// which overflow into a page of their own, take less of the file than with pages of 8 or 16 KiB.
@@ -56,13 +56,16 @@ CREATE TABLE obj (
 CREATE INDEX obj_history ON obj (partition, tid, oid);
 
 -- Committed transactions. oids: 8 bytes each, big-endian. late: ttid, unless the tid is soon after
--- it, where a transaction is found by its name without an index: see `row::SOON`.
+-- it, where a transaction is found by its name without an index: see `row::SOON`. pack: what it
+-- orders, see `pack::encode_order`; NULL unless it does.
 CREATE TABLE trans (
     partition INTEGER NOT NULL, tid INTEGER NOT NULL,
     reign INTEGER, ttid INTEGER, late INTEGER, packed INTEGER NOT NULL,
     user BLOB NOT NULL, description BLOB NOT NULL, extension BLOB NOT NULL, oids BLOB NOT NULL,
+    pack BLOB,
     PRIMARY KEY (partition, tid)
 ) WITHOUT ROWID;
+CREATE INDEX trans_pack ON trans (partition, tid) WHERE pack IS NOT NULL;
 CREATE INDEX trans_name ON trans (partition, late, reign) WHERE late IS NOT NULL;
 
 -- Transactions that have voted, if they are small, with all that is theirs: see `small`.
@@ -71,7 +74,7 @@ CREATE TABLE voted (id INTEGER PRIMARY KEY, transactions BLOB NOT NULL);
 -- The others. tid: once locked. oids: NULL on a node without the metadata.
 CREATE TABLE unfinished (
     reign INTEGER NOT NULL, ttid INTEGER NOT NULL,
-    tid INTEGER, user BLOB, description BLOB, extension BLOB, oids BLOB,
+    tid INTEGER, user BLOB, description BLOB, extension BLOB, oids BLOB, pack BLOB,
     PRIMARY KEY (reign, ttid)
 ) WITHOUT ROWID;
 
@@ -92,6 +95,13 @@ CREATE TABLE loose (
 INSERT INTO meta VALUES ('clean', 1), ('synced', 0);
 ";
 
+/// From version 1: transactions ordered no packs.
+const UPGRADE: &str = "
+ALTER TABLE trans ADD COLUMN pack BLOB;
+CREATE INDEX trans_pack ON trans (partition, tid) WHERE pack IS NOT NULL;
+ALTER TABLE unfinished ADD COLUMN pack BLOB;
+";
+
 /// Opens the connection that writes; creates the database, or checks that it is one of ours.
 pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> BackendResult<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -100,7 +110,8 @@ pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> BackendResu
     let conn = Connection::open_with_flags(path, flags).doing("opening")?;
     conn.busy_timeout(Duration::from_secs(5)).doing("opening")?;
     keep_plans(&conn)?;
-    let is_new = inspect(&conn, path)?;
+    let found = inspect(&conn, path)?;
+    let is_new = found == Found::Nothing;
     if is_new {
         let page = format!("PRAGMA page_size = {PAGE_BYTES}");
         conn.execute_batch(&page)
@@ -136,6 +147,12 @@ pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> BackendResu
         );
         conn.execute_batch(&create).doing("creating the tables")?;
         lock::sync_directory(path)?;
+    }
+    if found == Found::Version(1) {
+        info!(database = %path.display(), "upgrading the tables to version {VERSION}");
+        let upgrade =
+            format!("BEGIN IMMEDIATE; {UPGRADE} PRAGMA user_version = {VERSION}; COMMIT;");
+        conn.execute_batch(&upgrade).doing("upgrading the tables")?;
     }
     Ok(conn)
 }
@@ -182,8 +199,16 @@ pub(super) fn set_synchronous(
     conn.execute_batch(level).doing("choosing when to sync")
 }
 
-/// Whether the file has nothing in it; refuses one that is not ours. Nothing is written.
-fn inspect(conn: &Connection, path: &Path) -> BackendResult<bool> {
+/// What a file is before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// A database of ours.
+    Version(i64),
+}
+
+/// What is in the file; refuses one that is not ours. Nothing is written.
+fn inspect(conn: &Connection, path: &Path) -> BackendResult<Found> {
     let number =
         |pragma: &str| -> rusqlite::Result<i64> { conn.query_row(pragma, [], |row| row.get(0)) };
     let incompatible = |why: String| {
@@ -201,18 +226,18 @@ fn inspect(conn: &Connection, path: &Path) -> BackendResult<bool> {
     };
     let application = number("PRAGMA application_id").doing("opening")?;
     if application == 0 && tables == 0 {
-        return Ok(true);
+        return Ok(Found::Nothing);
     }
     if application != APPLICATION_ID {
         return incompatible("it is an SQLite database of something else".to_owned());
     }
     let version = number("PRAGMA user_version").doing("opening")?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return incompatible(format!(
-            "its schema has version {version}, this one knows {VERSION}"
+            "its schema has version {version}, this one knows 1 to {VERSION}"
         ));
     }
-    Ok(false)
+    Ok(Found::Version(version))
 }
 
 /// Notes durably that the database is in use; checks it when it was so already.

@@ -1,14 +1,14 @@
 //! Small transactions that have voted: many in a row, not several rows each.
 //!
 //! A row of `voted` is a parcel of transactions, one after the other: bytes that follow u32, reign
-//! u64, ttid u64, flags u8 (1: has a tid, 2: has metadata), tid u64, objects u32, then 17 bytes for
+//! u64, ttid u64, flags u8 (1: has a tid, 2: has metadata, 4: orders a pack), tid u64, objects u32, then 17 bytes for
 //! each object in order of oid as in [`pending`], with the kind 3 for a value that is loose, then
-//! the metadata: three texts, each a u32 and its bytes, and oids of 8 bytes up to the end. All
-//! big-endian. A lock changes no length, so that SQLite writes over the row where it is.
+//! the metadata: three texts, each a u32 and its bytes, (with flag 4) what it orders in the same
+//! way, and oids of 8 bytes up to the end. All big-endian. A lock changes no length, so that SQLite writes over the row where it is.
 
 use neo_api::{
     BackendError, BackendResult, DataId, ObjectData, Oid, PendingObject, Reign, Tid,
-    TransactionMeta, TxnId, UnfinishedTransaction,
+    TransactionMeta, TxnId, UnfinishedTransaction, VotedRecord,
 };
 
 use rusqlite::Connection;
@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use super::error::Doing;
 use super::pending::{self, OBJECT_BYTES};
 use super::row;
+use crate::pack;
 
 /// With more objects, or more bytes of metadata and oids, a transaction has rows of its own. An
 /// unlock moves as many objects in one batch, so that a small transaction is seldom written again
@@ -28,13 +29,14 @@ pub(super) const PARCEL_BYTES: usize = 3900;
 
 const HAS_TID: u8 = 1;
 const HAS_RECORD: u8 = 2;
+const HAS_ORDER: u8 = 4;
 const LOOSE_VALUE: u8 = 3;
 
 /// A small transaction that has voted.
 #[derive(Debug, Default)]
 pub(super) struct Small {
     pub(super) tid: Option<Tid>,
-    pub(super) record: Option<(TransactionMeta, Vec<Oid>)>,
+    pub(super) record: Option<VotedRecord>,
     /// In order of oid, each once.
     pub(super) objects: Vec<Object>,
     /// Its row; `None` until the end of the batch that brought it.
@@ -97,7 +99,9 @@ impl Small {
         into.extend_from_slice(&txn.ttid.0.to_be_bytes());
         let has_tid = if self.tid.is_some() { HAS_TID } else { 0 };
         let has_record = if self.record.is_some() { HAS_RECORD } else { 0 };
-        into.push(has_tid | has_record);
+        let order = self.record.as_ref().and_then(|record| record.pack.as_ref());
+        let has_order = if order.is_some() { HAS_ORDER } else { 0 };
+        into.push(has_tid | has_record | has_order);
         into.extend_from_slice(&self.tid.unwrap_or_default().to_bytes());
         into.extend_from_slice(&length(self.objects.len())?);
         for object in &self.objects {
@@ -107,10 +111,15 @@ impl Small {
                 into[at + pending::KIND] = LOOSE_VALUE;
             }
         }
-        if let Some((meta, oids)) = &self.record {
+        if let Some(VotedRecord { meta, oids, .. }) = &self.record {
             for text in [&meta.user, &meta.description, &meta.extension] {
                 into.extend_from_slice(&length(text.len())?);
                 into.extend_from_slice(text);
+            }
+            if let Some(order) = order {
+                let order = pack::encode_order(order);
+                into.extend_from_slice(&length(order.len())?);
+                into.extend_from_slice(&order);
             }
             for oid in oids {
                 into.extend_from_slice(&oid.to_bytes());
@@ -120,13 +129,6 @@ impl Small {
         into[start..start + 4].copy_from_slice(&bytes);
         Ok(())
     }
-}
-
-/// What metadata and oids take.
-pub(super) fn record_bytes(record: Option<&(TransactionMeta, Vec<Oid>)>) -> usize {
-    record.map_or(0, |(meta, oids)| {
-        meta.user.len() + meta.description.len() + meta.extension.len() + oids.len() * 8
-    })
 }
 
 fn length(n: usize) -> BackendResult<[u8; 4]> {
@@ -198,18 +200,22 @@ impl Entry<'_> {
         } else {
             let mut text = || {
                 let length = u32::from_be_bytes(take(&mut rest)?) as usize;
-                rest.split_off(..length).map(row::bytes).ok_or_else(damaged)
+                rest.split_off(..length).ok_or_else(damaged)
             };
             let meta = TransactionMeta {
-                user: text()?,
-                description: text()?,
-                extension: text()?,
+                user: row::bytes(text()?),
+                description: row::bytes(text()?),
+                extension: row::bytes(text()?),
             };
+            let pack = (flags & HAS_ORDER != 0)
+                .then(|| pack::decode_order(text()?))
+                .transpose()?;
             let (oids, none) = rest.as_chunks();
             if !none.is_empty() {
                 return Err(damaged());
             }
-            Some((meta, oids.iter().copied().map(Oid::from_bytes).collect()))
+            let oids = oids.iter().copied().map(Oid::from_bytes).collect();
+            Some(VotedRecord { meta, oids, pack })
         };
         Ok(Small {
             tid: (flags & HAS_TID != 0).then_some(tid),
@@ -298,7 +304,14 @@ mod tests {
         };
         Small {
             tid: Some(Tid(77)),
-            record: Some((meta, vec![Oid(5), Oid(1)])),
+            record: Some(VotedRecord {
+                meta,
+                oids: vec![Oid(5), Oid(1)],
+                pack: Some(neo_api::PackOrder {
+                    at: Tid(70),
+                    oids: Some(vec![Oid(3)]),
+                }),
+            }),
             objects: vec![
                 object(1, ObjectData::Value(DataId(9)), true),
                 object(2, ObjectData::Value(DataId(8)), false),

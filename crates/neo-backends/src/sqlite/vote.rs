@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use neo_api::{
-    BackendError, BackendResult, DataId, Oid, PendingObject, Record, Tid, TransactionMeta, TxnId,
+    BackendError, BackendResult, DataId, PendingObject, Record, Tid, TransactionMeta, TxnId,
+    VotedRecord,
 };
 use rusqlite::params;
 
@@ -10,6 +11,7 @@ use super::error::{self, int};
 use super::pending;
 use super::plan::{Plan, name, oid_bytes};
 use super::small::{OBJECTS_MAX, Object};
+use crate::pack;
 
 /// A value that came with this batch, and that no revision has yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +236,7 @@ impl Plan<'_> {
     pub(super) fn put_unfinished(
         &mut self,
         txn: TxnId,
-        record: Option<&(TransactionMeta, Vec<Oid>)>,
+        record: Option<&VotedRecord>,
     ) -> BackendResult<()> {
         name(Some(txn))?;
         if self.oversized.contains(&txn) {
@@ -247,15 +249,11 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn put_record(
-        &self,
-        txn: TxnId,
-        record: Option<&(TransactionMeta, Vec<Oid>)>,
-    ) -> BackendResult<()> {
-        let (meta, oids) = record.map(|(meta, oids)| (meta, oids)).unzip();
+    fn put_record(&self, txn: TxnId, record: Option<&VotedRecord>) -> BackendResult<()> {
+        let meta = record.map(|record| &record.meta);
         let blob = |bytes: fn(&TransactionMeta) -> &Bytes| meta.map(|m| &bytes(m)[..]);
         self.run(
-            "UPDATE unfinished SET user = ?3, description = ?4, extension = ?5, oids = ?6
+            "UPDATE unfinished SET user = ?3, description = ?4, extension = ?5, oids = ?6, pack = ?7
              WHERE reign = ?1 AND ttid = ?2",
             params![
                 int(txn.reign.0)?,
@@ -263,7 +261,10 @@ impl Plan<'_> {
                 blob(|meta| &meta.user),
                 blob(|meta| &meta.description),
                 blob(|meta| &meta.extension),
-                oids.map(|oids| oid_bytes(oids)),
+                record.map(|record| oid_bytes(&record.oids)),
+                record
+                    .and_then(|record| record.pack.as_ref())
+                    .map(pack::encode_order),
             ],
         )?;
         Ok(())

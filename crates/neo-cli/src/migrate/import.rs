@@ -194,6 +194,7 @@ fn metadata(
         meta: transaction.meta,
         oids,
         packed: transaction.status == Status::Packed,
+        pack: None,
     };
     Ok((record, later))
 }

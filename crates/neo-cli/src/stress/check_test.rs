@@ -106,6 +106,7 @@ impl World {
                 meta: purpose.meta(),
                 oids,
                 packed: false,
+                pack: None,
             },
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use neo_api::{HistoryEntry, Oid, Tid};
+use neo_proto::PackProgress;
 
 use super::{Client, Transactions, block_on};
 use crate::current::CurrentObject;
@@ -47,12 +48,56 @@ impl Client {
         block_on(self.0.undo_log(range)).map(Transactions)
     }
 
+    /// See [`crate::Client::pack`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pack(&self, at: Tid) -> Result<Pack> {
+        block_on(self.0.pack(at)).map(Pack)
+    }
+
+    /// See [`crate::Client::pack_objects`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pack_objects(&self, at: Tid, oids: Vec<Oid>) -> Result<Pack> {
+        block_on(self.0.pack_objects(at, oids)).map(Pack)
+    }
+
+    /// See [`crate::Client::pack_progress`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pack_progress(&self) -> Result<PackProgress> {
+        block_on(self.0.pack_progress())
+    }
+
     /// See [`crate::Client::current_objects`].
     ///
     /// # Errors
     /// As there.
     pub fn current_objects(&self, at: Tid, start: Oid) -> Result<CurrentObjects> {
         block_on(self.0.current_objects(at, start)).map(CurrentObjects)
+    }
+}
+
+/// [`crate::Pack`], blocking.
+#[derive(Debug, Clone)]
+pub struct Pack(crate::Pack);
+
+impl Pack {
+    /// See [`crate::Pack::id`].
+    #[must_use]
+    pub const fn id(&self) -> Tid {
+        self.0.id()
+    }
+
+    /// See [`crate::Pack::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&self) -> Result<()> {
+        block_on(self.0.wait())
     }
 }
 

@@ -39,6 +39,11 @@ pub(super) enum CallKind {
         import: ImportKey,
         reply: ReplyId,
     },
+    WaitPack {
+        reply: ReplyId,
+        id: Tid,
+    },
+    PackProgress(ReplyId),
 }
 
 impl CallKind {
@@ -47,7 +52,9 @@ impl CallKind {
             Self::Ready(reply)
             | Self::Sync(reply)
             | Self::NewOids { reply, .. }
-            | Self::BeginImport { reply, .. } => Some(*reply),
+            | Self::BeginImport { reply, .. }
+            | Self::WaitPack { reply, .. }
+            | Self::PackProgress(reply) => Some(*reply),
             // These belong to a read or a transaction, which has a deadline of its own.
             Self::SyncForRead(_)
             | Self::SyncForOutcome(..)
@@ -66,6 +73,8 @@ impl CallKind {
             Self::Begin { .. } => "the primary master to begin a transaction",
             Self::FinalTid(_) => "the outcome of a transaction",
             Self::BeginImport { .. } => "the primary master to begin an import",
+            Self::WaitPack { .. } => "a pack",
+            Self::PackProgress(_) => "the primary master to tell how far packs are",
         }
     }
 }
@@ -97,6 +106,11 @@ impl ClientCore {
     pub(super) fn call(&mut self, kind: CallKind) {
         let timeout = kind.reply().map(|_| self.settings.operation_timeout);
         self.call_within(kind, timeout);
+    }
+
+    /// For what may take hours: without a deadline.
+    pub(super) fn call_patiently(&mut self, kind: CallKind) {
+        self.call_within(kind, None);
     }
 
     fn call_within(&mut self, kind: CallKind, timeout: Option<Duration>) {
@@ -148,6 +162,8 @@ impl ClientCore {
                 Packet::AskFinalTid { txn: name }
             }
             CallKind::BeginImport { .. } => Packet::AskBeginImport {},
+            CallKind::WaitPack { id, .. } => Packet::AskWaitPack { id: *id },
+            CallKind::PackProgress(_) => Packet::AskPackProgress {},
         };
         self.ask_master(conn, Req::Call(id), packet);
     }
@@ -231,6 +247,12 @@ impl ClientCore {
                     last_tid,
                 },
             ) => self.import_begun(import, reply, number, last_tid),
+            (CallKind::WaitPack { reply, id }, Packet::AnswerWaitPack { id: of }) if id == of => {
+                self.reply(reply, Ok(Reply::Done));
+            }
+            (CallKind::PackProgress(reply), Packet::AnswerPackProgress { progress }) => {
+                self.reply(reply, Ok(Reply::PackProgress(progress)));
+            }
             (kind, packet) => {
                 let reason = format!("{} answers another request", packet.name());
                 self.call_within(kind, Some(self.settings.operation_timeout));
@@ -259,7 +281,9 @@ impl ClientCore {
             CallKind::Ready(reply)
             | CallKind::Sync(reply)
             | CallKind::NewOids { reply, .. }
-            | CallKind::BeginImport { reply, .. } => self.reply(reply, Err(error)),
+            | CallKind::BeginImport { reply, .. }
+            | CallKind::WaitPack { reply, .. }
+            | CallKind::PackProgress(reply) => self.reply(reply, Err(error)),
         }
     }
 

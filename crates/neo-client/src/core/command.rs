@@ -38,7 +38,12 @@ impl ClientCore {
                 change,
             } => self.store(txn, reply, oid, serial, change),
             Command::Changes { txn, reply, oids } => self.changes(txn, reply, &oids),
-            Command::Vote { txn, reply, meta } => self.vote(txn, reply, meta),
+            Command::Vote {
+                txn,
+                reply,
+                meta,
+                pack,
+            } => self.vote(txn, reply, (meta, pack)),
             Command::Resolve {
                 txn,
                 oid,
@@ -62,6 +67,10 @@ impl ClientCore {
                 last_oid,
             } => self.checkpoint_import(import, reply, tid, last_oid),
             Command::EndImport { import, reply } => self.end_import(import, reply),
+            Command::WaitPack { reply, id } => {
+                self.call_patiently(CallKind::WaitPack { reply, id })
+            }
+            Command::PackProgress { reply } => self.call(CallKind::PackProgress(reply)),
             Command::Close => self.close(),
         }
     }
@@ -83,7 +92,9 @@ pub(super) fn replies_of(command: &Command) -> Vec<ReplyId> {
         | Command::Finish { reply, .. }
         | Command::BeginImport { reply, .. }
         | Command::ImportBatch { reply, .. }
-        | Command::CheckpointImport { reply, .. } => Some(*reply),
+        | Command::CheckpointImport { reply, .. }
+        | Command::WaitPack { reply, .. }
+        | Command::PackProgress { reply } => Some(*reply),
         Command::EndImport { reply, .. } => *reply,
         Command::LoadMany { loads } => return loads.iter().map(|(reply, ..)| *reply).collect(),
         Command::Resolve { .. } | Command::Abort { .. } | Command::Close => None,

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use neo_api::{
-    At, HistoryEntry, Loaded, NodeId, Oid, Partitioning, Record, Tid, TransactionMeta, TxnId,
+    At, HistoryEntry, Loaded, NodeId, Oid, PackOrder, Partitioning, Record, Tid, TransactionMeta,
+    TxnId,
 };
-use neo_proto::{StoreKind, UndoRevision, WireRevision, WireTransaction};
+use neo_proto::{PackProgress, StoreKind, UndoRevision, WireRevision, WireTransaction};
 use std::time::Duration;
 
 use super::page::Page;
@@ -150,6 +151,8 @@ pub enum Command {
         reply: ReplyId,
         /// What the application says of it.
         meta: TransactionMeta,
+        /// What it orders, if it does; then it changes nothing.
+        pack: Option<PackOrder>,
     },
     /// The merge of a conflict.
     Resolve {
@@ -211,6 +214,18 @@ pub enum Command {
         import: ImportKey,
         /// Who waits, if anybody.
         reply: Option<ReplyId>,
+    },
+    /// Answered when every readable cell has applied an order, however long it takes.
+    WaitPack {
+        /// Who waits.
+        reply: ReplyId,
+        /// The tid of the transaction that ordered it.
+        id: Tid,
+    },
+    /// How far packs are.
+    PackProgress {
+        /// Who waits.
+        reply: ReplyId,
     },
     /// Finishes what is being committed, aborts the rest, and ends.
     Close,
@@ -277,8 +292,8 @@ pub enum Reply {
     },
     /// Bytes that a partition takes.
     Size(u64),
-    /// What it takes to undo, in the order asked.
-    Undo(Vec<Option<UndoRevision>>),
+    /// What it takes to undo, in the order asked. `None`: a pack removed some of it.
+    Undo(Option<Vec<Option<UndoRevision>>>),
     /// What a transaction does to objects, in the order asked: the revision that the change starts
     /// from, and the change.
     Changes(Vec<Option<(Tid, Change)>>),
@@ -290,6 +305,8 @@ pub enum Reply {
     Voted(Vec<Oid>),
     /// The import goes on after this tid.
     ImportBegun(Tid),
+    /// How far packs are.
+    PackProgress(PackProgress),
 }
 
 /// How long a loaded revision is valid, for the cache.

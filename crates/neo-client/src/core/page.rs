@@ -230,9 +230,11 @@ impl Page {
                 Packet::AnswerCurrentRevisions { revisions, next },
             ) => current_page(*min, *at, *values, revisions, next, payload),
             (Self::Size { .. }, Packet::AnswerPartitionSize { bytes }) => Ok(Reply::Size(bytes)),
-            (Self::Undo { oids, .. }, Packet::AnswerUndoRevisions { revisions }) => {
-                if revisions.len() == oids.len() {
-                    Ok(Reply::Undo(revisions))
+            (Self::Undo { oids, .. }, Packet::AnswerUndoRevisions { revisions, packed }) => {
+                if packed {
+                    Ok(Reply::Undo(None))
+                } else if revisions.len() == oids.len() {
+                    Ok(Reply::Undo(Some(revisions)))
                 } else {
                     Err("as many objects were not asked for".to_owned())
                 }
@@ -342,7 +344,10 @@ mod tests {
                 "{serials:?}"
             );
         }
-        let other = Packet::AnswerUndoRevisions { revisions: vec![] };
+        let other = Packet::AnswerUndoRevisions {
+            revisions: vec![],
+            packed: false,
+        };
         assert_eq!(page.answered(other, &Bytes::new()), None);
     }
 
@@ -409,6 +414,7 @@ mod tests {
         };
         let answer = |count| Packet::AnswerUndoRevisions {
             revisions: vec![None; count],
+            packed: false,
         };
         assert!(is_accepted(&page, answer(2), b""));
         assert!(!is_accepted(&page, answer(1), b"") && !is_accepted(&page, answer(3), b""));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{Instant, NodeId, Oid, Tid, TransactionMeta, TxnId};
+use neo_api::{Instant, NodeId, Oid, PackOrder, Tid, TransactionMeta, TxnId};
 use neo_proto::{ConnId, MsgId, Packet};
 
 use super::call::CallKind;
@@ -23,6 +23,7 @@ pub(super) enum Phase {
     Storing {
         reply: ReplyId,
         meta: TransactionMeta,
+        pack: Option<PackOrder>,
     },
     Voting(ReplyId),
     /// The primary decides whether the transaction may go on without the nodes that failed.

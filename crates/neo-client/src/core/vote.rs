@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use neo_api::{NodeId, Oid, Partition, Record, Tid, TransactionMeta};
+use neo_api::{NodeId, Oid, PackOrder, Partition, Record, Tid, TransactionMeta};
 use neo_proto::{ErrorCode, MsgId, Oids, Packet};
 
 use super::effect::{Change, Event, Reply, ReplyId, TxnKey};
@@ -12,20 +12,25 @@ use super::{ClientCore, Failure, Req, Todo, refused_by_primary};
 use crate::error::Error;
 
 impl ClientCore {
-    pub(super) fn vote(&mut self, key: TxnKey, reply: ReplyId, meta: TransactionMeta) {
+    pub(super) fn vote(
+        &mut self,
+        key: TxnKey,
+        reply: ReplyId,
+        (meta, pack): (TransactionMeta, Option<PackOrder>),
+    ) {
         let Some(txn) = self.txns.get_mut(&key) else {
             self.reply(reply, Err(Error::Misuse("the transaction is over".into())));
             return;
         };
         match &txn.phase {
             Phase::Open => {
-                txn.phase = Phase::Storing { reply, meta };
+                txn.phase = Phase::Storing { reply, meta, pack };
                 self.todo.push_back(Todo::Txn(key));
             }
             // Who waited has given up; another waits now.
             Phase::Storing { reply: old, .. } => {
                 let old = *old;
-                txn.phase = Phase::Storing { reply, meta };
+                txn.phase = Phase::Storing { reply, meta, pack };
                 self.replaced(old);
             }
             Phase::Voting(old) => {
@@ -119,7 +124,8 @@ impl ClientCore {
             return;
         };
         txn.metadata.clone_from(&metadata);
-        let Phase::Storing { reply, meta } = std::mem::replace(&mut txn.phase, Phase::Open) else {
+        let storing = std::mem::replace(&mut txn.phase, Phase::Open);
+        let Phase::Storing { reply, meta, pack } = storing else {
             return;
         };
         txn.phase = Phase::Voting(reply);
@@ -141,6 +147,7 @@ impl ClientCore {
                     meta: meta.clone(),
                     oids: oids.clone(),
                     objects,
+                    pack: pack.clone(),
                 }
             } else {
                 Packet::AskVoteTransaction { txn: name, objects }

@@ -81,7 +81,7 @@ impl Direct {
         match conn.ask(&Packet::AskObject { oid, at }) {
             Ok((Packet::AnswerObject { oid: of, answer }, payload)) if of == oid => {
                 self.put(&routes, nid, conn);
-                let loaded = check_loaded(at, answer, payload).ok()?;
+                let loaded = check_loaded(at, answer, payload).ok()??;
                 self.learn(oid, at, &loaded, changes);
                 Some(loaded)
             }

@@ -21,6 +21,7 @@ fn imported(tid: Tid, oids: &[u64]) -> (TransactionRecord, Vec<TransactionObject
         meta: TransactionMeta::default(),
         oids,
         packed: false,
+        pack: None,
     };
     (record, objects)
 }

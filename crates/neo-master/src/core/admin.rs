@@ -30,6 +30,7 @@ impl MasterCore {
                 answer(conn, id, done, out);
             }
             Packet::AskLastIds {} => self.last_ids(conn, id, out),
+            Packet::AskPackProgress {} => self.pack_progress(conn, id, out),
             Packet::AskLastTransaction {} if matches!(self.phase, Phase::Running(_)) => {
                 let tid = self.tids.last();
                 out.send(conn, id, Packet::AnswerLastTransaction { tid });

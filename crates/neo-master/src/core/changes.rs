@@ -41,6 +41,10 @@ impl MasterCore {
         tracing::info!(%version, cells = changes.len(), "the partition table changed");
         if let Phase::Running(running) = &mut self.phase {
             running.catching_up.changed(changes);
+            running.packs.changed(changes);
+            if void.is_some() {
+                running.packs.forget_unreadable(table);
+            }
         }
         let packet = Packet::NotifyPartitionChanges {
             base,

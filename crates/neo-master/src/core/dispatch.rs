@@ -25,6 +25,8 @@ impl MasterCore {
                 objects,
             } => self.voted(now, nid, txn, Vote { metadata, objects }, out),
             Packet::NotifySpace { is_full } => self.note_space(nid, is_full),
+            Packet::NotifyPacked { cells } => self.packed(nid, cells, out),
+            Packet::NotifyPackOrdered {} => self.pack_ordered(out),
             Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
             Packet::NotifyPartitionTableStored { version } => match &self.phase {
                 Phase::Recovering(_) => self.creation_stored(now, nid, version, out),
@@ -117,6 +119,10 @@ impl MasterCore {
                 | Packet::AnswerImportSynced { .. }
                 | Packet::AnswerTruncated { .. },
             ) => self.import_answered(now, nid, step, out),
+            (Ask::PackOrders(number), Packet::AnswerPackOrders { orders, complete }) => {
+                self.pack_orders_told(nid, number, (orders, complete), out);
+            }
+            (Ask::PackOrders(number), Packet::Error { .. }) => self.pack_orders_refused(number),
             (
                 Ask::OidMark,
                 Packet::Error {
@@ -168,6 +174,8 @@ impl MasterCore {
                 out.send(conn, id, Packet::AnswerLastTransaction { tid });
             }
             Packet::AskLastIds {} => self.last_ids(conn, id, out),
+            Packet::AskWaitPack { id } => self.wait_pack(asker, id, out),
+            Packet::AskPackProgress {} => self.pack_progress(conn, id, out),
             Packet::AskBeginImport {} => self.begin_import(asker, out),
             Packet::AskCheckpointImport {
                 import,

@@ -28,6 +28,7 @@ mod node_manager;
 mod oid_mark;
 mod oids;
 mod orders;
+mod packs;
 mod partition_table;
 mod promotion;
 mod random;

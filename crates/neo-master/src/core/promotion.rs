@@ -155,6 +155,7 @@ impl MasterCore {
         self.discard_surplus(partitions.iter().copied(), out);
         self.discard_replaced(partitions.into_iter(), out);
         self.retry_delayed_votes(out);
+        self.packs_step(out);
         self.table_settled(now, out);
     }
 

@@ -42,6 +42,8 @@ pub(crate) enum Ask {
     Vote(TxnId),
     /// To lock a transaction.
     Lock(TxnId),
+    /// Orders to pack; the number tells gatherings apart.
+    PackOrders(u64),
     /// A step of the import; the number tells steps apart.
     Import(u64),
 }

@@ -11,6 +11,7 @@ use super::effect::Out;
 use super::import::Import;
 use super::joining::{Joining, Starting};
 use super::oids::Oids;
+use super::packs::Packs;
 use super::promotion::Promotion;
 use super::table_commands::Adding;
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
@@ -54,6 +55,7 @@ pub(crate) struct Running {
     pub(crate) delayed: VecDeque<DelayedVote>,
     pub(crate) oids: Oids,
     pub(crate) import: Option<Import>,
+    pub(crate) packs: Packs,
     /// The cluster is stopping; transactions have until then.
     pub(crate) stopping: Option<Instant>,
     pub(crate) clients: usize,
@@ -144,6 +146,7 @@ impl MasterCore {
             delayed: VecDeque::new(),
             oids: Oids::new(self.oid_floor, self.settings.oid_block),
             import: None,
+            packs: Packs::new(verified.last_tid),
             stopping: None,
             clients: 0,
         }));
@@ -260,6 +263,7 @@ impl MasterCore {
                 running.auto_tweak.gone(now, *nid);
             }
             running.txns.storage_lost(*nid);
+            running.packs.node_lost(*nid);
             freed.extend(running.oids.noted(*nid));
         }
         let changes = table.outdate(&lost);
@@ -274,6 +278,7 @@ impl MasterCore {
         self.begin_waiting(now, out);
         self.retry_delayed_votes(out);
         self.table_settled(now, out);
+        self.packs_step(out);
         self.stopping_step(now, out);
     }
 
@@ -327,6 +332,7 @@ impl MasterCore {
         running.clients -= 1;
         running.begins.retain(|(asker, _)| asker.nid != nid);
         running.oids.client_gone(nid);
+        running.packs.client_gone(nid);
         for txn in running.txns.client_gone(nid) {
             self.abort(txn, None, out);
         }
@@ -350,6 +356,7 @@ impl MasterCore {
         }
         self.joining_timer(now, out);
         self.auto_tweak_timer(now, out);
+        self.packs_timer(out);
         self.stopping_timer(now, out);
     }
 

@@ -4,20 +4,22 @@
 //! carries its id with the highest bit of the code set; others are notifications, in order.
 //! M is the primary master, S a storage node, C a client, A an admin node, ctl `neoctl`.
 
+mod packs;
 mod reads;
 mod types;
 
 use bytes::Bytes;
 use neo_api::{
     Address, At, CellChange, ClusterState, HistoryEntry, NodeId, NodeState, NodeType, Oid, Order,
-    Partition, PartitionTable, Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta,
-    TxnId,
+    PackOrder, Partition, PartitionTable, Reign, RevisionId, SessionId, TableVersion, Tid,
+    TransactionMeta, TxnId,
 };
 use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+pub use packs::*;
 pub use reads::*;
 pub use types::*;
 
@@ -305,8 +307,15 @@ packets! {
     /// How it went.
     0x8035 AnswerRelockObject { outcome: RelockOutcome }
     /// C to S, the cells of the ttid: metadata, and the vote. `objects` is how many oids the
-    /// client knows to be stored or checked here: a node that lost some refuses.
-    0x0036 AskStoreTransaction { txn: TxnId, meta: TransactionMeta, oids: Oids, objects: u32 }
+    /// client knows to be stored or checked here: a node that lost some refuses. `pack`: what the
+    /// transaction orders; `at` must be below the ttid.
+    0x0036 AskStoreTransaction {
+        txn: TxnId,
+        meta: TransactionMeta,
+        oids: Oids,
+        objects: u32,
+        pack: Option<PackOrder>,
+    }
     /// Voted, durably.
     0x8036 AnswerStoreTransaction { }
     /// C to S, other involved nodes: the vote.
@@ -400,8 +409,9 @@ packets! {
     /// C to S: what it takes to undo what transaction `undone` did to objects of a partition,
     /// as they are before `before`. Waits for transactions below that are locked.
     0x0048 AskUndoRevisions { partition: Partition, undone: Tid, before: Tid, oids: Oids }
-    /// In the order asked; `None`: the object has no revision of that transaction.
-    0x8048 AnswerUndoRevisions { revisions: Vec<Option<UndoRevision>> }
+    /// In the order asked; `None`: the object has no revision of that transaction. With `packed`
+    /// it can't be told: a pack has been there.
+    0x8048 AnswerUndoRevisions { revisions: Vec<Option<UndoRevision>>, packed: bool }
     /// C to S: how much space a partition takes.
     0x0049 AskPartitionSize { partition: Partition }
     /// Its share of the node's database, as if all partitions there were of one size.
@@ -459,6 +469,31 @@ packets! {
     0x0063 AskRevisionIds { partition: Partition, min: RevisionId, max: Tid, entries: u32 }
     /// Ascending by (tid, oid).
     0x8063 AnswerRevisionIds { ids: Vec<RevisionId>, complete: bool }
+
+    // --- packs ---
+
+    /// S to M: a transaction that orders a pack is committed here.
+    0x0090 NotifyPackOrdered { }
+    /// S to M: how far readable cells are packed, at the start of service and whenever it changes.
+    0x0091 NotifyPacked { cells: Vec<PackedCell> }
+    /// M to S: orders of these partitions with an id in `after < id <= max`.
+    0x0092 AskPackOrders { partitions: Vec<Partition>, after: Tid, max: Tid }
+    /// By id, which is the tid of the transaction; all of them up to `complete`.
+    0x8092 AnswerPackOrders { orders: Vec<(Tid, PackOrder)>, complete: Tid }
+    /// M to S: what to apply, in order of id; all orders above `after`, up to the last of them.
+    0x0093 NotifyPackOrders { after: Tid, orders: Vec<(Tid, PackOrder)> }
+    /// C to M: until every readable cell has applied this order and those before it.
+    0x0094 AskWaitPack { id: Tid }
+    /// They have.
+    0x8094 AnswerWaitPack { id: Tid }
+    /// C to M, and from ctl by A to M.
+    0x0095 AskPackProgress { }
+    /// How far the packs are.
+    0x8095 AnswerPackProgress { progress: PackProgress }
+    /// S to S: how far the source has packed a partition.
+    0x0096 AskPackState { partition: Partition }
+    /// See `PackState`.
+    0x8096 AnswerPackState { state: PackState }
 
     // --- administration: ctl to A; what changes something, A to M ---
 

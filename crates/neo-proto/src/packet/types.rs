@@ -4,8 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use neo_api::{
-    Address, Checksum, ClusterId, Compression, Epoch, NodeId, NodeState, NodeType, Oid, Partition,
-    Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TransactionRecord, TxnId,
+    Address, Checksum, ClusterId, Compression, Epoch, NodeId, NodeState, NodeType, Oid, PackOrder,
+    Partition, Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TransactionRecord,
+    TxnId,
 };
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -230,6 +231,8 @@ pub enum ObjectAnswer {
     NotYet,
     /// No such object.
     Unknown,
+    /// Not there, and it can't be told whether it ever was: a pack may have removed it.
+    PackedAway,
 }
 
 /// A committed transaction as it travels.
@@ -245,6 +248,9 @@ pub struct WireTransaction {
     pub oids: Oids,
     /// ZODB's mark of a pack.
     pub packed: bool,
+    /// What it ordered, if it did.
+    #[serde(default)]
+    pub pack: Option<PackOrder>,
 }
 
 impl From<TransactionRecord> for WireTransaction {
@@ -255,6 +261,7 @@ impl From<TransactionRecord> for WireTransaction {
             meta: r.meta,
             oids: Oids(r.oids),
             packed: r.packed,
+            pack: r.pack,
         }
     }
 }
@@ -267,6 +274,7 @@ impl From<WireTransaction> for TransactionRecord {
             meta: w.meta,
             oids: w.oids.0,
             packed: w.packed,
+            pack: w.pack,
         }
     }
 }

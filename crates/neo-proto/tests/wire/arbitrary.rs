@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use neo_api::{
     Address, At, Cell, CellChange, CellState, Checksum, ClusterId, ClusterState, Compression,
-    Epoch, EpochId, HistoryEntry, NodeId, NodeState, NodeType, Oid, Order, Partition,
+    Epoch, EpochId, HistoryEntry, NodeId, NodeState, NodeType, Oid, Order, PackOrder, Partition,
     PartitionTable, Ptid, Reign, RevisionId, SessionId, TableVersion, Tid, TransactionMeta, TxnId,
 };
 use neo_proto::{
     AssignedPartition, CellLastIds, ClusterIdentity, ErrorCode, FinalTid, Identification, MsgId,
-    NodeInfo, ObjectAnswer, Oids, Packet, Recovery, RelockOutcome, StoreKind, StoreOutcome,
-    UndoRevision, WireLastIds, WireRevision, WireTransaction, WireValue,
+    NodeInfo, ObjectAnswer, Oids, PackProgress, PackState, PackedCell, Packet, Recovery,
+    RelockOutcome, StoreKind, StoreOutcome, UndoRevision, WireLastIds, WireRevision,
+    WireTransaction, WireValue,
 };
 
 /// Bytes that choices are made of; zeros when they are used up.
@@ -163,10 +164,11 @@ any! { source:
         1 => Self::AskStorages,
         _ => Self::Committed(source.any()),
     },
-    ObjectAnswer => match source.below(4) {
+    ObjectAnswer => match source.below(5) {
         0 => Self::Unknown,
         1 => Self::NotYet,
-        2 => Self::Deleted { serial: source.any(), next_serial: source.any() },
+        2 => Self::PackedAway,
+        3 => Self::Deleted { serial: source.any(), next_serial: source.any() },
         _ => Self::Found {
             serial: source.any(),
             next_serial: source.any(),
@@ -193,7 +195,11 @@ any_struct! {
     }
     NodeInfo { nid, address, state, session, since_micros, is_full }
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }
-    WireTransaction { tid, txn, meta, oids, packed }
+    WireTransaction { tid, txn, meta, oids, packed, pack }
+    PackOrder { at, oids }
+    PackState { done, at, removed }
+    PackedCell { partition, done, at }
+    PackProgress { order, cells_done, cells, packed_at }
     WireRevision { id, value, data_serial }
     WireValue { compression, checksum, bytes }
     CellLastIds { partition, transaction, revision }
@@ -258,7 +264,7 @@ any_packet! {
     NotifyDeadlock { txn, oid }
     AskRelockObject { txn, oid }
     AnswerRelockObject { outcome }
-    AskStoreTransaction { txn, meta, oids, objects }
+    AskStoreTransaction { txn, meta, oids, objects, pack }
     AnswerStoreTransaction {}
     AskVoteTransaction { txn, objects }
     AnswerVoteTransaction {}
@@ -290,7 +296,7 @@ any_packet! {
     AskCurrentRevisions { partition, min, at, bytes, values }
     AnswerCurrentRevisions { revisions, next }
     AskUndoRevisions { partition, undone, before, oids }
-    AnswerUndoRevisions { revisions }
+    AnswerUndoRevisions { revisions, packed }
     AskPartitionSize { partition }
     AnswerPartitionSize { bytes }
     AskBeginImport {}
@@ -311,6 +317,17 @@ any_packet! {
     NotifyReplicationDone { cell, tid }
     AskRevisionIds { partition, min, max, entries }
     AnswerRevisionIds { ids, complete }
+    NotifyPackOrdered {}
+    NotifyPacked { cells }
+    AskPackOrders { partitions, after, max }
+    AnswerPackOrders { orders, complete }
+    NotifyPackOrders { after, orders }
+    AskWaitPack { id }
+    AnswerWaitPack { id }
+    AskPackProgress {}
+    AnswerPackProgress { progress }
+    AskPackState { partition }
+    AnswerPackState { state }
     AskPrimary {}
     AnswerPrimary { primary }
     AskClusterState {}

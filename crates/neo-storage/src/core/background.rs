@@ -1,5 +1,5 @@
-//! Work that gives way to clients: catching up, being the source of others that do, and the deletion
-//! of what is left of discarded cells.
+//! Work that gives way to clients: catching up, being the source of others that do, packs, and the
+//! deletion of what is left of discarded cells.
 
 use neo_api::Now;
 use neo_proto::{ConnId, Effects};
@@ -37,6 +37,14 @@ impl StorageCore {
         let is_anybody_waiting =
             is_waiting || self.reads.is_somebody_giving_way() || !service.replication.is_idle();
         service.drops.pump(&mut io, is_anybody_waiting);
+        let is_importing = self.import.is_some();
+        let transactions = &service.transactions;
+        service
+            .packing
+            .pump(&self.cells, transactions, &mut io, clients, is_importing);
+        if let (Some(conn), Some(packed)) = (self.link.up(), service.packing.take_untold()) {
+            out.notify(conn, packed);
+        }
     }
 
     /// The connection to the node that is copied from.

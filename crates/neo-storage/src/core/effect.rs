@@ -5,7 +5,7 @@ use neo_api::{
     Partition, PartitionTable, PendingObject, RevisionId, Tid, TransactionRecord, TxnId,
     UnfinishedTransaction, WriteBatch,
 };
-use neo_api::{CurrentPage, DataId, FetchedRevision, HistoryEntry};
+use neo_api::{CurrentPage, DataId, FetchedRevision, HistoryEntry, ObsoletePage, PackOrder};
 use neo_proto::UndoRevision;
 
 /// Names a job; later jobs have greater ones.
@@ -221,6 +221,31 @@ pub enum Query {
         /// Which.
         partitions: Vec<Partition>,
     },
+    /// How far some partitions are packed: values of `pack_key`.
+    PackStates {
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// What a pack removes.
+    Obsolete {
+        /// Of which partition.
+        partition: Partition,
+        /// From this object on.
+        min: Oid,
+        /// What is newest at this tid stays.
+        at: Tid,
+        /// Revisions that are looked at.
+        limit: usize,
+    },
+    /// Orders to pack, by id.
+    PackOrders {
+        /// Of which partitions.
+        partitions: Vec<Partition>,
+        /// Above this id.
+        after: Tid,
+        /// Up to this one.
+        max: Tid,
+    },
 }
 
 /// What a [`Query`] found.
@@ -235,10 +260,10 @@ pub enum QueryResult {
         /// Whether the revision to repeat is there, with a value.
         repeatable: bool,
     },
-    /// Of [`Query::Load`].
-    Load(Loaded),
+    /// Of [`Query::Load`]; `None`: it is not there, and a pack may have removed it.
+    Load(Option<Loaded>),
     /// Of [`Query::LoadMany`]: the first of them, in the order asked.
-    LoadMany(Vec<Loaded>),
+    LoadMany(Vec<Option<Loaded>>),
     /// Of [`Query::History`].
     History {
         /// Newest first.
@@ -250,8 +275,8 @@ pub enum QueryResult {
     Current(CurrentPage),
     /// Of [`Query::Bytes`]: the share of one partition.
     Bytes(u64),
-    /// Of [`Query::Undo`], in the order asked.
-    Undo(Vec<Option<UndoRevision>>),
+    /// Of [`Query::Undo`], in the order asked. `None`: a pack may have removed some of it.
+    Undo(Option<Vec<Option<UndoRevision>>>),
     /// Of [`Query::Transaction`].
     Transaction(Option<Box<TransactionRecord>>),
     /// Of [`Query::Transactions`].
@@ -286,6 +311,17 @@ pub enum QueryResult {
     Extent(Extent),
     /// Of [`Query::Progress`], in the order asked.
     Progress(Vec<Option<bytes::Bytes>>),
+    /// Of [`Query::PackStates`], in the order asked.
+    PackStates(Vec<Option<bytes::Bytes>>),
+    /// Of [`Query::Obsolete`].
+    Obsolete(ObsoletePage),
+    /// Of [`Query::PackOrders`].
+    PackOrders {
+        /// By id.
+        orders: Vec<(Tid, PackOrder)>,
+        /// These are all up to this id.
+        complete: Tid,
+    },
 }
 
 /// Of [`Query::Extent`].
@@ -342,6 +378,11 @@ pub const CONFIG_KEYS: &[&str] = &[
 /// The configuration key of how far a partition was replicated.
 pub(crate) fn progress_key(partition: Partition) -> String {
     format!("replicated/{partition}")
+}
+
+/// The configuration key of how far a partition is packed.
+pub(crate) fn pack_key(partition: Partition) -> String {
+    format!("packed/{partition}")
 }
 
 /// Out of the application, or the process around the node.

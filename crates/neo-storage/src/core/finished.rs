@@ -45,6 +45,7 @@ impl StorageCore {
                 | AfterPersist::Import { .. }
                 | AfterPersist::Fetched(_)
                 | AfterPersist::Dropped(_)
+                | AfterPersist::Packed(_)
                 | AfterPersist::Nothing
         );
         if result.is_ok() && self.space.written(now.mono, &then) {
@@ -92,6 +93,14 @@ impl StorageCore {
                 if let Some(service) = &mut self.service {
                     service.drops.deleted(&io, number, result);
                     service.replication.look();
+                }
+            }
+            AfterPersist::Packed(number) => {
+                if let Some(service) = &mut self.service {
+                    let transactions = &mut service.transactions;
+                    service
+                        .packing
+                        .persisted(&self.cells, transactions, &mut io, number, result);
                 }
             }
             AfterPersist::Import { asker, .. } => {
@@ -167,6 +176,15 @@ impl StorageCore {
                 service.drops.found(&mut io, number, result);
                 service.replication.look();
             }
+            (AfterRead::PackStates, Some(service)) => {
+                service.packing.states_read(&self.cells, &io, result);
+            }
+            (AfterRead::Obsolete(number), Some(service)) => {
+                let transactions = &mut service.transactions;
+                service
+                    .packing
+                    .found(&self.cells, transactions, &mut io, number, result);
+            }
             (AfterRead::Clean, Some(service)) => {
                 service.transactions.garbage_found(&mut io, result);
             }
@@ -178,7 +196,9 @@ impl StorageCore {
                 | AfterRead::Progress
                 | AfterRead::Own(_)
                 | AfterRead::Serials(_)
-                | AfterRead::Drop(_),
+                | AfterRead::Drop(_)
+                | AfterRead::PackStates
+                | AfterRead::Obsolete(_),
                 None,
             ) => {}
         }

@@ -59,6 +59,8 @@ pub(crate) enum AfterPersist {
     Caught(Partition, TableVersion),
     /// Rows of a discarded cell were deleted.
     Dropped(u64),
+    /// A step of a pack.
+    Packed(u64),
     /// Nothing: who waited for it is gone.
     Nothing,
 }
@@ -110,6 +112,10 @@ pub(crate) enum AfterRead {
     Serials(Partition),
     /// Rows of a discarded cell.
     Drop(u64),
+    /// How far cells are packed.
+    PackStates,
+    /// What a step of a pack removes.
+    Obsolete(u64),
 }
 
 #[derive(Debug)]

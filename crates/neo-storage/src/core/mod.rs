@@ -23,6 +23,7 @@ mod io;
 mod lock;
 mod master_link;
 mod pace;
+mod packing;
 mod peers;
 mod primary;
 mod read;
@@ -44,11 +45,12 @@ use neo_proto::{
     ClusterIdentity, ConnId, Core, Effect, Effects, ErrorCode, Input, Message, Packet,
 };
 
-pub(crate) use effect::progress_key;
 pub use effect::{
     CONFIG_KEYS, Done, Extent, Job, Query, QueryResult, StartState, StorageCommand, StorageEvent,
     Token,
 };
+pub(crate) use effect::{pack_key, progress_key};
+pub(crate) use packing::read_pack_state;
 
 use crate::config::StorageSettings;
 use cells::Cells;
@@ -59,6 +61,7 @@ use initialization::Memory;
 use io::{AfterRead, Io, Jobs};
 use master_link::MasterLink;
 use pace::{Pace, Presence};
+use packing::Packing;
 use read::Reads;
 use replication::{Replication, is_source};
 use space::Space;
@@ -120,6 +123,7 @@ struct Service {
     transactions: Transactions,
     replication: Replication,
     drops: Drops,
+    packing: Packing,
     /// The operation that the primary waits for, until it is told that this node is ready.
     unready: Option<u64>,
 }
@@ -204,8 +208,11 @@ impl StorageCore {
     /// looks at to know that it came to rest.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let busy =
-            |service: &Service| !service.transactions.is_empty() || !service.replication.is_idle();
+        let busy = |service: &Service| {
+            !service.transactions.is_empty()
+                || !service.replication.is_idle()
+                || !service.packing.is_idle()
+        };
         self.jobs.is_quiet() && !self.service.as_ref().is_some_and(busy)
     }
 
@@ -343,13 +350,17 @@ impl StorageCore {
         self.search(now, out);
     }
 
-    /// The primary gives a tid only to what has voted wherever it must.
+    /// The primary gives a tid only to what has voted wherever it must, and has packs done that are
+    /// ordered.
     fn tell_votes(&mut self, out: &mut Effects<Self>) {
         let (Some(service), Some(conn)) = (&mut self.service, self.link.up()) else {
             return;
         };
         for packet in service.transactions.take_voted(&self.cells) {
             out.notify(conn, packet);
+        }
+        if service.transactions.take_ordered() {
+            out.notify(conn, Packet::NotifyPackOrdered {});
         }
     }
 
@@ -476,6 +487,7 @@ impl Core for StorageCore {
             service.and_then(|_| self.reads.timeout()),
             service.and_then(|service| service.replication.timeout()),
             service.and_then(|service| service.drops.timeout()),
+            service.and_then(|service| service.packing.timeout()),
         ];
         all.into_iter().flatten().min()
     }

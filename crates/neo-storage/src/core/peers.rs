@@ -1,12 +1,12 @@
 //! What clients say to this node.
 
-use neo_api::ClusterId;
+use neo_api::{ClusterId, VotedRecord};
 use neo_proto::{ClusterIdentity, ConnId, Effects, ErrorCode, Message, Packet, shown};
 
 use super::clients::{Client, Verdict};
 use super::import::{Batch, is_for_replicas};
 use super::io::{Asker, Io};
-use super::transaction::{Target, VoteRecord};
+use super::transaction::Target;
 use super::wanted::Wanted;
 use super::{Now, StorageCore};
 
@@ -143,7 +143,7 @@ impl StorageCore {
             io.consumed(peer.conn, payload.len() as u64);
             return self.misunderstood(now, out, asker, &packet);
         }
-        let mut vote = |io: &mut Io<'_>, txn, record: VoteRecord, objects| {
+        let mut vote = |io: &mut Io<'_>, txn, record: Option<VotedRecord>, objects| {
             transactions.vote(cells, io, peer, id, txn, (record, objects));
         };
         match packet {
@@ -152,7 +152,16 @@ impl StorageCore {
                 meta,
                 oids,
                 objects,
-            } => vote(&mut io, txn, Some((meta, oids.0)), objects),
+                pack,
+            } => {
+                let oids = oids.0;
+                vote(
+                    &mut io,
+                    txn,
+                    Some(VotedRecord { meta, oids, pack }),
+                    objects,
+                );
+            }
             Packet::AskVoteTransaction { txn, objects } => vote(&mut io, txn, None, objects),
             Packet::AskStoreObject {
                 txn,

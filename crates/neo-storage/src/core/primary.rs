@@ -9,6 +9,7 @@ use super::effect::{IMPORT_TID, OID_MARK, REIGN, StorageEvent};
 use super::import::Import;
 use super::initialization::set;
 use super::io::{AfterPersist, Asker, Io};
+use super::packing::Packing;
 use super::replication::Replication;
 use super::task::Waiting;
 use super::transaction::Transactions;
@@ -137,6 +138,7 @@ impl StorageCore {
             | Packet::AskLastIds {}
             | Packet::AskTruncate { .. }
             | Packet::AskImportMark { .. }
+            | Packet::AskPackOrders { .. }
             | Packet::StartOperation { .. } => {
                 self.tasks.queue.push_back(Waiting { asker, packet });
             }
@@ -188,6 +190,11 @@ impl StorageCore {
             Packet::NotifyTransactionFinished { txn, tid } => {
                 if let Some(service) = &mut self.service {
                     service.replication.transaction_ended(txn, tid);
+                }
+            }
+            Packet::NotifyPackOrders { after, orders } => {
+                if let Some(service) = &mut self.service {
+                    service.packing.ordered(after, orders);
                 }
             }
             Packet::Error { code, message } => {
@@ -361,6 +368,27 @@ impl StorageCore {
             Packet::AskValidateTransaction { .. } if serves => {
                 return Err("a transaction is validated while this node serves".to_owned());
             }
+            Packet::AskPackOrders { .. } if !serves => {
+                return Err("orders are asked for before this node serves".to_owned());
+            }
+            Packet::AskPackOrders {
+                partitions,
+                after,
+                max,
+            } => {
+                // What is locked has no place yet: what it orders is not known here.
+                let locked = self.service.as_ref().and_then(|service| {
+                    let first = service.transactions.least_locked(max)?;
+                    Some(Tid(first.0.saturating_sub(1)))
+                });
+                let packet = Packet::AskPackOrders {
+                    partitions,
+                    after,
+                    max: locked.unwrap_or(max),
+                };
+                let next = Waiting { asker, packet };
+                self.tasks.start(&self.cells, &mut io, next);
+            }
             _ => self.tasks.start(&self.cells, &mut io, next),
         }
         Ok(())
@@ -395,10 +423,12 @@ impl StorageCore {
         let mut replication = Replication::new(self.seed, limits, self.settings.mutations);
         replication.table_changed(&self.cells);
         let drops = Drops::new(&self.cells, self.settings.drop_partitions);
+        let packing = Packing::new(limits.replication_bytes_per_s_min);
         self.service = Some(Service {
             transactions,
             replication,
             drops,
+            packing,
             unready: Some(operation),
         });
         tracing::info!(reign = %self.reign, "serving");

@@ -273,7 +273,7 @@ impl Reads {
                     for (oid, serial) in newest_serials(&read.wanted, &found) {
                         txns.newest_read(read.era, oid, serial);
                     }
-                    answer(io, asker, read.wanted, found);
+                    answer(cells, io, asker, read.wanted, found);
                 }
             },
             Err(error) => io.error(asker, code_of(&error), error.to_string()),

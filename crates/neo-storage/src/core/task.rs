@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use neo_api::{
     BackendResult, Durability, LastIds, ObjectData, Oid, Order, PageLimit, Partition, Partitioning,
-    Reign, RevisionId, Tid, TransactionMeta, TxnId, UnfinishedTransaction, WriteBatch, WriteOp,
+    Reign, RevisionId, Tid, TxnId, UnfinishedTransaction, VotedRecord, WriteBatch, WriteOp,
 };
 use neo_proto::{CellLastIds, ErrorCode, FinalTid, Packet, WireLastIds};
 
@@ -51,13 +51,14 @@ enum Kind {
     LastIds,
     Validate(Validate),
     Truncate(Truncate),
+    PackOrders,
 }
 
 #[derive(Debug)]
 struct Validate {
     txn: TxnId,
     tid: Tid,
-    record: Option<(TransactionMeta, Vec<Oid>)>,
+    record: Option<VotedRecord>,
     after: Option<Oid>,
     last: bool,
 }
@@ -123,6 +124,22 @@ impl Tasks {
                 self.current = Some(Task { asker, kind });
                 return self.truncate(io);
             }
+            Packet::AskPackOrders {
+                partitions,
+                after,
+                max,
+            } => {
+                if partitions.iter().any(|p| cells.readable(*p).is_none()) {
+                    let text = "this node has no readable cell of one of the partitions";
+                    return io.error(asker, ErrorCode::NonReadableCell, text);
+                }
+                let query = Query::PackOrders {
+                    partitions,
+                    after,
+                    max,
+                };
+                (Kind::PackOrders, query)
+            }
             other => {
                 let text = format!("{} is not understood here", other.name());
                 return io.error(asker, ErrorCode::Protocol, text);
@@ -165,6 +182,9 @@ impl Tasks {
             (Kind::LastIds, QueryResult::LastIds(all)) => {
                 let answer = last_ids(&all, io.jobs.committed_in());
                 self.finish(io, answer);
+            }
+            (Kind::PackOrders, QueryResult::PackOrders { orders, complete }) => {
+                self.finish(io, Packet::AnswerPackOrders { orders, complete });
             }
             (Kind::Validate(_), QueryResult::Unfinished(page)) => {
                 self.validate(io, page.into_iter().next());
@@ -232,7 +252,7 @@ impl Tasks {
                 self.finish(io, Packet::AnswerTruncated { after });
             }
             Kind::Truncate(_) => self.truncate(io),
-            Kind::Locked | Kind::FinalTid | Kind::LastIds => {}
+            Kind::Locked | Kind::FinalTid | Kind::LastIds | Kind::PackOrders => {}
         }
     }
 

@@ -76,6 +76,9 @@ pub(crate) enum Wanted {
     Size {
         partition: Partition,
     },
+    PackState {
+        partition: Partition,
+    },
 }
 
 /// What a read waits for.
@@ -139,7 +142,8 @@ impl Wanted {
             | Self::RevisionIds { partition, .. }
             | Self::Current { partition, .. }
             | Self::Undo { partition, .. }
-            | Self::Size { partition } => *partition,
+            | Self::Size { partition }
+            | Self::PackState { partition } => *partition,
         };
         cells.readable(partition)
     }
@@ -165,7 +169,7 @@ impl Wanted {
             | Self::Revisions { max, .. }
             | Self::RevisionIds { max, .. } => up_to(*max),
             Self::Current { at, .. } => up_to(*at),
-            Self::FinalTid { .. } | Self::Size { .. } => None,
+            Self::FinalTid { .. } | Self::Size { .. } | Self::PackState { .. } => None,
         }
     }
 
@@ -216,6 +220,9 @@ impl Wanted {
             }
             Self::Size { .. } => Query::Bytes {
                 partitions: cells.own().count(),
+            },
+            Self::PackState { partition } => Query::PackStates {
+                partitions: vec![partition],
             },
             Self::Transactions {
                 partition,

@@ -29,6 +29,7 @@ pub mod durability;
 pub mod history;
 pub mod listings;
 pub mod loads;
+pub mod packing;
 pub mod space;
 mod tools;
 pub mod unfinished;
@@ -114,6 +115,11 @@ macro_rules! backend_conformance {
             history::a_repetition_outlives_what_it_repeats
             history::objects_as_they_were
             history::objects_page_by_page
+            packing::what_is_newest_at_the_tid_stays
+            packing::packing_page_by_page
+            packing::repetitions_of_what_goes
+            packing::orders_of_committed_transactions
+            packing::orders_that_are_voted
             writes::later_operations_see_earlier_ones
             writes::a_batch_that_fails_has_no_effect
             writes::repeating_a_repetition
@@ -171,6 +177,7 @@ mod tests {
             ("history", include_str!("backend/history.rs")),
             ("listings", include_str!("backend/listings.rs")),
             ("loads", include_str!("backend/loads.rs")),
+            ("packing", include_str!("backend/packing.rs")),
             ("space", include_str!("backend/space.rs")),
             ("unfinished", include_str!("backend/unfinished.rs")),
             ("writes", include_str!("backend/writes.rs")),

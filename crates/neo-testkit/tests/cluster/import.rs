@@ -29,6 +29,7 @@ fn nth(n: u64) -> (TransactionRecord, Vec<TransactionObject>) {
         },
         oids: objects.iter().map(|object| object.oid).collect(),
         packed: false,
+        pack: None,
     };
     (record, objects)
 }

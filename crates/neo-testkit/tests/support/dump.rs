@@ -62,6 +62,13 @@ pub(crate) fn dump(backend: &dyn StorageBackend) -> String {
             };
             line!(out, backend.current(partition, Oid(0), tid, true, limit));
             line!(out, backend.current(partition, Oid(2), tid, false, limit));
+            line!(out, backend.pack_orders(partition, tid, 2));
+            for rows in [1, 3, 100] {
+                line!(
+                    out,
+                    backend.obsolete(partition, Oid(rows % 2), tid, rows as usize)
+                );
+            }
         }
         for limit in [
             PageLimit::entries(1000),

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use neo_api::{
-    DataId, ObjectData, Oid, Partition, PendingObject, Record, Reign, RevisionId, Tid,
-    TransactionMeta, TransactionRecord, TxnId, WriteOp,
+    DataId, ObjectData, Oid, PackOrder, Partition, PendingObject, Record, Reign, RevisionId, Tid,
+    TransactionMeta, TransactionRecord, TxnId, VotedRecord, WriteOp,
 };
 
 pub(crate) const P: Partition = Partition(0);
@@ -61,10 +61,21 @@ pub(crate) fn meta(n: u64) -> TransactionMeta {
     }
 }
 
+/// What some transactions order.
+fn order(n: u64) -> Option<PackOrder> {
+    let at = Tid(n / 2);
+    let oids = n.is_multiple_of(2).then(|| vec![Oid(1), Oid(n)]);
+    n.is_multiple_of(3).then_some(PackOrder { at, oids })
+}
+
 pub(crate) fn vote(txn: TxnId) -> WriteOp {
     WriteOp::PutUnfinished {
         txn,
-        record: Some((meta(txn.ttid.0), vec![Oid(1), Oid(2)])),
+        record: Some(VotedRecord {
+            meta: meta(txn.ttid.0),
+            oids: vec![Oid(1), Oid(2)],
+            pack: order(txn.ttid.0),
+        }),
     }
 }
 
@@ -88,6 +99,7 @@ pub(crate) fn transaction(tid: u64, txn: Option<TxnId>) -> WriteOp {
         meta: meta(tid),
         oids,
         packed,
+        pack: order(tid),
     };
     WriteOp::PutTransaction {
         partition: P,

@@ -378,9 +378,13 @@ impl ClientCore {
         let Some(Query::Load { oid, at }) = self.reads.get(&id).map(|read| &read.query) else {
             return;
         };
-        let oid = *oid;
+        let (oid, tid) = (*oid, at.tid());
         match loaded(*at, answer, value) {
-            Ok(found) => {
+            Ok(None) => {
+                self.note_speed(id, nid);
+                self.read_ends_badly(id, &Error::PackedAway { oid, tid });
+            }
+            Ok(Some(found)) => {
                 self.note_speed(id, nid);
                 self.loaded(id, oid, found);
             }

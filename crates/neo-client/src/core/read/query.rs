@@ -62,11 +62,15 @@ impl Query {
     }
 }
 
-/// Checks what a storage answered to a load.
+/// Checks what a storage answered to a load. `None`: a pack may have removed it.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check_loaded(at: At, answer: ObjectAnswer, payload: Bytes) -> Result<Loaded, String> {
+pub(crate) fn check_loaded(
+    at: At,
+    answer: ObjectAnswer,
+    payload: Bytes,
+) -> Result<Option<Loaded>, String> {
     let at = match at {
         At::Latest => AtKey::Before(Tid(u64::MAX)),
         At::Before(tid) => AtKey::Before(tid),
@@ -75,8 +79,12 @@ pub(crate) fn check_loaded(at: At, answer: ObjectAnswer, payload: Bytes) -> Resu
     loaded(at, answer, payload)
 }
 
-/// Checks what a storage answered.
-pub(super) fn loaded(at: AtKey, answer: ObjectAnswer, payload: Bytes) -> Result<Loaded, String> {
+/// Checks what a storage answered. `None`: a pack may have removed it.
+pub(super) fn loaded(
+    at: AtKey,
+    answer: ObjectAnswer,
+    payload: Bytes,
+) -> Result<Option<Loaded>, String> {
     let fits = |serial: Tid, next: Option<Tid>| {
         let asked = match at {
             AtKey::Before(tid) => serial < tid && next.is_none_or(|next| next >= tid),
@@ -90,7 +98,7 @@ pub(super) fn loaded(at: AtKey, answer: ObjectAnswer, payload: Bytes) -> Result<
             ))
         }
     };
-    Ok(match answer {
+    Ok(Some(match answer {
         ObjectAnswer::Found {
             serial,
             next_serial,
@@ -126,5 +134,6 @@ pub(super) fn loaded(at: AtKey, answer: ObjectAnswer, payload: Bytes) -> Result<
         }
         ObjectAnswer::NotYet => Loaded::NotYet,
         ObjectAnswer::Unknown => Loaded::Unknown,
-    })
+        ObjectAnswer::PackedAway => return Ok(None),
+    }))
 }

@@ -121,6 +121,7 @@ impl Chaos {
                     txn: key,
                     reply,
                     meta,
+                    pack: None,
                 }
             }
             6 => Command::Finish { txn: key, reply },

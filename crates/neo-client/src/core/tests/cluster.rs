@@ -474,6 +474,7 @@ impl World {
             txn: T,
             reply: R,
             meta: TransactionMeta::default(),
+            pack: None,
         });
     }
 

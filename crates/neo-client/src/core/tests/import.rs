@@ -14,6 +14,7 @@ fn transaction(tid: u64) -> WireTransaction {
         meta: TransactionMeta::default(),
         oids: vec![Oid(tid)].into(),
         packed: false,
+        pack: None,
     }
 }
 

@@ -199,6 +199,7 @@ impl Fake {
             meta: txn.meta,
             oids: Oids(txn.oids),
             packed: false,
+            pack: None,
         };
         self.transactions.insert(tid, record);
         self.names.insert(name, tid);
@@ -383,6 +384,7 @@ impl Fake {
                 meta,
                 oids,
                 objects,
+                ..
             } => {
                 let known = self.txns.entry(txn.ttid).or_default();
                 assert_eq!(known.objects.len(), objects as usize);

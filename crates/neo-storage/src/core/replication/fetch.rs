@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use neo_api::{Order, PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteOp};
-use neo_proto::Packet;
+use neo_proto::{PackState, Packet};
 
 use super::page::{
     Bad, Run, after, check_ids, check_transactions, compare_ids, compare_transactions, end_of,
@@ -20,6 +20,7 @@ use super::step::Page;
 use crate::core::effect::{Query, QueryResult};
 use crate::core::io::Jobs;
 use crate::core::pace::Clients;
+use crate::core::packing::{pack_state_of, set_pack_state};
 
 /// Transactions of a window.
 const TRANSACTIONS: u32 = 1_000;
@@ -27,6 +28,8 @@ const TRANSACTIONS: u32 = 1_000;
 const METADATA_BYTES: usize = 4 << 20;
 /// Names of revisions that are compared at once.
 const IDS: u32 = 10_000;
+/// How often a pass lists names again: the source may be packed meanwhile.
+const RELISTED_MAX: u32 = 1_000;
 /// Bytes of values that are asked for at once: while no client is at work, and while some are.
 const VALUE_BYTES: (u32, u32) = (1 << 20, 256 << 10);
 
@@ -53,6 +56,16 @@ pub(super) enum Want {
 
 #[derive(Debug)]
 enum Step {
+    /// How far the cell is packed here is looked up.
+    BeginState,
+    OwnState,
+    /// And how far it is at the source; at the end of the pass, again.
+    AskState {
+        is_last: bool,
+    },
+    State {
+        is_last: bool,
+    },
     /// A window begins.
     Begin,
     OwnTransactions,
@@ -108,6 +121,10 @@ pub(super) struct Fetch {
     runs: VecDeque<Run>,
     ops: Vec<WriteOp>,
     progress: Option<Tid>,
+    /// How far the cell is packed.
+    packed: PackState,
+    /// Names that were listed again, since the source lacked some of them.
+    relisted: u32,
 }
 
 impl Fetch {
@@ -126,23 +143,38 @@ impl Fetch {
             min,
             window: min,
             max,
-            step: Step::Begin,
+            step: match purpose {
+                Purpose::CatchUp => Step::BeginState,
+                Purpose::Sweep => Step::Begin,
+            },
             runs: VecDeque::new(),
             ops: Vec::new(),
             progress: None,
+            packed: PackState {
+                done: Tid::ZERO,
+                at: Tid::ZERO,
+                removed: Tid::ZERO,
+            },
+            relisted: 0,
         }
     }
 
     /// Whether the next thing that it wants is to read what is here.
     pub(super) const fn is_about_to_read(&self) -> bool {
-        matches!(self.step, Step::Begin | Step::BeginRevisions { .. })
+        matches!(
+            self.step,
+            Step::BeginState | Step::Begin | Step::BeginRevisions { .. }
+        )
     }
 
     /// Whether the next thing that it wants is to ask the source.
     pub(super) const fn is_about_to_ask(&self) -> bool {
         matches!(
             self.step,
-            Step::AskTransactions { .. } | Step::AskIds { .. } | Step::AskRun { .. }
+            Step::AskState { .. }
+                | Step::AskTransactions { .. }
+                | Step::AskIds { .. }
+                | Step::AskRun { .. }
         )
     }
 
@@ -150,6 +182,14 @@ impl Fetch {
     pub(super) fn next(&mut self, clients: Clients) -> Option<Want> {
         let partition = self.partition;
         let (step, want) = match std::mem::replace(&mut self.step, Step::End) {
+            Step::BeginState => {
+                let partitions = vec![partition];
+                (Step::OwnState, Want::Read(Query::PackStates { partitions }))
+            }
+            Step::AskState { is_last } => {
+                let packet = Packet::AskPackState { partition };
+                (Step::State { is_last }, Want::Ask(packet))
+            }
             Step::Begin => {
                 let query = Query::Transactions {
                     partition,
@@ -220,6 +260,11 @@ impl Fetch {
     /// What is here.
     pub(super) fn own(&mut self, found: QueryResult) {
         match (std::mem::replace(&mut self.step, Step::End), found) {
+            (Step::OwnState, QueryResult::PackStates(states)) => {
+                let state = states.first().and_then(Option::as_ref);
+                self.packed = pack_state_of(state, self.assigned);
+                self.step = Step::AskState { is_last: false };
+            }
             (Step::OwnTransactions, QueryResult::Transactions { page, complete }) => {
                 let own: Vec<Tid> = page.into_iter().map(|record| record.tid).collect();
                 let end = own.last().copied().filter(|_| !complete);
@@ -265,6 +310,10 @@ impl Fetch {
         let place = (self.partitioning, self.partition);
         let partition = self.partition;
         match (std::mem::replace(&mut self.step, Step::End), packet) {
+            (Step::State { is_last }, Packet::AnswerPackState { state }) => {
+                self.note_packed(state, is_last);
+                self.step = if is_last { Step::End } else { Step::Begin };
+            }
             (
                 Step::Transactions { own, end },
                 Packet::AnswerTransactions {
@@ -355,11 +404,17 @@ impl Fetch {
 
     fn end_run(&mut self, end: RevisionId) -> Result<(), Bad> {
         let run = self.runs.pop_front();
-        if run
-            .and_then(|run| run.expected)
-            .is_some_and(|left| left > 0)
+        if let Some(run) = run
+            && run.expected.is_some_and(|left| left > 0)
         {
-            return Err(Bad::Answer("fewer revisions than it named"));
+            // A pack may have removed them after it named them.
+            self.relisted += 1;
+            if self.relisted > RELISTED_MAX {
+                return Err(Bad::Answer("fewer revisions than it named"));
+            }
+            self.runs.clear();
+            self.step = Step::BeginRevisions { from: run.from };
+            return Ok(());
         }
         match run {
             Some(run) if !self.runs.is_empty() => {
@@ -398,7 +453,24 @@ impl Fetch {
                 self.window = next;
                 self.step = Step::Begin;
             }
-            None => self.step = Step::End,
+            None if self.purpose == Purpose::Sweep => self.step = Step::End,
+            None => self.step = Step::AskState { is_last: true },
+        }
+    }
+
+    /// What is fetched from the start is as the source's; else, what is gone from one of the two may
+    /// be gone, and what one has not done is left to do.
+    fn note_packed(&mut self, source: PackState, is_last: bool) {
+        let is_whole = self.min == Tid::ZERO && !is_last;
+        let packed = if is_whole {
+            source
+        } else {
+            self.packed.least(source)
+        };
+        if is_whole || packed != self.packed {
+            self.packed = packed;
+            let op = set_pack_state(self.partition, self.assigned, packed);
+            self.ops.push(op);
         }
     }
 }

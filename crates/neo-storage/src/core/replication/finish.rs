@@ -41,7 +41,7 @@ impl Replication {
             return;
         }
         let waits_for_nobody = self.mutations.no_pending_wait;
-        let mut any = false;
+        let (mut any, mut waits) = (false, false);
         for (partition, cell) in &mut self.cells {
             let fetching = self
                 .current
@@ -52,11 +52,17 @@ impl Replication {
                 && !fetching
                 && (cell.pending.is_empty() || waits_for_nobody)
             {
+                // What they repeat may have been packed away before it could be fetched.
+                if around.transactions.repeats_unchecked(*partition) {
+                    waits = true;
+                    continue;
+                }
                 cell.stage = Stage::Comparing;
                 around.cells.complete(*partition);
                 any = true;
             }
         }
+        self.waits |= waits;
         if any {
             // What is known of new objects was of other partitions.
             let cells = &*around.cells;

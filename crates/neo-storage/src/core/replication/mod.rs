@@ -12,6 +12,11 @@
 //! interrupts it, it goes on from there. `step` writes pages in parts that keep no client waiting
 //! for long. Everything here is of one period of service.
 //!
+//! A source may be packed while it is asked, and a replica was packed before it went away, or was not.
+//! So the replica notes how far both are packed, the less of the two, with the first page of a pass
+//! and again with its last one; what is left to pack it does when it is readable. What it fetches from
+//! the start is as the source's.
+//!
 //! **Invariant:** at most one step of a page is being written, and the next one not before it is: what
 //! the database remembers as complete is.
 

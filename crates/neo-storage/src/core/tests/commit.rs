@@ -327,6 +327,7 @@ fn another_reign_is_refused() {
             meta,
             oids,
             objects,
+            pack: None,
         },
     );
     assert_error(&world.one(c), ErrorCode::UnknownTransaction);

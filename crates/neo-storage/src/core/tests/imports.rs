@@ -26,6 +26,7 @@ fn transaction(tid: u64, oids: &[u64]) -> WireTransaction {
         meta: TransactionMeta::default(),
         oids: Oids(oids.iter().copied().map(Oid).collect()),
         packed: true,
+        pack: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod imports;
 mod locks;
 mod master;
 mod nonsense;
+mod packs;
 mod past;
 mod random;
 mod reads;
@@ -140,6 +141,8 @@ struct World {
     sent: BTreeMap<ConnId, Vec<Message>>,
     /// Votes that the primary was told of; not in `sent`.
     votes: Vec<Packet>,
+    /// What it told of packs.
+    packed: Vec<Packet>,
     /// Cells that the primary was asked to register; not in `sent`.
     registrations: Vec<(MsgId, Vec<AssignedPartition>)>,
     closed: BTreeMap<ConnId, String>,
@@ -170,6 +173,7 @@ impl World {
             connects: Vec::new(),
             sent: BTreeMap::new(),
             votes: Vec::new(),
+            packed: Vec::new(),
             registrations: Vec::new(),
             closed: BTreeMap::new(),
             consumed: BTreeMap::new(),
@@ -324,6 +328,13 @@ impl World {
                 Effect::Send { conn, message } => {
                     if matches!(message.packet, Packet::NotifyVoted { .. }) {
                         self.votes.push(message.packet);
+                        continue;
+                    }
+                    if matches!(
+                        message.packet,
+                        Packet::NotifyPacked { .. } | Packet::NotifyPackOrdered {}
+                    ) {
+                        self.packed.push(message.packet);
                         continue;
                     }
                     if let Packet::AskUnfinishedTransactions { cells } = message.packet {
@@ -504,6 +515,7 @@ impl World {
             },
             oids: Oids(oids.iter().copied().map(Oid).collect()),
             objects,
+            pack: None,
         };
         self.ask(conn, packet)
     }

@@ -31,6 +31,7 @@ fn answers(message: Message) -> Vec<String> {
         ObjectAnswer::Deleted { serial, .. } => format!("{} deleted", serial.0),
         ObjectAnswer::NotYet => "not yet".to_owned(),
         ObjectAnswer::Unknown => "unknown".to_owned(),
+        ObjectAnswer::PackedAway => "packed away".to_owned(),
     };
     split.iter().map(line).collect()
 }
@@ -270,6 +271,7 @@ fn the_past_waits_for_what_is_locked_in_it() {
     };
     let expected = Packet::AnswerUndoRevisions {
         revisions: vec![None, Some(revision)],
+        packed: false,
     };
     assert_eq!(answers[2], expected);
     assert_eq!(tids(&answers[3]), [40, 20]);

@@ -274,6 +274,7 @@ fn disturb(world: &World, delete: &[u64], put: &[u64]) {
             meta: TransactionMeta::default(),
             oids: vec![Oid(5)],
             packed: false,
+            pack: None,
         };
         batch.push(WriteOp::PutTransaction { partition, record });
     }

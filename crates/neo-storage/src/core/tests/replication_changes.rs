@@ -101,18 +101,20 @@ fn what_can_not_be_compared_now_is_compared_later() {
     pair.hold = true;
     pair.run();
     let compares = |(_, query): &(Token, Query)| matches!(query, Query::LastSerials { .. });
-    let world = loop {
-        pair.step();
-        pair.replica.hold_reads = true;
-        pair.step();
-        if let Some(at) = pair.replica.reads.iter().position(compares) {
-            let (token, _) = pair.replica.reads.remove(at);
-            let result = Err(BackendError::Unavailable("locked".into()));
-            pair.replica.done(Done::Read { token, result });
-            break &mut pair.replica;
+    pair.replica.hold_reads = true;
+    while !pair.replica.reads.iter().any(compares) {
+        if pair.replica.reads.is_empty() {
+            pair.step();
+        } else {
+            pair.replica.read_one(0);
+            pair.replica.work();
         }
-        pair.replica.release_reads();
-    };
+    }
+    let world = &mut pair.replica;
+    let at = world.reads.iter().position(compares).unwrap();
+    let (token, _) = world.reads.remove(at);
+    let result = Err(BackendError::Unavailable("locked".into()));
+    world.done(Done::Read { token, result });
     assert!(!world.reads.iter().any(compares), "not at once");
     assert_rests(world);
     world.sleep(Duration::from_secs(1));

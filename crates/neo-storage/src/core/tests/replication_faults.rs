@@ -9,7 +9,8 @@ fn late_answers_of_an_aborted_replication_are_ignored() {
     pair.register(10_017, &[]);
     pair.hold = true;
     pair.run();
-    // It is let in.
+    // It is let in, and told how far the source is packed.
+    pair.step();
     pair.step();
     let late = std::mem::take(&mut pair.held);
     assert!(matches!(late[0].packet, Packet::AnswerTransactions { .. }));
@@ -19,6 +20,7 @@ fn late_answers_of_an_aborted_replication_are_ignored() {
     pair.source.tell_table(table_of(3, CellState::OutOfDate, 3));
     pair.register(10_017, &[]);
     pair.run();
+    pair.step();
     pair.step();
     let new = std::mem::replace(&mut pair.held, late);
     assert!(!new.is_empty());
@@ -223,10 +225,12 @@ fn a_source_reads_for_replicas_when_no_client_waits_or_it_is_due() {
     pair.source.load(c, 5, At::Latest);
     pair.register(10_059, &[]);
     pair.run();
-    // The first one is due at once; then the rate is reached.
-    assert_eq!(pair.source.reads.len(), 2);
-    pair.source.read_one(1);
-    pair.run();
+    // The first ones are due at once; then the rate is reached.
+    for _ in ["how far it is packed", "transactions"] {
+        assert_eq!(pair.source.reads.len(), 2);
+        pair.source.read_one(1);
+        pair.run();
+    }
     assert_eq!(pair.source.reads.len(), 1, "only the client's");
     // Some seconds later it is due again.
     let due = pair.source.core.poll_timeout().unwrap();

@@ -3,8 +3,8 @@
 use std::ops::Bound;
 
 use neo_api::{
-    BackendResult, Durability, METADATA_BYTES_MAX, Oid, PendingObject, TRANSACTION_OIDS_MAX, Tid,
-    TransactionMeta, TxnId, WriteBatch, WriteOp,
+    BackendResult, Durability, METADATA_BYTES_MAX, Oid, PACK_OIDS_MAX, PendingObject,
+    TRANSACTION_OIDS_MAX, Tid, TxnId, VotedRecord, WriteBatch, WriteOp,
 };
 use neo_proto::{ErrorCode, MsgId, Packet};
 
@@ -15,9 +15,6 @@ use crate::core::io::{AfterPersist, Asker, Io, code_of, words};
 /// Objects written by one operation of a vote.
 const VOTE_PAGE: usize = 10_000;
 
-/// Metadata and oids of a vote, where the node keeps them.
-pub(crate) type VoteRecord = Option<(TransactionMeta, Vec<Oid>)>;
-
 impl Transactions {
     /// A client votes: everything but the tid becomes durable.
     pub(crate) fn vote(
@@ -27,7 +24,7 @@ impl Transactions {
         peer: Peer,
         id: MsgId,
         txn: TxnId,
-        (record, objects): (VoteRecord, u32),
+        (record, objects): (Option<VotedRecord>, u32),
     ) {
         let asker = Asker {
             conn: peer.conn,
@@ -44,6 +41,7 @@ impl Transactions {
         }
         let with_record = record.is_some();
         let t = self.open(txn, peer);
+        t.orders = record.as_ref().is_some_and(|record| record.pack.is_some());
         t.record = record.map(Box::new);
         t.stage = Stage::Voting {
             asker,
@@ -265,7 +263,7 @@ impl Txn {
 fn admit_record(
     cells: &Cells,
     txn: TxnId,
-    (meta, oids): &(TransactionMeta, Vec<Oid>),
+    VotedRecord { meta, oids, pack }: &VotedRecord,
 ) -> Result<(), Refusal> {
     if cells.writable_of_tid(txn.ttid).is_none() {
         let text = format!("this node has no cell of transaction {txn}");
@@ -283,6 +281,17 @@ fn admit_record(
     if oids.len() > TRANSACTION_OIDS_MAX {
         let text = format!("a transaction has at most {TRANSACTION_OIDS_MAX} objects");
         return Err((ErrorCode::TooLarge, text));
+    }
+    let Some(order) = pack else {
+        return Ok(());
+    };
+    if !order.is_valid() {
+        let text = format!("a pack names at most {PACK_OIDS_MAX} objects, in order, each once");
+        return Err((ErrorCode::TooLarge, text));
+    }
+    if order.at >= txn.ttid || !oids.is_empty() {
+        let text = "a pack is ordered by a transaction without objects that began after its tid";
+        return Err((ErrorCode::Denied, text.to_owned()));
     }
     Ok(())
 }

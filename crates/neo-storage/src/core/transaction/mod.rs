@@ -7,6 +7,7 @@
 mod discard;
 mod finish;
 mod garbage;
+mod packs;
 mod request;
 mod serials;
 mod store;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neo_api::{
     BackendResult, DataId, NodeId, ObjectData, Oid, Partition, Record, Reign, SessionId, Tid,
-    TransactionMeta, TxnId,
+    TxnId, VotedRecord,
 };
 use neo_proto::{ConnId, ErrorCode, Packet};
 
@@ -27,7 +28,6 @@ use super::io::{AfterRead, Asker, Io, words};
 use super::lock::{Locks, Ticket};
 use crate::config::{Mutations, StorageLimits};
 
-pub(crate) use finish::VoteRecord;
 pub(crate) use serials::Era;
 pub(crate) use store::Target;
 pub(crate) use unchecked::{Claim, Compared};
@@ -76,6 +76,13 @@ pub(crate) struct Transactions {
     unlocking: VecDeque<TxnId>,
     /// Whether a transaction was unlocked since it was asked.
     unlocked: bool,
+    /// Objects that transactions repeat a revision of, until these end.
+    repeats: BTreeMap<TxnId, BTreeSet<Oid>>,
+    /// Objects of which a pack removes something just now, and stores that wait for its end.
+    packing: BTreeSet<Oid>,
+    after_pack: Vec<Ticket>,
+    /// Whether a transaction that orders a pack was unlocked since it was asked.
+    ordered: bool,
     /// Objects that were locked without a look at their newest serial.
     unchecked: BTreeMap<Partition, BTreeSet<(TxnId, Oid)>>,
     /// Revisions that were left out of unlocks: their cells fetch them.
@@ -110,8 +117,10 @@ struct Txn {
     refused: Option<ErrorCode>,
     /// Whether the backend may have rows of it.
     has_rows: bool,
+    /// Whether it orders a pack, on a node of its metadata.
+    orders: bool,
     /// On a node of its metadata, from the vote on.
-    record: Option<Box<(TransactionMeta, Vec<Oid>)>>,
+    record: Option<Box<VotedRecord>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +219,10 @@ impl Transactions {
             locked: BTreeMap::new(),
             unlocking: VecDeque::new(),
             unlocked: false,
+            repeats: BTreeMap::new(),
+            packing: BTreeSet::new(),
+            after_pack: Vec::new(),
+            ordered: false,
             unchecked: BTreeMap::new(),
             holes: Vec::new(),
             voted: Vec::new(),
@@ -280,6 +293,11 @@ impl Transactions {
             return None;
         }
         self.locked.range(..=max).next_back().map(|(tid, _)| *tid)
+    }
+
+    /// The least tid of a locked transaction at or below `max`.
+    pub(crate) fn least_locked(&self, max: Tid) -> Option<Tid> {
+        self.locked.range(..=max).next().map(|(tid, _)| *tid)
     }
 
     /// Whether a transaction of exactly this tid is locked.
@@ -385,6 +403,7 @@ impl Transactions {
         let Some(t) = self.txns.remove(&txn) else {
             return;
         };
+        self.repeats.remove(&txn);
         let mut askers = Vec::new();
         self.forget_unchecked(txn, &t.objects);
         let mut values: Vec<Value> = t.objects.into_values().filter_map(|o| o.value).collect();
@@ -495,6 +514,7 @@ impl Transactions {
             writing: BTreeSet::new(),
             refused: None,
             has_rows: false,
+            orders: false,
             record: None,
         })
     }

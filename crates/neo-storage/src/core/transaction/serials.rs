@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use neo_api::{Oid, Tid};
+use neo_api::{Oid, RevisionId, Tid};
 
 /// Most serials that are remembered: some megabytes.
 const KNOWN_MAX: usize = 1 << 16;
@@ -26,7 +26,7 @@ pub(crate) struct Serials {
     /// An object above it has a revision only if it is in `known`.
     floor: Option<Oid>,
     known: BTreeMap<Oid, Tid>,
-    /// The same oids, in the order in which they came.
+    /// The same oids, in the order in which they came, and some that were removed.
     order: VecDeque<Oid>,
     /// The greatest oid that is not remembered any more.
     forgotten: Option<Oid>,
@@ -61,6 +61,19 @@ impl Serials {
             self.forgotten = self.forgotten.max(Some(oldest));
             self.floor = self.floor.map(|floor| floor.max(oldest));
             self.era.evictions += 1;
+        }
+    }
+
+    /// Revisions were removed, some of which may have been the newest of their objects.
+    pub(crate) fn removed(&mut self, ids: &[RevisionId]) {
+        // What a read is about to tell may be one of them.
+        self.era.evictions += 1;
+        for RevisionId { tid, oid } in ids {
+            if self.known.get(oid) == Some(tid) {
+                self.known.remove(oid);
+                self.forgotten = self.forgotten.max(Some(*oid));
+                self.floor = self.floor.map(|floor| floor.max(*oid));
+            }
         }
     }
 
@@ -135,6 +148,20 @@ mod tests {
         serials.read(era, Oid(3), Tid(10));
         serials.greatest(era, Some(Oid(7)));
         assert_eq!((serials.get(Oid(3)), serials.get(Oid(8))), (None, None));
+    }
+
+    #[test]
+    fn the_newest_revision_of_an_object_may_be_removed() {
+        let mut serials = looked(Some(7));
+        let era = serials.era();
+        serials.committed(Oid(9), Tid(20));
+        serials.committed(Oid(8), Tid(20));
+        serials.removed(&[(Tid(10), Oid(9)).into(), (Tid(20), Oid(8)).into()]);
+        assert_eq!(serials.get(Oid(9)), Some(Some(Tid(20))));
+        assert_eq!(serials.get(Oid(8)), None);
+        // A read that found it before it was removed.
+        serials.read(era, Oid(8), Tid(20));
+        assert_eq!(serials.get(Oid(8)), None);
     }
 
     #[test]

@@ -52,6 +52,9 @@ impl Transactions {
             }
         };
         let value = self.keep(io, peer, target.txn, value);
+        if matches!(value, Value::SameAs(_)) {
+            self.note_repetition(target.txn, target.oid);
+        }
         let serial = target.serial;
         self.ask(io, peer, target, id, Kind::Store { serial, value });
         self.run_ready(cells, io);
@@ -263,6 +266,9 @@ impl Transactions {
         };
         if !cells.is_checked(partition) {
             return self.take_unchecked(io, ticket, partition);
+        }
+        if same_as.is_some() && self.waits_for_pack(ticket, oid) {
+            return;
         }
         if same_as.is_none()
             && let Some(last) = self.serials.get(oid)

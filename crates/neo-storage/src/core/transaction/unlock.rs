@@ -6,8 +6,8 @@
 use std::ops::Bound;
 
 use neo_api::{
-    Durability, ObjectData, Oid, Partition, RevisionId, Tid, TransactionMeta, TransactionRecord,
-    TxnId, WriteBatch, WriteOp,
+    Durability, ObjectData, Oid, Partition, RevisionId, Tid, TransactionRecord, TxnId, VotedRecord,
+    WriteBatch, WriteOp,
 };
 
 use super::{Stage, Transactions, Txn};
@@ -146,6 +146,7 @@ impl Transactions {
         let Some(t) = self.txns.remove(&txn) else {
             return;
         };
+        self.repeats.remove(&txn);
         if let Some(tid) = t.stage.tid() {
             self.locked.remove(&tid);
         }
@@ -157,6 +158,7 @@ impl Transactions {
         }
         self.forget_unchecked(txn, &t.objects);
         self.unlocked = true;
+        self.ordered |= t.orders;
         self.note_ended(txn);
         let granted = self.locks.end(txn);
         self.ready.extend(granted);
@@ -186,7 +188,7 @@ pub(crate) fn committed(
     partition: Partition,
     txn: TxnId,
     tid: Tid,
-    (meta, oids): (TransactionMeta, Vec<Oid>),
+    VotedRecord { meta, oids, pack }: VotedRecord,
 ) -> WriteOp {
     let record = TransactionRecord {
         tid,
@@ -194,6 +196,7 @@ pub(crate) fn committed(
         meta,
         oids,
         packed: false,
+        pack,
     };
     WriteOp::PutTransaction { partition, record }
 }

@@ -8,8 +8,10 @@ use neo_proto::{
 };
 
 use super::{Wanted, entries_limit};
+use crate::core::cells::Cells;
 use crate::core::effect::QueryResult;
 use crate::core::io::{Asker, Io};
+use crate::core::packing::pack_state_of;
 
 /// Object bytes of the answer; of lists, about as many bytes as were read.
 pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
@@ -19,7 +21,9 @@ pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
         QueryResult::Fetch { page, .. } => revision_bytes(page),
         QueryResult::Current(page) => revision_bytes(&page.revisions),
         QueryResult::History { entries, .. } => entries.len() * size_of::<HistoryEntry>(),
-        QueryResult::Undo(revisions) => revisions.len() * size_of::<UndoRevision>(),
+        QueryResult::Undo(revisions) => {
+            revisions.as_ref().map_or(0, Vec::len) * size_of::<UndoRevision>()
+        }
         QueryResult::Revisions(ids) => ids.len() * size_of::<RevisionId>(),
         QueryResult::Transactions { page, .. } => {
             let oids = page.iter().map(|record| record.oids.len());
@@ -29,9 +33,9 @@ pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
     }
 }
 
-fn value_bytes(loaded: &Loaded) -> usize {
+fn value_bytes(loaded: &Option<Loaded>) -> usize {
     match loaded {
-        Loaded::Found(revision) => revision.record.data.len(),
+        Some(Loaded::Found(revision)) => revision.record.data.len(),
         _ => 0,
     }
 }
@@ -70,18 +74,24 @@ pub(crate) fn newest_serials<'a>(
 }
 
 /// The serial of a revision that is found and that no other one follows.
-const fn newest_serial(loaded: &Loaded) -> Option<Tid> {
+const fn newest_serial(loaded: &Option<Loaded>) -> Option<Tid> {
     match loaded {
-        Loaded::Found(revision) if revision.next_serial.is_none() => Some(revision.serial),
-        Loaded::Deleted {
+        Some(Loaded::Found(revision)) if revision.next_serial.is_none() => Some(revision.serial),
+        Some(Loaded::Deleted {
             serial,
             next_serial: None,
-        } => Some(*serial),
+        }) => Some(*serial),
         _ => None,
     }
 }
 
-pub(crate) fn answer(io: &mut Io<'_>, asker: Asker, wanted: Wanted, found: QueryResult) {
+pub(crate) fn answer(
+    cells: &Cells,
+    io: &mut Io<'_>,
+    asker: Asker,
+    wanted: Wanted,
+    found: QueryResult,
+) {
     match (wanted, found) {
         (Wanted::Object { oid, .. }, QueryResult::Load(loaded)) => {
             let (answer, data) = object_answer(loaded);
@@ -104,7 +114,9 @@ pub(crate) fn answer(io: &mut Io<'_>, asker: Asker, wanted: Wanted, found: Query
             io.answer(asker, Packet::AnswerPartitionSize { bytes });
         }
         (_, QueryResult::Undo(revisions)) => {
-            io.answer(asker, Packet::AnswerUndoRevisions { revisions });
+            let packed = revisions.is_none();
+            let revisions = revisions.unwrap_or_default();
+            io.answer(asker, Packet::AnswerUndoRevisions { revisions, packed });
         }
         (_, QueryResult::Transaction(found)) => {
             let transaction = found.map(|record| Box::new(WireTransaction::from(*record)));
@@ -134,11 +146,21 @@ pub(crate) fn answer(io: &mut Io<'_>, asker: Asker, wanted: Wanted, found: Query
             let tid = tid.map_or(FinalTid::NotCommitted, FinalTid::Committed);
             io.answer(asker, Packet::AnswerFinalTid { tid });
         }
+        (Wanted::PackState { partition }, QueryResult::PackStates(states)) => {
+            let own = cells.own().find(|(own, _)| *own == partition);
+            let state = states.first().and_then(Option::as_ref);
+            let state = own.map(|(_, own)| pack_state_of(state, own.assigned));
+            let state = state.unwrap_or_default();
+            io.answer(asker, Packet::AnswerPackState { state });
+        }
         _ => io.error(asker, ErrorCode::Internal, "the node failed"),
     }
 }
 
-fn object_answer(loaded: Loaded) -> (ObjectAnswer, Bytes) {
+fn object_answer(loaded: Option<Loaded>) -> (ObjectAnswer, Bytes) {
+    let Some(loaded) = loaded else {
+        return (ObjectAnswer::PackedAway, Bytes::new());
+    };
     let answer = match loaded {
         Loaded::Found(revision) => {
             let answer = ObjectAnswer::Found {
@@ -163,7 +185,7 @@ fn object_answer(loaded: Loaded) -> (ObjectAnswer, Bytes) {
     (answer, Bytes::new())
 }
 
-fn object_answers(loaded: Vec<Loaded>) -> (Vec<(ObjectAnswer, u32)>, Bytes) {
+fn object_answers(loaded: Vec<Option<Loaded>>) -> (Vec<(ObjectAnswer, u32)>, Bytes) {
     let mut payload = BytesMut::with_capacity(loaded.iter().map(value_bytes).sum());
     let answers = loaded.into_iter().map(|loaded| {
         let (answer, data) = object_answer(loaded);

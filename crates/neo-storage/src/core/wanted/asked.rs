@@ -66,6 +66,7 @@ impl Wanted {
                 max,
                 entries,
             }),
+            Packet::AskPackState { partition } => Some(Self::PackState { partition }),
             ref other => Self::listing(other),
         }
     }

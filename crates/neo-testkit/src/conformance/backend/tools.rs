@@ -91,9 +91,10 @@ impl Db {
             .await
             .expect("the unfinished are listed");
         let show = |t: &neo_api::UnfinishedTransaction| {
-            let record = t.record.as_ref().map_or_else(String::new, |(meta, oids)| {
-                let user = String::from_utf8_lossy(&meta.user).into_owned();
-                format!("({user}:{})", oids.len())
+            let record = t.record.as_ref().map_or_else(String::new, |record| {
+                let user = String::from_utf8_lossy(&record.meta.user).into_owned();
+                let orders = record.pack.as_ref().map_or("", |_| "!");
+                format!("({user}:{}{orders})", record.oids.len())
             });
             let tid = t
                 .tid
@@ -217,6 +218,7 @@ pub(super) fn transaction(tid: u64, name: Option<TxnId>) -> TransactionRecord {
         meta: meta("someone"),
         oids: vec![Oid(7), Oid(1), Oid(u64::MAX)],
         packed: false,
+        pack: None,
     }
 }
 
@@ -228,7 +230,7 @@ pub(super) const fn put_transaction(record: TransactionRecord) -> WriteOp {
 }
 
 pub(super) fn vote(txn: TxnId, user: &str) -> WriteOp {
-    let record = Some((meta(user), vec![Oid(1), Oid(2)]));
+    let record = Some((meta(user), vec![Oid(1), Oid(2)]).into());
     WriteOp::PutUnfinished { txn, record }
 }
 

@@ -35,7 +35,7 @@ pub fn two_interleaved_transactions<F: BackendFactory>(factory: &F) {
             .clone();
         assert_eq!(
             record,
-            Some((super::tools::meta("bob"), vec![Oid(1), Oid(2)]))
+            Some((super::tools::meta("bob"), vec![Oid(1), Oid(2)]).into())
         );
         db.apply(vec![
             object(25, 2, value(2)),

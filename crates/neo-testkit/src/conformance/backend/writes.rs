@@ -45,7 +45,7 @@ pub fn later_operations_see_earlier_ones<F: BackendFactory>(factory: &F) {
         ops.push(super::tools::loose(5000, txn(1, 8), "d"));
         ops.push(object(10, 3, value(5000)));
         db.apply(ops).await;
-        assert_eq!(db.see(1, At::Latest).await, "20.. a of 10");
+        assert_eq!(db.see(1, At::Latest).await, "20.. a");
         assert_eq!(db.see(1, At::Before(Tid(20))).await, "not yet");
         assert_eq!(db.see(2, At::Latest).await, "10.. c");
         assert_eq!(db.see(3, At::Latest).await, "10.. d");
@@ -180,9 +180,9 @@ pub fn deleting_keeps_a_shared_value<F: BackendFactory>(factory: &F) {
         db.apply(vec![object(40, 1, same(30))]).await;
         db.apply(vec![delete(10, 1)]).await;
         assert_eq!(db.see(1, At::Before(Tid(20))).await, "not yet");
-        assert_eq!(db.see(1, At::Exact(Tid(30))).await, "30..40 a of 10");
+        assert_eq!(db.see(1, At::Exact(Tid(30))).await, "30..40 a");
         db.apply(vec![delete(40, 1)]).await;
-        assert_eq!(db.see(1, At::Latest).await, "30.. a of 10");
+        assert_eq!(db.see(1, At::Latest).await, "30.. a");
         db.apply(vec![delete(20, 1), delete(30, 1)]).await;
         assert_eq!(db.see(1, At::Latest).await, "unknown");
         // Without a repetition: one value for two revisions of an object.
@@ -476,7 +476,7 @@ pub fn limits_are_refused_without_effect<F: BackendFactory>(factory: &F) {
             },
             WriteOp::PutUnfinished {
                 txn: txn(1, 1),
-                record: Some((meta("u"), oids)),
+                record: Some((meta("u"), oids).into()),
             },
             WriteOp::PutUnfinishedObjects {
                 txn: txn(1, 1),

@@ -199,7 +199,8 @@ impl SimTxn {
             let Reply::Undo(told) = client.page(page).await? else {
                 panic!("an answer of another kind");
             };
-            let told = told[0].ok_or_else(|| cant(Some(oid), "it is gone"))?;
+            let told = told.and_then(|told| told[0]);
+            let told = told.ok_or_else(|| cant(Some(oid), "it is gone"))?;
             let (base, undoing) = Undoing::of(told, own);
             match undoing {
                 Undoing::SameAs(previous) => {

@@ -107,8 +107,13 @@ impl SimTxn {
     ) -> Result<usize, Error> {
         let mut merges = 0;
         loop {
-            let (txn, meta) = (self.key, self.meta());
-            let vote = |reply| Command::Vote { txn, reply, meta };
+            let (txn, meta, pack) = (self.key, self.meta(), None);
+            let vote = |reply| Command::Vote {
+                txn,
+                reply,
+                meta,
+                pack,
+            };
             match self.client.request(vote).await? {
                 Reply::Voted(_) => return Ok(merges),
                 Reply::Conflicts(conflicts) => {

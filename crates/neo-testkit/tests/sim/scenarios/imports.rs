@@ -44,6 +44,7 @@ fn nth(n: u64) -> (WireTransaction, Vec<(WireRevision, Bytes)>) {
         },
         oids: Oids(changes.iter().map(|(oid, _)| *oid).collect()),
         packed: false,
+        pack: None,
     };
     let revisions = changes.into_iter().map(|(oid, value)| {
         let wire = WireRevision {

@@ -182,6 +182,7 @@ impl Liar {
             meta,
             oids,
             objects,
+            pack: None,
         }
     }
 

@@ -1,0 +1,481 @@
+//! Packs: revisions that were replaced up to some time are removed, in small steps that give way to
+//! clients.
+//!
+//! The primary tells which orders there are; each readable cell applies them one after the other,
+//! and its database remembers how far it is. Within an object the oldest revision goes first, so that
+//! at every moment, and after any crash, what is newest at the order's tid is there. What was begun is
+//! noted with the first revision that goes: a reader of what is older learns that it may be gone.
+//!
+//! A revision that an open transaction repeats must stay until that ends: its object is left for
+//! later.
+
+mod orders;
+mod state;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use neo_api::{
+    BackendResult, Durability, Instant, Oid, PackOrder, Partition, RevisionId, Tid, WriteBatch,
+    WriteOp,
+};
+use neo_proto::{PackState, PackedCell, Packet};
+
+use self::orders::{Orders, first_concerned};
+use super::cells::Cells;
+use super::effect::{Query, QueryResult};
+use super::io::{AfterPersist, AfterRead, Io, words};
+use super::pace::{Clients, Pace};
+use super::transaction::Transactions;
+
+pub(crate) use state::{pack_state_of, read_pack_state, set_pack_state};
+
+/// Revisions that a step looks at, at least and at most.
+const ROWS: (usize, usize) = (50, 5_000);
+/// A step should take about as long: a client may have to wait for its end.
+const STEP: Duration = Duration::from_millis(10);
+/// What looking at a revision costs, of the rate that is kept although clients wait.
+const ROW_BYTES: usize = 1 << 10;
+/// The pause after a step that failed.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The pause before objects that were left for later are looked at again.
+const LATER: Duration = Duration::from_millis(100);
+
+/// A readable cell.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    /// The period since which it is readable.
+    period: u64,
+    /// `None` until it was read.
+    state: Option<PackState>,
+    /// The primary does not know it yet.
+    is_untold: bool,
+}
+
+/// The order that is being applied to a cell.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    partition: Partition,
+    period: u64,
+    order: Tid,
+    /// Where the next page begins.
+    min: Oid,
+    /// The first object that was left for later.
+    later: Option<Oid>,
+    removed: u64,
+}
+
+/// The page that is being looked at, or removed.
+#[derive(Debug)]
+struct Step {
+    since: Instant,
+    /// What follows when it is removed.
+    next: Option<Oid>,
+    state: PackState,
+    ids: Vec<RevisionId>,
+}
+
+/// What is packed here.
+#[derive(Debug)]
+pub(crate) struct Packing {
+    orders: Orders,
+    cells: BTreeMap<Partition, Cell>,
+    /// Cells whose state is being read, each with its period.
+    looking: Vec<(Partition, u64)>,
+    pass: Option<Pass>,
+    step: Option<Step>,
+    /// Names the step.
+    number: u64,
+    rows: usize,
+    pace: Pace,
+    not_before: Option<Instant>,
+}
+
+impl Packing {
+    pub(crate) fn new(rows_per_s_bytes_min: u64) -> Self {
+        Self {
+            orders: Orders::default(),
+            cells: BTreeMap::new(),
+            looking: Vec::new(),
+            pass: None,
+            step: None,
+            number: 0,
+            rows: ROWS.0,
+            pace: Pace::new(rows_per_s_bytes_min),
+            not_before: None,
+        }
+    }
+
+    /// The primary told orders: all above `after`, up to the last of them.
+    pub(crate) fn ordered(&mut self, after: Tid, orders: Vec<(Tid, PackOrder)>) {
+        self.orders = Orders::new(after, orders);
+        if self.step.is_none() {
+            self.pass = None;
+        }
+    }
+
+    /// Whether there is something to do.
+    fn has_work(&self) -> bool {
+        let next = |cell: &Cell| cell.state.and_then(|state| self.orders.next(state.done));
+        self.pass.is_some() || self.cells.values().any(|cell| next(cell).is_some())
+    }
+
+    /// When something is due.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        if self.step.is_some() || !self.looking.is_empty() {
+            return None;
+        }
+        let pace = self.pace.timeout().filter(|_| self.has_work());
+        self.not_before.into_iter().chain(pace).min()
+    }
+
+    /// Whether nothing is under way, and nothing left to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.step.is_none() && self.looking.is_empty() && !self.has_work()
+    }
+
+    /// How far cells are packed that the primary does not know of yet.
+    pub(crate) fn take_untold(&mut self) -> Option<Packet> {
+        let untold = self.cells.iter_mut().filter(|(_, cell)| cell.is_untold);
+        let cells = untold.filter_map(|(partition, cell)| {
+            let PackState { done, at, .. } = cell.state?;
+            cell.is_untold = false;
+            let partition = *partition;
+            Some(PackedCell {
+                partition,
+                done,
+                at,
+            })
+        });
+        let cells: Vec<PackedCell> = cells.collect();
+        (!cells.is_empty()).then_some(Packet::NotifyPacked { cells })
+    }
+
+    /// Reads how far cells are packed that have become readable; forgets those that are not any more.
+    fn look(&mut self, cells: &Cells, io: &mut Io<'_>) {
+        let is_readable =
+            |partition: &Partition, cell: &Cell| cells.readable(*partition) == Some(cell.period);
+        self.cells
+            .retain(|partition, cell| is_readable(partition, cell));
+        if !self.looking.is_empty() {
+            return;
+        }
+        for partition in cells.all_readable() {
+            let (false, Some(period)) = (
+                self.cells.contains_key(&partition),
+                cells.readable(partition),
+            ) else {
+                continue;
+            };
+            self.looking.push((partition, period));
+        }
+        if !self.looking.is_empty() {
+            let partitions = self.looking.iter().map(|(partition, _)| *partition);
+            let partitions = partitions.collect();
+            io.read(Query::PackStates { partitions }, AfterRead::PackStates);
+        }
+    }
+
+    /// They were read.
+    pub(crate) fn states_read(
+        &mut self,
+        cells: &Cells,
+        io: &Io<'_>,
+        result: BackendResult<QueryResult>,
+    ) {
+        let looked = std::mem::take(&mut self.looking);
+        match result {
+            Ok(QueryResult::PackStates(values)) => {
+                for ((partition, period), value) in looked.into_iter().zip(&values) {
+                    let own = cells.own().find(|(own, _)| *own == partition);
+                    let Some((_, own)) = own else {
+                        continue;
+                    };
+                    let cell = Cell {
+                        period,
+                        state: Some(pack_state_of(value.as_ref(), own.assigned)),
+                        is_untold: true,
+                    };
+                    self.cells.insert(partition, cell);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = %words(&error), "cannot read how far cells are packed");
+                self.not_before = Some(io.now.mono + PAUSE);
+            }
+        }
+    }
+
+    /// Begins the next step, if there is one and its turn has come.
+    pub(crate) fn pump(
+        &mut self,
+        cells: &Cells,
+        transactions: &Transactions,
+        io: &mut Io<'_>,
+        clients: Clients,
+        is_importing: bool,
+    ) {
+        let now = io.now.mono;
+        self.not_before.take_if(|at| *at <= now);
+        if self.step.is_some() || self.not_before.is_some() {
+            return;
+        }
+        self.look(cells, io);
+        if is_importing || !self.has_work() || !self.pace.allows(now, clients) {
+            return;
+        }
+        let (Some(pass), Some(partitioning)) = (self.next_pass(cells), cells.partitioning()) else {
+            return;
+        };
+        let Some(order) = self.orders.get(pass.order) else {
+            self.pass = None;
+            return;
+        };
+        // What is locked up to there has no place yet.
+        if transactions.greatest_locked(order.at).is_some() {
+            return;
+        }
+        let partition = pass.partition;
+        let Some(min) = first_concerned(order, (partitioning, partition), pass.min) else {
+            return self.end_pass(cells, io);
+        };
+        // Of listed objects, one is looked at; what comes after it is of no interest.
+        let limit = match order.oids {
+            None => self.rows,
+            Some(_) => ROWS.0,
+        };
+        self.number += 1;
+        self.step = Some(Step {
+            since: now,
+            next: None,
+            state: PackState::default(),
+            ids: Vec::new(),
+        });
+        let at = order.at;
+        let query = Query::Obsolete {
+            partition,
+            min,
+            at,
+            limit,
+        };
+        io.read(query, AfterRead::Obsolete(self.number));
+    }
+
+    /// The pass that goes on, if its cell is what it was.
+    fn valid_pass(&self, cells: &Cells) -> Option<Pass> {
+        self.pass.filter(|pass| {
+            let cell = self.cells.get(&pass.partition);
+            cells.readable(pass.partition) == Some(pass.period)
+                && cell.is_some_and(|cell| cell.period == pass.period)
+        })
+    }
+
+    /// The pass that goes on, or a new one.
+    fn next_pass(&mut self, cells: &Cells) -> Option<Pass> {
+        self.pass = self.valid_pass(cells);
+        if self.pass.is_none() {
+            self.pass = self.cells.iter().find_map(|(partition, cell)| {
+                let order = self.orders.next(cell.state?.done)?;
+                Some(Pass {
+                    partition: *partition,
+                    period: cell.period,
+                    order,
+                    min: Oid::ZERO,
+                    later: None,
+                    removed: 0,
+                })
+            });
+        }
+        self.pass
+    }
+
+    /// A page of what is obsolete was found.
+    pub(crate) fn found(
+        &mut self,
+        cells: &Cells,
+        transactions: &mut Transactions,
+        io: &mut Io<'_>,
+        number: u64,
+        result: BackendResult<QueryResult>,
+    ) {
+        if number != self.number || self.step.is_none() {
+            return;
+        }
+        let page = match result {
+            Ok(QueryResult::Obsolete(page)) => page,
+            Ok(_) => return self.give_up_step(io),
+            Err(error) => {
+                tracing::warn!(error = %words(&error), "cannot list what a pack removes");
+                return self.give_up_step(io);
+            }
+        };
+        let Some(pass) = self.valid_pass(cells) else {
+            self.step = None;
+            return;
+        };
+        let (Some(order), Some(cell), Some((_, own))) = (
+            self.orders.get(pass.order),
+            self.cells.get(&pass.partition),
+            cells.own().find(|(own, _)| *own == pass.partition),
+        ) else {
+            self.step = None;
+            return;
+        };
+        let mut later = pass.later;
+        let mut ids = page.revisions;
+        ids.retain(|id| {
+            let stays = order.concerns(id.oid) && transactions.is_repeated(id.oid);
+            if stays {
+                later = Some(later.map_or(id.oid, |oid| oid.min(id.oid)));
+            }
+            order.concerns(id.oid) && !stays
+        });
+        let mut next = page.next;
+        if let Some(oid) = next.filter(|oid| transactions.is_repeated(*oid)) {
+            // The page ended with a part of it, all of which stays.
+            later = Some(later.map_or(oid, |before| before.min(oid)));
+            next = oid.checked_next();
+        }
+        let before = cell.state.unwrap_or_default();
+        let greatest = ids.iter().map(|id| id.tid).max();
+        let state = PackState {
+            done: before.done,
+            at: before.at.max(order.at),
+            removed: before.removed.max(greatest.unwrap_or_default()),
+        };
+        if let Some(pass) = &mut self.pass {
+            pass.later = later;
+        }
+        if ids.is_empty() {
+            self.step_done(io, ids.len());
+            return self.advance(cells, io, next);
+        }
+        let partition = pass.partition;
+        let delete = |id: &RevisionId| WriteOp::DeleteObject { partition, id: *id };
+        let mut ops: Vec<WriteOp> = ids.iter().map(delete).collect();
+        ops.push(set_pack_state(partition, own.assigned, state));
+        transactions.pack_begins(ids.iter().map(|id| id.oid).collect());
+        if let Some(step) = &mut self.step {
+            (step.next, step.state, step.ids) = (next, state, ids);
+        }
+        let then = AfterPersist::Packed(number);
+        io.persist(WriteBatch::from(ops), Durability::Buffered, then);
+    }
+
+    /// It is removed, or the end of a pass is durable; or not.
+    pub(crate) fn persisted(
+        &mut self,
+        cells: &Cells,
+        transactions: &mut Transactions,
+        io: &mut Io<'_>,
+        number: u64,
+        result: BackendResult<()>,
+    ) {
+        if number != self.number {
+            return;
+        }
+        let Some(Step {
+            next, state, ids, ..
+        }) = &mut self.step
+        else {
+            return;
+        };
+        let (next, state, ids) = (*next, *state, std::mem::take(ids));
+        transactions.packed(cells, io, &ids);
+        if let Err(error) = result {
+            tracing::warn!(error = %words(&error), "cannot remove what a pack removes");
+            return self.give_up_step(io);
+        }
+        self.step_done(io, ids.len());
+        let Some(pass) = &mut self.pass else {
+            return;
+        };
+        pass.removed += ids.len() as u64;
+        let pass = *pass;
+        let cell = self.cells.get_mut(&pass.partition);
+        if let Some(cell) = cell.filter(|cell| cell.period == pass.period) {
+            let before = cell.state.replace(state);
+            // The primary knows what was begun, too.
+            cell.is_untold |= before.map(|b| (b.done, b.at)) != Some((state.done, state.at));
+            if state.done >= pass.order {
+                let (partition, order) = (pass.partition, pass.order);
+                let removed = pass.removed;
+                tracing::info!(%partition, %order, removed, "packed");
+                self.pass = None;
+                return;
+            }
+        }
+        self.advance(cells, io, next);
+    }
+
+    /// Goes on with the next page.
+    fn advance(&mut self, cells: &Cells, io: &mut Io<'_>, next: Option<Oid>) {
+        match (next, &mut self.pass) {
+            (Some(next), Some(pass)) => pass.min = next,
+            (None, Some(_)) => self.end_pass(cells, io),
+            (_, None) => {}
+        }
+    }
+
+    /// All objects were looked at: what was left for later is looked at again, and then the end is
+    /// made durable.
+    fn end_pass(&mut self, cells: &Cells, io: &mut Io<'_>) {
+        self.pass = self.valid_pass(cells);
+        let Some(pass) = &mut self.pass else {
+            return;
+        };
+        if let Some(later) = pass.later.take() {
+            pass.min = later;
+            self.not_before = Some(io.now.mono + LATER);
+            return;
+        }
+        let (Some(order), Some(cell), Some((_, own))) = (
+            self.orders.get(pass.order),
+            self.cells.get(&pass.partition),
+            cells.own().find(|(own, _)| *own == pass.partition),
+        ) else {
+            self.pass = None;
+            return;
+        };
+        let before = cell.state.unwrap_or_default();
+        let state = PackState {
+            done: pass.order,
+            at: before.at.max(order.at),
+            removed: before.removed,
+        };
+        self.number += 1;
+        self.step = Some(Step {
+            since: io.now.mono,
+            next: None,
+            state,
+            ids: Vec::new(),
+        });
+        let batch = WriteBatch::from(vec![set_pack_state(pass.partition, own.assigned, state)]);
+        let then = AfterPersist::Packed(self.number);
+        io.persist(batch, Durability::Synced, then);
+    }
+
+    /// A step is over: the next one may be larger, or must be smaller.
+    fn step_done(&mut self, io: &Io<'_>, removed: usize) {
+        let Some(step) = self.step.take() else {
+            return;
+        };
+        let now = io.now.mono;
+        let took = now.since(step.since);
+        let rows = if took < STEP {
+            self.rows * 2
+        } else {
+            self.rows / 2
+        };
+        self.rows = rows.clamp(ROWS.0, ROWS.1);
+        self.pace.spent(now, (removed + 1) * ROW_BYTES);
+        self.pace.rest(now, took);
+    }
+
+    /// A step failed: it is tried again later.
+    fn give_up_step(&mut self, io: &Io<'_>) {
+        self.step = None;
+        self.not_before = Some(io.now.mono + PAUSE);
+    }
+}
