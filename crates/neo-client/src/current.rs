@@ -96,7 +96,7 @@ impl CurrentObjects {
     ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`]: it may be called again, and goes on.
-    /// [`Error::Checksum`].
+    /// [`Error::Checksum`]. [`Error::PackedAway`] when a pack has been past the tid.
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<CurrentObject>> {
@@ -146,10 +146,15 @@ impl CurrentObjects {
                 return Ok(());
             }
             for (at, reply) in replies {
-                let Reply::Current { revisions, next } = reply else {
-                    return Err(unexpected(&reply));
-                };
                 let cursor = &mut self.cursors[at];
+                let (revisions, next) = match reply {
+                    Reply::Current { revisions, next } => (revisions, next),
+                    Reply::PackedAway => {
+                        let (oid, tid) = (cursor.next.unwrap_or_default(), self.at);
+                        return Err(Error::PackedAway { oid, tid });
+                    }
+                    other => return Err(unexpected(&other)),
+                };
                 cursor.page.extend(revisions);
                 cursor.next = next;
             }

@@ -142,10 +142,10 @@ impl Transaction {
         let mut told = BTreeMap::new();
         for (oids, pending) in asked {
             match pending.answer().await? {
-                Answer::Reply(Reply::Undo(Some(revisions))) => {
+                Answer::Reply(Reply::Undo(revisions)) => {
                     told.extend(oids.into_iter().zip(revisions))
                 }
-                Answer::Reply(Reply::Undo(None)) => {
+                Answer::Reply(Reply::PackedAway) => {
                     return Err(Error::Undo {
                         tid: undone,
                         oid: oids.first().copied().filter(|_| oids.len() == 1),

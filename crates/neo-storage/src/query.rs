@@ -71,7 +71,8 @@ pub async fn execute_query(
             limit,
         } => {
             let page = backend.current(partition, min, at, values, limit).await?;
-            QueryResult::Current(page)
+            let is_precise = at >= pack_state(backend, partition).await?.at;
+            QueryResult::Current(is_precise.then_some(page))
         }
         Query::Bytes { partitions } => {
             QueryResult::Bytes(backend.bytes().await? / (partitions.max(1) as u64))

@@ -292,8 +292,10 @@ pub enum Reply {
     },
     /// Bytes that a partition takes.
     Size(u64),
-    /// What it takes to undo, in the order asked. `None`: a pack removed some of it.
-    Undo(Option<Vec<Option<UndoRevision>>>),
+    /// What it takes to undo, in the order asked.
+    Undo(Vec<Option<UndoRevision>>),
+    /// A page of what a pack may have removed.
+    PackedAway,
     /// What a transaction does to objects, in the order asked: the revision that the change starts
     /// from, and the change.
     Changes(Vec<Option<(Tid, Change)>>),

@@ -227,14 +227,21 @@ impl Page {
                 Self::Current {
                     min, at, values, ..
                 },
-                Packet::AnswerCurrentRevisions { revisions, next },
+                Packet::AnswerCurrentRevisions {
+                    revisions,
+                    next,
+                    packed: false,
+                },
             ) => current_page(*min, *at, *values, revisions, next, payload),
             (Self::Size { .. }, Packet::AnswerPartitionSize { bytes }) => Ok(Reply::Size(bytes)),
+            (Self::Current { .. }, Packet::AnswerCurrentRevisions { packed: true, .. }) => {
+                Ok(Reply::PackedAway)
+            }
             (Self::Undo { oids, .. }, Packet::AnswerUndoRevisions { revisions, packed }) => {
                 if packed {
-                    Ok(Reply::Undo(None))
+                    Ok(Reply::PackedAway)
                 } else if revisions.len() == oids.len() {
-                    Ok(Reply::Undo(Some(revisions)))
+                    Ok(Reply::Undo(revisions))
                 } else {
                     Err("as many objects were not asked for".to_owned())
                 }

@@ -147,7 +147,7 @@ impl ClientCore {
                     meta: meta.clone(),
                     oids: oids.clone(),
                     objects,
-                    pack: pack.clone(),
+                    pack: pack.clone().map(Box::new),
                 }
             } else {
                 Packet::AskVoteTransaction { txn: name, objects }

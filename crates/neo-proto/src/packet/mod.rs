@@ -314,7 +314,7 @@ packets! {
         meta: TransactionMeta,
         oids: Oids,
         objects: u32,
-        pack: Option<PackOrder>,
+        pack: Option<Box<PackOrder>>,
     }
     /// Voted, durably.
     0x8036 AnswerStoreTransaction { }
@@ -404,8 +404,12 @@ packets! {
         values: bool,
     }
     /// Where the next page begins; `None`: nothing is left. The values are payload, one after the
-    /// other, if they were wanted.
-    0x8047 AnswerCurrentRevisions { revisions: Vec<WireRevision>, next: Option<Oid> }
+    /// other, if they were wanted. With `packed` it can't be told: a pack has been past `at`.
+    0x8047 AnswerCurrentRevisions {
+        revisions: Vec<WireRevision>,
+        next: Option<Oid>,
+        packed: bool,
+    }
     /// C to S: what it takes to undo what transaction `undone` did to objects of a partition,
     /// as they are before `before`. Waits for transactions below that are locked.
     0x0048 AskUndoRevisions { partition: Partition, undone: Tid, before: Tid, oids: Oids }

@@ -294,7 +294,7 @@ any_packet! {
     AskObjectHistory { oid, before, entries }
     AnswerObjectHistory { entries, complete }
     AskCurrentRevisions { partition, min, at, bytes, values }
-    AnswerCurrentRevisions { revisions, next }
+    AnswerCurrentRevisions { revisions, next, packed }
     AskUndoRevisions { partition, undone, before, oids }
     AnswerUndoRevisions { revisions, packed }
     AskPartitionSize { partition }

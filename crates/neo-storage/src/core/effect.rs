@@ -271,8 +271,8 @@ pub enum QueryResult {
         /// Whether nothing is left.
         complete: bool,
     },
-    /// Of [`Query::Current`].
-    Current(CurrentPage),
+    /// Of [`Query::Current`]; `None`: a pack may have removed some of it.
+    Current(Option<CurrentPage>),
     /// Of [`Query::Bytes`]: the share of one partition.
     Bytes(u64),
     /// Of [`Query::Undo`], in the order asked. `None`: a pack may have removed some of it.

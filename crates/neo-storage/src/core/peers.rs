@@ -154,7 +154,7 @@ impl StorageCore {
                 objects,
                 pack,
             } => {
-                let oids = oids.0;
+                let (oids, pack) = (oids.0, pack.map(|order| *order));
                 vote(
                     &mut io,
                     txn,

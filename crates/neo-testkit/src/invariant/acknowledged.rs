@@ -56,6 +56,9 @@ fn is_everywhere(found: &mut Found, facts: &Facts, number: u64, seen: &Seen, tid
         let id = RevisionId { tid, oid: *oid };
         for (node, cell) in facts.readable(partitioning.of_oid(*oid)) {
             let Some(revision) = cell.revisions.get(&id) else {
+                if facts.packed.contains(&id) {
+                    continue;
+                }
                 found.add(format!("{node} lacks {oid} of transaction {number}, {tid}"));
                 continue;
             };

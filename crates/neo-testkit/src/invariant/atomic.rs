@@ -53,7 +53,8 @@ pub(super) fn check(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
             for (node, cell) in facts.readable(partitioning.of_oid(*oid)) {
                 let revision = cell.revisions.get(&id);
                 let value = revision.map(|r| r.record.as_ref().map(|record| &record.data));
-                if value != Some(stored.value.as_ref()) {
+                let is_packed = revision.is_none() && facts.packed.contains(&id);
+                if value != Some(stored.value.as_ref()) && !is_packed {
                     found.add(format!("{node} has {tid} without its value of {oid}"));
                 }
             }

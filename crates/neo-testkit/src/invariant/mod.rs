@@ -7,6 +7,7 @@ mod atomic;
 mod cache;
 mod copies;
 mod leftovers;
+mod packed;
 mod reads;
 mod replicas_equal;
 mod serialised;
@@ -15,6 +16,7 @@ mod tid_order;
 use std::fmt;
 
 pub use copies::committed;
+pub use packed::check_packed;
 
 use crate::oracle::Oracle;
 use crate::sim::Facts;
@@ -68,7 +70,7 @@ pub fn check_all(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
             what: what.clone(),
         })
         .collect();
-    let properties: [fn(&Oracle, &Facts) -> Vec<Violation>; 8] = [
+    let properties: [fn(&Oracle, &Facts) -> Vec<Violation>; 9] = [
         acknowledged::check,
         atomic::check,
         replicas_equal::check,
@@ -77,6 +79,7 @@ pub fn check_all(oracle: &Oracle, facts: &Facts) -> Vec<Violation> {
         reads::check,
         cache::check,
         leftovers::check,
+        packed::check,
     ];
     for property in properties {
         violations.extend(property(oracle, facts));

@@ -12,6 +12,7 @@ use super::chaos::Weather;
 use super::report::Report;
 use super::settings::RunSettings;
 use super::work::{Work, work};
+use crate::invariant::check_packed;
 use crate::seed::Rng;
 use crate::sim::{Facts, Handle, Name, PATIENCE, Stuck, World, c};
 
@@ -117,6 +118,7 @@ impl<'a> Run<'a> {
                 self.world.crash_all();
             }
             self.world.heal().map_err(stuck)?;
+            self.wait_packed()?;
             self.check(&work)?;
         }
         self.use_again(&work)?;
@@ -214,6 +216,30 @@ impl<'a> Run<'a> {
                 format!("{stuck}: of {names:?}")
             })?;
         self.dismiss()
+    }
+
+    /// Every pack that was ordered is done.
+    fn wait_packed(&mut self) -> Result<(), String> {
+        let script = self.world.run_script(c(1), async |client| {
+            client.wait_ready(PATIENCE).await?;
+            let last = client.sync().await?;
+            client.wait_pack(last).await
+        });
+        self.world
+            .run_until("packs that are done", PATIENCE, |_| script.is_done())
+            .map_err(stuck)?;
+        if let Some(Err(error)) = script.take() {
+            return Err(format!("waiting for packs: {error}"));
+        }
+        self.world.settle(PATIENCE).map_err(stuck)?;
+        let facts = Facts::read(&self.world).ok_or("there is no partition table")?;
+        let left = check_packed(&facts);
+        let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join("\n"))
+        }
     }
 
     /// The healed cluster works.

@@ -4,6 +4,7 @@
 //! events, and waits for nothing but the client's core. All that it does, and all that it is told,
 //! goes into the world's [`Oracle`].
 
+mod packs;
 mod past;
 mod txn;
 
@@ -255,6 +256,7 @@ impl SimClient {
             number,
             name: None,
             open: true,
+            pack: None,
         };
         let begin = |reply| Command::Begin {
             txn: key,

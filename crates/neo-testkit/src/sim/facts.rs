@@ -1,16 +1,18 @@
 //! What is in the databases of a world, read through the backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
 use bytes::Bytes;
 use neo_api::{
-    CellState, DataId, FetchedRevision, NodeId, Oid, Order, PageLimit, Partition, PartitionTable,
-    RevisionId, StorageBackend, Tid, TransactionRecord, TxnId, UnfinishedTransaction,
+    CellState, DataId, FetchedRevision, NodeId, Oid, Order, PackOrder, PageLimit, Partition,
+    PartitionTable, RevisionId, StorageBackend, Tid, TransactionRecord, TxnId,
+    UnfinishedTransaction,
 };
 
 use super::name::Name;
 use super::world::{World, run_ready};
+use crate::oracle::Oracle;
 
 /// One partition on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +88,11 @@ pub struct Facts {
     pub nodes: Vec<NodeCopy>,
     /// Of each object on a readable copy: its revisions with their values; `None`: a deletion.
     objects: BTreeMap<Oid, BTreeMap<Tid, Option<Bytes>>>,
+    /// What transactions that are on readable copies ordered.
+    pub orders: Vec<PackOrder>,
+    /// Revisions of committed transactions that are not on the readable copy, and that an order
+    /// concerns; they count among the revisions of their objects.
+    pub packed: BTreeSet<RevisionId>,
 }
 
 impl Facts {
@@ -110,8 +117,11 @@ impl Facts {
             table,
             nodes,
             objects: BTreeMap::new(),
+            orders: Vec::new(),
+            packed: BTreeSet::new(),
         };
         facts.objects = facts.by_object();
+        facts.remember(&world.oracle().borrow());
         Some(facts)
     }
 
@@ -129,7 +139,42 @@ impl Facts {
         objects
     }
 
-    /// The revisions of an object on a readable copy, with their values; `None`: a deletion.
+    /// Adds what packs may have removed, as clients stored it.
+    fn remember(&mut self, oracle: &Oracle) {
+        let mut orders = Vec::new();
+        for partition in self.table.partitioning().iter() {
+            let copy = self.readable(partition).next();
+            let records = copy
+                .into_iter()
+                .flat_map(|(_, cell)| cell.transactions.values());
+            orders.extend(records.filter_map(|record| record.pack.clone()));
+        }
+        let mut gone = Vec::new();
+        for (tid, label) in self.transactions() {
+            let seen = Oracle::number(label).and_then(|n| oracle.transactions().get(&n));
+            for (oid, stored) in seen.into_iter().flat_map(|seen| &seen.stores) {
+                let is_there = self
+                    .objects
+                    .get(oid)
+                    .is_some_and(|all| all.contains_key(&tid));
+                let is_ordered = |order: &PackOrder| order.at >= tid && order.concerns(*oid);
+                if !is_there && self.has_readable(*oid) && orders.iter().any(is_ordered) {
+                    gone.push((RevisionId { tid, oid: *oid }, stored.value.clone()));
+                }
+            }
+        }
+        self.orders = orders;
+        for (id, value) in gone {
+            self.packed.insert(id);
+            self.objects
+                .entry(id.oid)
+                .or_default()
+                .insert(id.tid, value);
+        }
+    }
+
+    /// The revisions of an object on a readable copy, and those that were there before a pack, with
+    /// their values; `None`: a deletion.
     pub fn revisions(
         &self,
         oid: Oid,

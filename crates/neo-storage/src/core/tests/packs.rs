@@ -291,7 +291,7 @@ fn orders_are_a_part_of_their_transactions() {
             meta: TransactionMeta::default(),
             oids: Oids(oids),
             objects: 0,
-            pack: Some(pack),
+            pack: Some(Box::new(pack)),
         };
         world.ask(c, packet);
         world.one(c)

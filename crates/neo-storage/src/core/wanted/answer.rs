@@ -19,7 +19,9 @@ pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
         QueryResult::Load(loaded) => value_bytes(loaded),
         QueryResult::LoadMany(loaded) => loaded.iter().map(value_bytes).sum(),
         QueryResult::Fetch { page, .. } => revision_bytes(page),
-        QueryResult::Current(page) => revision_bytes(&page.revisions),
+        QueryResult::Current(page) => page
+            .as_ref()
+            .map_or(0, |page| revision_bytes(&page.revisions)),
         QueryResult::History { entries, .. } => entries.len() * size_of::<HistoryEntry>(),
         QueryResult::Undo(revisions) => {
             revisions.as_ref().map_or(0, Vec::len) * size_of::<UndoRevision>()
@@ -49,8 +51,8 @@ fn revision_bytes(page: &[FetchedRevision]) -> usize {
 /// transaction that is committed by now may say otherwise.
 pub(crate) fn tells_newest(wanted: &Wanted, found: &QueryResult) -> bool {
     let unknown = match found {
-        QueryResult::Load(loaded) => matches!(loaded, Loaded::Unknown),
-        QueryResult::LoadMany(loaded) => loaded.contains(&Loaded::Unknown),
+        QueryResult::Load(loaded) => matches!(loaded, Some(Loaded::Unknown)),
+        QueryResult::LoadMany(loaded) => loaded.contains(&Some(Loaded::Unknown)),
         _ => false,
     };
     unknown || newest_serials(wanted, found).next().is_some()
@@ -105,9 +107,15 @@ pub(crate) fn answer(
             io.answer(asker, Packet::AnswerObjectHistory { entries, complete });
         }
         (_, QueryResult::Current(page)) => {
+            let packed = page.is_none();
+            let page = page.unwrap_or_default();
             let (revisions, payload) = wire_revisions(page.revisions);
             let next = page.next;
-            let answer = Packet::AnswerCurrentRevisions { revisions, next };
+            let answer = Packet::AnswerCurrentRevisions {
+                revisions,
+                next,
+                packed,
+            };
             io.answer_with(asker, answer, payload);
         }
         (_, QueryResult::Bytes(bytes)) => {

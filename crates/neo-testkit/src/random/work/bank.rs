@@ -51,6 +51,13 @@ impl Bank {
     }
 
     /// Reads all accounts as they were some time ago.
+    /// Some of the accounts, in order.
+    pub(super) fn some(&self, rng: &mut Rng) -> Vec<Oid> {
+        let chosen = self.accounts.iter().filter(|_| rng.below(2) == 0);
+        chosen.copied().collect()
+    }
+
+    /// Reads all accounts as of some tid.
     pub(super) async fn read_before(&self, client: &SimClient, rng: &mut Rng) -> Result<(), Error> {
         let before = back(client.last_tid(), rng);
         match self.audit_before(client, before).await {

@@ -109,8 +109,12 @@ async fn round(client: &SimClient, work: &Work, session: u64, rng: &mut Rng) -> 
         17 => history(client, rng).await,
         18 => {
             client.sync().await?;
-            work.bank.read_before(client, rng).await
+            match work.bank.read_before(client, rng).await {
+                Err(Error::PackedAway { .. }) => Ok(()),
+                result => result,
+            }
         }
+        19 if rng.below(4) == 0 => pack(client, work, rng).await,
         _ => new_object(client, rng).await,
     }
 }
@@ -130,6 +134,22 @@ async fn history(client: &SimClient, rng: &mut Rng) -> Result<(), Error> {
     match rng.below(3) {
         0 => client.undo_log(min, max).await.map(drop),
         _ => client.transactions_between(min, max).await.map(drop),
+    }
+}
+
+/// What is old goes; of all objects, or of some that change often.
+async fn pack(client: &SimClient, work: &Work, rng: &mut Rng) -> Result<(), Error> {
+    let last = client.sync().await?;
+    let at = match rng.below(3) {
+        0 => last,
+        _ => back(last, rng),
+    };
+    let some = (rng.below(3) == 0).then(|| work.bank.some(rng));
+    let id = client.pack(at, some).await?;
+    match rng.below(3) {
+        0 => client.wait_pack(id).await,
+        1 => client.pack_progress().await.map(drop),
+        _ => Ok(()),
     }
 }
 
@@ -165,7 +185,11 @@ async fn new_object(client: &SimClient, rng: &mut Rng) -> Result<(), Error> {
             txn.commit().await?;
             client.load(oids[0]).await?;
         }
-        1 => undo_and_redo(client, tid, &oids, rng).await?,
+        1 => match undo_and_redo(client, tid, &oids, rng).await {
+            // A pack has been faster.
+            Err(Error::Undo { .. } | Error::MissingRevision(_)) => {}
+            result => result?,
+        },
         _ => {}
     }
     Ok(())

@@ -138,12 +138,12 @@ impl SimClient {
                     bytes: PAGE_BYTES,
                     values: true,
                 };
-                let Reply::Current {
-                    revisions,
-                    next: after,
-                } = self.page(page).await?
-                else {
-                    panic!("an answer of another kind");
+                let (revisions, after) = match self.page(page).await? {
+                    Reply::Current { revisions, next } => (revisions, next),
+                    Reply::PackedAway => {
+                        return Err(Error::PackedAway { oid: min, tid: at });
+                    }
+                    other => panic!("an answer of another kind: {other:?}"),
                 };
                 next = after;
                 for (revision, value) in revisions {
@@ -196,11 +196,12 @@ impl SimTxn {
                 before: Undoing::before(snapshot, own.as_ref()),
                 oids: vec![oid],
             };
-            let Reply::Undo(told) = client.page(page).await? else {
-                panic!("an answer of another kind");
+            let told = match client.page(page).await? {
+                Reply::Undo(told) => told,
+                Reply::PackedAway => return Err(cant(Some(oid), "it is packed away")),
+                other => panic!("an answer of another kind: {other:?}"),
             };
-            let told = told.and_then(|told| told[0]);
-            let told = told.ok_or_else(|| cant(Some(oid), "it is gone"))?;
+            let told = told[0].ok_or_else(|| cant(Some(oid), "it is gone"))?;
             let (base, undoing) = Undoing::of(told, own);
             match undoing {
                 Undoing::SameAs(previous) => {

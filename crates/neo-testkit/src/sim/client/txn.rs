@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use neo_api::{At, ConflictingChange, Loaded, Oid, Record, Tid, TransactionMeta, TxnId};
+use neo_api::{At, ConflictingChange, Loaded, Oid, PackOrder, Record, Tid, TransactionMeta, TxnId};
 use neo_client::Error;
 use neo_client::core::{Change, Command, Conflict, Reply, TxnKey};
 
@@ -19,6 +19,8 @@ pub struct SimTxn {
     pub(super) number: u64,
     pub(super) name: Option<TxnId>,
     pub(super) open: bool,
+    /// What it orders.
+    pub(super) pack: Option<PackOrder>,
 }
 
 impl SimTxn {
@@ -107,7 +109,7 @@ impl SimTxn {
     ) -> Result<usize, Error> {
         let mut merges = 0;
         loop {
-            let (txn, meta, pack) = (self.key, self.meta(), None);
+            let (txn, meta, pack) = (self.key, self.meta(), self.pack.clone());
             let vote = |reply| Command::Vote {
                 txn,
                 reply,

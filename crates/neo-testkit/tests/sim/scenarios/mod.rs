@@ -15,6 +15,7 @@ mod locks;
 mod masters;
 mod moving;
 mod older_copies;
+mod packs;
 mod past;
 mod reads;
 mod restarts;
