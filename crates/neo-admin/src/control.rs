@@ -14,7 +14,7 @@ use neo_api::{
     TableVersion, Tid, Transport,
 };
 use neo_proto::net::{self, DoneSender, DriverOptions, Shell, TcpTransport};
-use neo_proto::{ErrorCode, NodeInfo, Packet, SessionSettings, WireLastIds};
+use neo_proto::{ErrorCode, NodeInfo, PackProgress, Packet, SessionSettings, WireLastIds};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tracing::error_span;
@@ -310,6 +310,17 @@ impl Control {
     pub async fn last_tid(&self) -> Result<Tid, ControlError> {
         match self.ask(Packet::AskLastTransaction {}).await? {
             Packet::AnswerLastTransaction { tid } => Ok(tid),
+            other => self.unexpected(&other),
+        }
+    }
+
+    /// How far the cluster is with its packs.
+    ///
+    /// # Errors
+    /// As [`ControlError`] has them.
+    pub async fn pack_progress(&self) -> Result<PackProgress, ControlError> {
+        match self.ask(Packet::AskPackProgress {}).await? {
+            Packet::AnswerPackProgress { progress } => Ok(progress),
             other => self.unexpected(&other),
         }
     }

@@ -76,6 +76,8 @@ pub struct Transactions {
     revisions_max: Tid,
     /// The transaction whose objects are told.
     current: Option<Tid>,
+    /// Packs have been up to here.
+    packed_at: Tid,
 }
 
 impl Client {
@@ -154,6 +156,7 @@ impl Client {
             revisions: Cursor::of_each(partitioning.iter(), revisions),
             revisions_max: max,
             current: None,
+            packed_at: self.pack_progress().await?.packed_at,
         })
     }
 }
@@ -167,6 +170,26 @@ impl Transactions {
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<TransactionRecord>> {
+        let next = loop {
+            let next = self.next_record().await?;
+            // To order a pack changes nothing that could be undone.
+            let is_order = next.as_ref().is_some_and(|record| record.pack.is_some());
+            if self.order == Order::Ascending || !is_order {
+                break next;
+            }
+        };
+        let next = next.map(|mut record| {
+            record.packed |= record.tid <= self.packed_at;
+            record
+        });
+        self.current = next.as_ref().map(|transaction| transaction.tid);
+        if let (Order::Descending, Some(transaction)) = (self.order, &next) {
+            self.look_at(transaction);
+        }
+        Ok(next)
+    }
+
+    async fn next_record(&mut self) -> Result<Option<TransactionRecord>> {
         self.fill_metadata().await?;
         let cursors = self.metadata.iter_mut();
         let cursors = cursors.filter(|cursor| !cursor.page.is_empty());
@@ -177,12 +200,7 @@ impl Transactions {
             Order::Ascending => cursors.min_by_key(tid),
             Order::Descending => cursors.max_by_key(tid),
         };
-        let next = first.and_then(|cursor| cursor.page.pop_front());
-        self.current = next.as_ref().map(|transaction| transaction.tid);
-        if let (Order::Descending, Some(transaction)) = (self.order, &next) {
-            self.look_at(transaction);
-        }
-        Ok(next)
+        Ok(first.and_then(|cursor| cursor.page.pop_front()))
     }
 
     /// The objects of this transaction are the next to be read.

@@ -39,6 +39,7 @@ impl AdminCore {
             | Packet::AskPartitionList {}
             | Packet::AskLastIds {}
             | Packet::AskLastTransaction {}
+            | Packet::AskPackProgress {}
             | Packet::SetClusterState { .. }
             | Packet::SetNodeState { .. }
             | Packet::AddPendingNodes { .. }
@@ -56,6 +57,7 @@ impl AdminCore {
             },
             Packet::AskLastIds {}
             | Packet::AskLastTransaction {}
+            | Packet::AskPackProgress {}
             | Packet::SetClusterState { .. }
             | Packet::SetNodeState { .. }
             | Packet::AddPendingNodes { .. }

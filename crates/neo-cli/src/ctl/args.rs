@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use neo_api::{ClusterState, NodeId, NodeType};
+use neo_api::{ClusterState, NodeId, NodeType, Tid, UnixMicros};
 
 use crate::config::{FromValue, HostPort};
 use crate::lacking;
@@ -66,6 +66,17 @@ pub enum CtlCommand {
         /// The node
         node: NodeId,
     },
+    /// Remove what was replaced up to some time, and wait until it is done
+    Pack {
+        /// Up to this tid (0x and 16 digits), or so many days ago (as 30d); default: now
+        when: Option<When>,
+        /// Name of the cluster: the order is given as by a client
+        #[arg(short, long, value_name = "NAME")]
+        cluster: String,
+        /// Only order it: the cluster packs all the same
+        #[arg(short = 'n', long)]
+        no_wait: bool,
+    },
     /// Commands that NEO has and this version does not.
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -96,6 +107,8 @@ pub enum PrintCommand {
     Cluster,
     /// The id of the primary master
     Primary,
+    /// How far the cluster is with its packs
+    Pack,
     /// Not in this version.
     #[command(hide = true)]
     Summary,
@@ -141,6 +154,42 @@ impl std::str::FromStr for Partitions {
         ranges
             .map(Self::Ranges)
             .ok_or_else(|| format!("{s:?} is neither a partition nor a list of ranges, as 0-10,20"))
+    }
+}
+
+/// Up to when to pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Up to this transaction.
+    Tid(Tid),
+    /// Up to so many days ago.
+    Days(u32),
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let days = s.strip_suffix('d').and_then(|days| days.parse().ok());
+        let tid = || s.strip_prefix("0x").and_then(|tid| tid.parse().ok());
+        days.map(Self::Days)
+            .or_else(|| tid().map(Self::Tid))
+            .ok_or_else(|| format!("{s:?} is neither a tid, as 0x03e1…, nor days, as 30d"))
+    }
+}
+
+impl When {
+    /// The tid up to which to pack, at this moment.
+    #[must_use]
+    pub fn at(self, now: UnixMicros) -> Tid {
+        const DAY_MICROS: i64 = 86_400_000_000;
+        match self {
+            Self::Tid(tid) => tid,
+            Self::Days(days) => {
+                let ago = i64::from(days).saturating_mul(DAY_MICROS);
+                Tid::from_unix(UnixMicros(now.0.saturating_sub(ago)))
+            }
+        }
     }
 }
 
@@ -246,6 +295,15 @@ mod tests {
         assert_eq!(command("neoctl kill S1"), CtlCommand::Kill { node });
         let nodes = vec![NodeOrAll::Node(node), NodeOrAll::All];
         assert_eq!(command("neoctl add S1 all"), CtlCommand::Add { nodes });
+        let pack = |words| match command(words) {
+            CtlCommand::Pack { when, no_wait, .. } => (when, no_wait),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pack("neoctl pack -c test"), (None, false));
+        let when = Some(When::Days(30));
+        assert_eq!(pack("neoctl pack 30d -n -c test"), (when, true));
+        let when = Some(When::Tid(Tid(0x3e1)));
+        assert_eq!(pack("neoctl pack 0x3e1 --cluster test"), (when, false));
         // The address may come before and after.
         for words in ["neoctl -a host print ids", "neoctl print ids -a host:9999"] {
             let args = parse_words(words).unwrap();
@@ -269,6 +327,8 @@ mod tests {
             ),
             ("neoctl print pt 0-10 20", "ranges end where they say"),
             ("neoctl print ids 3", "unexpected argument '3'"),
+            ("neoctl pack 30 -c test", "is neither a tid"),
+            ("neoctl pack 30d", "required arguments were not provided"),
             ("neoctl print", "Usage: neoctl print"),
             ("neoctl prnt", "unrecognized subcommand 'prnt'"),
             (

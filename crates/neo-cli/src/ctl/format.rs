@@ -7,12 +7,31 @@ use neo_admin::ClusterStatus;
 use neo_api::{
     NodeId, NodeState, NodeType, Oid, Partition, PartitionTable, TableVersion, Tid, UnixMicros,
 };
-use neo_proto::{NodeInfo, WireLastIds};
+use neo_proto::{NodeInfo, PackProgress, WireLastIds};
 
 /// A tid with the moment that it spells.
 #[must_use]
 pub fn tid(tid: Tid) -> String {
     format!("0x{tid} ({})", tid.to_timestamp())
+}
+
+/// `print pack`: how far the packs are.
+#[must_use]
+pub fn pack(progress: &PackProgress) -> String {
+    let packed = match progress.packed_at {
+        Tid::ZERO => "None".to_owned(),
+        at => tid(at),
+    };
+    let order = match progress.order {
+        None => "None".to_owned(),
+        Some(order) => format!(
+            "{}, applied by {} of {} cells",
+            tid(order),
+            progress.cells_done,
+            progress.cells
+        ),
+    };
+    format!("packed up to = {packed}\norder = {order}")
 }
 
 /// `print ids`: greatest ids of the cluster.
@@ -250,6 +269,24 @@ mod tests {
             since_micros: since,
             is_full: false,
         }
+    }
+
+    #[test]
+    fn the_progress_of_packs_is_told() {
+        let none = "packed up to = None\norder = None";
+        assert_eq!(pack(&PackProgress::default()), none);
+        let progress = PackProgress {
+            order: Some(Tid(0x03f3_e0a9_8000_0000)),
+            cells_done: 3,
+            cells: 8,
+            packed_at: Tid(0x03f3_e0a9_0000_0000),
+        };
+        let text = pack(&progress);
+        assert!(
+            text.starts_with("packed up to = 0x03f3e0a900000000 ("),
+            "{text}"
+        );
+        assert!(text.ends_with("), applied by 3 of 8 cells"), "{text}");
     }
 
     #[test]

@@ -5,9 +5,10 @@ pub mod format;
 
 use anyhow::{anyhow, bail};
 use neo_admin::{ClusterStatus, Control};
-use neo_api::{NodeState, PartitionTable};
+use neo_api::{Env, NodeState, NodeType, PartitionTable, SystemEnv, Tid};
+use neo_client::Client;
 
-use self::args::{CtlCommand, NodeOrAll, Partitions, PrintCommand, SetCommand};
+use self::args::{CtlCommand, NodeOrAll, Partitions, PrintCommand, SetCommand, When};
 
 /// Carries a command out; what it returns is for stdout.
 ///
@@ -58,6 +59,7 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
                 Some(primary) => primary.to_string(),
                 None => bail!("not ready: {}", control.cluster().await?.waiting),
             },
+            PrintCommand::Pack => format::pack(&control.pack_progress().await?),
             PrintCommand::Summary => bail!("print summary is not available in this version"),
         },
         CtlCommand::Set(SetCommand::Cluster { state }) => done(
@@ -100,11 +102,44 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
             let message = control.set_node_state(node, NodeState::Unknown).await?;
             done(&message, "node permanently removed")
         }
+        CtlCommand::Pack {
+            when,
+            cluster,
+            no_wait,
+        } => pack(control, cluster, when, no_wait).await?,
         CtlCommand::Other(words) => {
             let name = words.join(" ");
             bail!("{name} is not available in this version")
         }
     })
+}
+
+/// Orders a pack as a client does: of the masters that the admin node knows.
+async fn pack(
+    control: &Control,
+    cluster: String,
+    when: Option<When>,
+    no_wait: bool,
+) -> anyhow::Result<String> {
+    let masters = control.nodes(Some(NodeType::Master)).await?;
+    let masters = masters.iter().filter_map(|node| node.address.as_ref());
+    let masters: Vec<String> = masters.map(ToString::to_string).collect();
+    let client = Client::builder(cluster)
+        .masters(&masters)
+        .cache_bytes(0)
+        .connect()
+        .await?;
+    let now = SystemEnv::new().now().wall;
+    let at = when.map_or(Tid::MAX, |when| when.at(now));
+    let pack = client.pack(at).await?;
+    let ordered = format::tid(pack.id());
+    if no_wait {
+        client.close().await;
+        return Ok(format!("Pack ordered by transaction {ordered}"));
+    }
+    pack.wait().await?;
+    client.close().await;
+    Ok(format!("Packed, as transaction {ordered} ordered"))
 }
 
 async fn partition_table(control: &Control) -> anyhow::Result<PartitionTable> {

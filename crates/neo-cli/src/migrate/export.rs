@@ -116,7 +116,9 @@ async fn copy(
         write(writer, &object, copied)?;
     }
     // Of a transaction that was packed, what is gone is gone.
-    if let (Some(oid), false) = (reorder.missing().first(), packed) {
+    if let (Some(oid), false) = (reorder.missing().first(), packed)
+        && client.pack_progress().await?.packed_at < tid
+    {
         bail!("its object {oid} is missing: the data of a storage node is damaged, or too old");
     }
     writer.finish_transaction()?;

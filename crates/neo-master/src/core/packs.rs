@@ -161,8 +161,10 @@ impl Packs {
 
     /// The greatest `at` of the packs that were begun: what was before it may be incomplete.
     fn packed_at(&self) -> Tid {
-        let at = self.cells.values().map(|cell| cell.at);
-        at.max().unwrap_or_default()
+        let begun = self.cells.values().map(|cell| cell.at);
+        // What is known is about to be begun.
+        let known = self.orders.values().map(|order| order.at);
+        begun.chain(known).max().unwrap_or_default()
     }
 
     fn wants_more(&self) -> bool {

@@ -16,10 +16,13 @@ pub(super) fn check(_: &Oracle, facts: &Facts) -> Vec<Violation> {
     for id in &facts.packed {
         let RevisionId { tid, oid } = *id;
         let goes = facts.orders.iter().any(|order| {
+            if order.at < tid || !order.concerns(oid) {
+                return false;
+            }
             let mut rest = facts.revisions(oid, tid..=order.at);
             let is_deletion = rest.next().is_some_and(|(_, value)| value.is_none());
             let is_replaced = rest.next().is_some();
-            order.at >= tid && order.concerns(oid) && (is_deletion || is_replaced)
+            is_deletion || is_replaced
         });
         if !goes {
             found.add(format!(

@@ -320,6 +320,9 @@ impl Fake {
             Packet::RequestIdentification { identification } => {
                 return self.identify(out, conn, id, identification.session.is_some());
             }
+            Packet::AskPackProgress {} => Packet::AnswerPackProgress {
+                progress: neo_proto::PackProgress::default(),
+            },
             Packet::AskLastTransaction {} => Packet::AnswerLastTransaction { tid: self.last_tid },
             Packet::AskNewOids { count } => {
                 let first = Oid(self.next_oid);
