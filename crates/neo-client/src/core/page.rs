@@ -384,6 +384,7 @@ mod tests {
                 })
                 .collect(),
             next: next.map(Oid),
+            packed: false,
         };
         assert!(is_accepted(
             &page(true),

@@ -259,7 +259,12 @@ fn the_past_waits_for_what_is_locked_in_it() {
     let answers = world.packets(c);
     assert_eq!(answers.len(), 4, "{answers:?}");
     assert_eq!(serials(&answers[0]), (vec![40, 20], true));
-    let Packet::AnswerCurrentRevisions { revisions, next } = &answers[1] else {
+    let Packet::AnswerCurrentRevisions {
+        revisions,
+        next,
+        packed: false,
+    } = &answers[1]
+    else {
         panic!("{answers:?}");
     };
     let told: Vec<_> = revisions.iter().map(|r| (r.id.tid.0, r.value)).collect();
@@ -289,6 +294,7 @@ fn objects_as_they_were_come_with_their_values() {
     let Packet::AnswerCurrentRevisions {
         revisions,
         next: None,
+        packed: false,
     } = message.packet
     else {
         panic!("{message:?}");
