@@ -17,26 +17,15 @@ NAME = "neo"
 CAPS = {
     "iteration", "iteration_backpointers", "extension_bytes", "copy", "restore", "read_only",
     "persistent", "conflict", "multi_client", "multi_process", "thread_safe", "second_db", "undo",
-    "history", "record_iternext",
+    "history", "record_iternext", "pack",
 }
 
 _GC = "a pack keeps what nothing refers to: that is what external garbage collection is for"
-_PACK = "pack is not here yet"
 EXPECTED_FAILURES = {
     "Doc weakref.ZODB.tests.testPersistentWeakref." + name: _GC
     for name in ("test_PersistentWeakKeyDictionary", "test_weakrefs_functional")
 } | {
     "RecoveryStorage.testPackWithGCOnDestinationAfterRestore": _GC,
-} | {
-    "BasicStorage.testInterfaces": _PACK,
-    "RecoveryStorage.testRestoreAcrossPack": _PACK,
-} | {
-    group + "TransactionalUndoStorage." + name: _PACK
-    for group in ("", "Hex ")
-    for name in (
-        "testPackAfterUndoDeletion", "testPackAfterUndoManyTimes", "testTransactionalUndoAfterPack",
-        "testTransactionalUndoAfterPackWithObjectUnlinkFromRoot",
-    )
 }
 
 BIN = os.environ.get("NEO_BIN")

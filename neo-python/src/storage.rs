@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use neo_api::{Oid, Tid};
 use neo_client::blocking::Client;
-use neo_client::{CompressionSetting, Lookup};
+use neo_client::{CompressionSetting, Error, Lookup};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -71,6 +71,18 @@ impl BaseStorage {
     ) -> PyResult<T> {
         let client = self.client(py)?;
         py.detach(|| f(&client)).map_err(|error| raise(py, &error))
+    }
+
+    /// A look at the past; where a pack may have removed what was there, there is nothing.
+    pub(crate) fn look_up(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&Client) -> neo_client::Result<Lookup> + Send,
+    ) -> PyResult<Lookup> {
+        self.wait(py, |client| match f(client) {
+            Err(Error::PackedAway { .. }) => Ok(Lookup::NotYet),
+            result => result,
+        })
     }
 }
 
@@ -239,7 +251,7 @@ impl BaseStorage {
         #[pyo3(from_py_with = oid_argument)] oid: Oid,
         #[pyo3(from_py_with = tid_argument)] tid: Tid,
     ) -> PyResult<Option<Before<'py>>> {
-        let lookup = self.wait(py, |client| client.load_before(oid, tid))?;
+        let lookup = self.look_up(py, |client| client.load_before(oid, tid))?;
         found(py, oid, lookup)
     }
 
@@ -251,7 +263,7 @@ impl BaseStorage {
         #[pyo3(from_py_with = oid_argument)] oid: Oid,
         #[pyo3(from_py_with = tid_argument)] serial: Tid,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let lookup = self.wait(py, |client| client.load_serial(oid, serial))?;
+        let lookup = self.look_up(py, |client| client.load_serial(oid, serial))?;
         match found(py, oid, lookup)? {
             Some((data, ..)) => Ok(data),
             None => Err(no_such_object(py, oid)),

@@ -88,11 +88,14 @@ fn restore(
         return transaction.delete(oid, base);
     };
     // The hint is not always true: ZODB's own storages look, too.
-    if let Some(repeated) = repeated
-        && let Lookup::Found { data: there, .. } = client.load_serial(oid, repeated)?
-        && there == data
-    {
-        return transaction.store_same_as(oid, base, repeated);
+    if let Some(repeated) = repeated {
+        match client.load_serial(oid, repeated) {
+            Ok(Lookup::Found { data: there, .. }) if there == data => {
+                return transaction.store_same_as(oid, base, repeated);
+            }
+            Ok(_) | Err(Error::PackedAway { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     transaction.store(oid, base, data)
 }

@@ -1,6 +1,7 @@
 """The storage: what has to be Python over the extension module."""
 
 import os
+import time
 import weakref
 
 import zope.interface
@@ -205,6 +206,19 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             _described(tid, user, description, extension, tid=tid, size=length)
             for tid, length, user, description, extension in self._history(oid, size)
         ]
+
+    def pack(self, t, referencesf=None, gc=None, *, oids=None, wait=True):
+        """Removes what was replaced up to the time `t`, in seconds since 1970.
+
+        No garbage is collected, whatever `gc` says: what nothing refers to stays until it is
+        deleted. `referencesf` is not used.
+
+        :param oids: only of these objects.
+        :param wait: whether to return when it is done, and not as soon as it is ordered.
+        """
+        if self._is_read_only:
+            raise ReadOnlyError()
+        self._pack(TimeStamp(*time.gmtime(t)[:5], t % 60).raw(), oids and list(oids), bool(wait))
 
     # --- IStorageUndoable: `undo` is in the extension ---
 
