@@ -91,7 +91,8 @@ impl Pack {
     }
 
     /// Waits until every readable cell has been packed, however long it takes, whatever primary
-    /// master there is. A copy that catches up is packed when it is readable.
+    /// master there is. A copy that catches up is packed when it is readable. The cache begins anew
+    /// then: it may have what is gone.
     ///
     /// # Errors
     /// [`Error::Denied`] when there is no such transaction; [`Error::Closed`].
@@ -101,7 +102,10 @@ impl Pack {
         let id = self.id;
         let ask = |reply| Command::WaitPack { reply, id };
         match self.client.ask(ask).await? {
-            Reply::Done => Ok(()),
+            Reply::Done => {
+                self.client.inner.shared.cache.clear();
+                Ok(())
+            }
             other => Err(unexpected(&other)),
         }
     }
