@@ -89,6 +89,8 @@ pub(crate) struct Packing {
     rows: usize,
     pace: Pace,
     not_before: Option<Instant>,
+    /// It waits for something that is no matter of time: it is looked at again with whatever happens.
+    is_held_up: bool,
 }
 
 impl Packing {
@@ -103,6 +105,7 @@ impl Packing {
             rows: ROWS.0,
             pace: Pace::new(rows_per_s_bytes_min),
             not_before: None,
+            is_held_up: false,
         }
     }
 
@@ -125,7 +128,8 @@ impl Packing {
         if self.step.is_some() || !self.looking.is_empty() {
             return None;
         }
-        let pace = self.pace.timeout().filter(|_| self.has_work());
+        let is_due = self.has_work() && !self.is_held_up;
+        let pace = self.pace.timeout().filter(|_| is_due);
         self.not_before.into_iter().chain(pace).min()
     }
 
@@ -222,6 +226,7 @@ impl Packing {
             return;
         }
         self.look(cells, io);
+        self.is_held_up = is_importing;
         if is_importing || !self.has_work() || !self.pace.allows(now, clients) {
             return;
         }
@@ -233,7 +238,8 @@ impl Packing {
             return;
         };
         // What is locked up to there has no place yet.
-        if transactions.greatest_locked(order.at).is_some() {
+        self.is_held_up = transactions.greatest_locked(order.at).is_some();
+        if self.is_held_up {
             return;
         }
         let partition = pass.partition;
