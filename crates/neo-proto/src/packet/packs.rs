@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 pub struct PackState {
     /// The last order that was applied, with all before it.
     pub done: Tid,
+    /// The last order that something was removed for, here or where the cell was copied from.
+    pub begun: Tid,
     /// The greatest `at` of the orders that were begun: of what objects were before it, something
     /// may be gone.
     pub at: Tid,
     /// The greatest tid of a revision that was removed: the cell went that far, whatever is left.
     pub removed: Tid,
+    /// Another number after each removal.
+    pub removals: u64,
 }
 
 impl PackState {
@@ -21,8 +25,10 @@ impl PackState {
     pub fn least(self, other: Self) -> Self {
         Self {
             done: self.done.min(other.done),
+            begun: self.begun.max(other.begun),
             at: self.at.max(other.at),
             removed: self.removed.max(other.removed),
+            removals: self.removals + 1,
         }
     }
 }

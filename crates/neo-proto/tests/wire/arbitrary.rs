@@ -197,7 +197,7 @@ any_struct! {
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }
     WireTransaction { tid, txn, meta, oids, packed, pack }
     PackOrder { at, oids }
-    PackState { done, at, removed }
+    PackState { done, begun, at, removed, removals }
     PackedCell { partition, done, at }
     PackProgress { order, cells_done, cells, packed_at }
     WireRevision { id, value, data_serial }

@@ -29,8 +29,12 @@ pub(super) fn check(_: &Oracle, facts: &Facts) -> Vec<Violation> {
                 });
             found.add(match differs {
                 Some((id, _)) => format!(
-                    "partition {partition} on {first} and {other}: revision {} of {} differs",
-                    id.tid, id.oid
+                    "partition {partition} on {first} and {other}: revision {} of {} differs: {:?} \
+                     and {:?}",
+                    id.tid,
+                    id.oid,
+                    expected.revisions.get(id),
+                    cell.revisions.get(id)
                 ),
                 None => {
                     format!("partition {partition} on {first} and {other}: transactions differ")

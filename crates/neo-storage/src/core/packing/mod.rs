@@ -130,7 +130,7 @@ impl Packing {
         }
         let is_due = self.has_work() && !self.is_held_up;
         let pace = self.pace.timeout().filter(|_| is_due);
-        self.not_before.into_iter().chain(pace).min()
+        self.not_before.or(pace)
     }
 
     /// Whether nothing is under way, and nothing left to do.
@@ -347,8 +347,10 @@ impl Packing {
         let greatest = ids.iter().map(|id| id.tid).max();
         let state = PackState {
             done: before.done,
+            begun: before.begun.max(pass.order),
             at: before.at.max(order.at),
             removed: before.removed.max(greatest.unwrap_or_default()),
+            removals: before.removals + 1,
         };
         if let Some(pass) = &mut self.pass {
             pass.later = later;
@@ -447,8 +449,10 @@ impl Packing {
         let before = cell.state.unwrap_or_default();
         let state = PackState {
             done: pass.order,
+            begun: before.begun.max(pass.order),
             at: before.at.max(order.at),
             removed: before.removed,
+            removals: before.removals,
         };
         self.number += 1;
         self.step = Some(Step {

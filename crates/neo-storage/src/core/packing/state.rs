@@ -16,8 +16,14 @@ pub(crate) fn set_pack_state(
     state: PackState,
 ) -> WriteOp {
     let TableVersion { reign, ptid } = assigned;
-    let PackState { done, at, removed } = state;
-    let value = format!("{reign} {ptid} {done} {at} {removed}");
+    let PackState {
+        done,
+        begun,
+        at,
+        removed,
+        removals,
+    } = state;
+    let value = format!("{reign} {ptid} {done} {begun} {at} {removed} {removals}");
     set(&pack_key(partition), Some(value))
 }
 
@@ -32,8 +38,10 @@ pub(crate) fn read_pack_state(value: Option<&Bytes>) -> Option<(TableVersion, Pa
     };
     let state = PackState {
         done: words.next()?.parse().ok()?,
+        begun: words.next()?.parse().ok()?,
         at: words.next()?.parse().ok()?,
         removed: words.next()?.parse().ok()?,
+        removals: words.next()?.parse().ok()?,
     };
     words.next().is_none().then_some((written, state))
 }
@@ -59,8 +67,10 @@ mod tests {
         };
         let state = PackState {
             done: Tid(0x99),
+            begun: Tid(0x9a),
             at: Tid(0x90),
             removed: Tid(0x80),
+            removals: 17,
         };
         let WriteOp::SetConfig { key, value } = set_pack_state(Partition(7), assigned, state)
         else {
@@ -73,7 +83,13 @@ mod tests {
             ..assigned
         };
         assert_eq!(pack_state_of(value.as_ref(), later), PackState::default());
-        for odd in ["", "3 14", "3 14 1 2", "x y z a b", "3 14 1 2 3 4"] {
+        for odd in [
+            "",
+            "3 14",
+            "3 14 1 2 3 4",
+            "x y z a b c d",
+            "3 14 1 2 3 4 5 6",
+        ] {
             assert_eq!(read_pack_state(Some(&Bytes::from(odd))), None);
         }
     }

@@ -123,6 +123,8 @@ pub(super) struct Fetch {
     progress: Option<Tid>,
     /// How far the cell is packed.
     packed: PackState,
+    /// What the source had removed when the pass began.
+    source_removals: u64,
     /// Names that were listed again, since the source lacked some of them.
     relisted: u32,
 }
@@ -152,9 +154,12 @@ impl Fetch {
             progress: None,
             packed: PackState {
                 done: Tid::ZERO,
+                begun: Tid::ZERO,
                 at: Tid::ZERO,
                 removed: Tid::ZERO,
+                removals: 0,
             },
+            source_removals: 0,
             relisted: 0,
         }
     }
@@ -312,7 +317,6 @@ impl Fetch {
         match (std::mem::replace(&mut self.step, Step::End), packet) {
             (Step::State { is_last }, Packet::AnswerPackState { state }) => {
                 self.note_packed(state, is_last);
-                self.step = if is_last { Step::End } else { Step::Begin };
             }
             (
                 Step::Transactions { own, end },
@@ -460,17 +464,28 @@ impl Fetch {
 
     /// What is fetched from the start is as the source's; else, what is gone from one of the two may
     /// be gone, and what one has not done is left to do.
+    ///
+    /// What the source has removed for an order that is not done here is surplus, wherever it is: of
+    /// an object that was deleted, the deletion may be gone there, and what it deleted still be here.
+    /// So all is compared, and once more when the source has removed something meanwhile.
     fn note_packed(&mut self, source: PackState, is_last: bool) {
-        let is_whole = self.min == Tid::ZERO && !is_last;
-        let packed = if is_whole {
-            source
-        } else {
-            self.packed.least(source)
-        };
-        if is_whole || packed != self.packed {
+        let is_again = is_last && source.removals != self.source_removals;
+        self.source_removals = source.removals;
+        let begins = !is_last || is_again;
+        if is_again || (begins && source.begun > self.packed.done && self.min != Tid::ZERO) {
+            (self.min, self.window) = (Tid::ZERO, Tid::ZERO);
+            self.progress = Some(Tid::ZERO);
+        }
+        let is_whole = begins && self.min == Tid::ZERO;
+        let mut packed = self.packed.least(source);
+        if is_whole {
+            (packed.done, packed.at) = (source.done, source.at);
+        }
+        if is_whole || (packed.done, packed.at) != (self.packed.done, self.packed.at) {
             self.packed = packed;
             let op = set_pack_state(self.partition, self.assigned, packed);
             self.ops.push(op);
         }
+        self.step = if begins { Step::Begin } else { Step::End };
     }
 }
