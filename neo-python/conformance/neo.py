@@ -26,6 +26,8 @@ EXPECTED_FAILURES = {
     for name in ("test_PersistentWeakKeyDictionary", "test_weakrefs_functional")
 } | {
     "RecoveryStorage.testPackWithGCOnDestinationAfterRestore": _GC,
+    "PackableStorage.testPackAllRevisions": _GC,
+    "PackableStorage.testPackWithMultiDatabaseReferences": _GC,
 }
 
 BIN = os.environ.get("NEO_BIN")
