@@ -37,7 +37,7 @@ pub struct BackendInfo {
     /// Most bytes that one value can have.
     pub object_bytes_max: usize,
     /// Where the data is, from the coarsest: host name, then disk. Told to the primary master,
-    /// which does not use it yet.
+    /// which puts the copies of a partition into different places.
     pub topology: Vec<String>,
 }
 
