@@ -102,7 +102,7 @@ fn restore(
 
 #[pymethods]
 impl BaseStorage {
-    /// Begins; `tid` imposes the tid.
+    /// Begins; `tid` imposes the tid. `packed`, then: its status is `p`.
     fn _begin(
         &self,
         owner: &Bound<'_, PyAny>,
@@ -110,6 +110,7 @@ impl BaseStorage {
         description: &[u8],
         extension: &[u8],
         tid: Option<&[u8]>,
+        packed: bool,
     ) -> PyResult<()> {
         let py = owner.py();
         let address = owner.as_ptr() as usize;
@@ -124,7 +125,7 @@ impl BaseStorage {
         };
         let tid = tid.map(self::tid).transpose()?;
         let transaction = self.wait(py, |client| match tid {
-            Some(tid) => client.begin_at(meta, tid),
+            Some(tid) => client.begin_at(meta, tid, packed),
             None => client.begin(meta),
         })?;
         let begun = Pending {

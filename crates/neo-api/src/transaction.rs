@@ -61,6 +61,8 @@ pub struct VotedRecord {
     pub meta: TransactionMeta,
     /// Oids that it stores or deletes, in the order in which they came.
     pub oids: Vec<Oid>,
+    /// ZODB's mark of a transaction that a pack has been through, where it is restored from.
+    pub packed: bool,
     /// What it orders, if it does.
     pub pack: Option<PackOrder>,
 }
@@ -78,6 +80,7 @@ impl From<(TransactionMeta, Vec<Oid>)> for VotedRecord {
         Self {
             meta,
             oids,
+            packed: false,
             pack: None,
         }
     }
@@ -105,6 +108,13 @@ impl TransactionRecord {
     #[must_use]
     pub fn weight(&self) -> usize {
         weight(&self.meta, &self.oids, self.pack.as_ref())
+    }
+
+    /// Whether only its name is left: packs removed all that it wrote. The name stays for a while,
+    /// for a client that has not heard that the transaction is committed.
+    #[must_use]
+    pub const fn is_emptied(&self) -> bool {
+        self.packed && self.oids.is_empty() && self.txn.is_some()
     }
 }
 

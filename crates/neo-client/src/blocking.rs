@@ -223,8 +223,8 @@ impl Client {
     ///
     /// # Errors
     /// As there.
-    pub fn begin_at(&self, meta: TransactionMeta, tid: Tid) -> Result<Transaction> {
-        block_on(self.0.begin_at(meta, tid)).map(Transaction)
+    pub fn begin_at(&self, meta: TransactionMeta, tid: Tid, packed: bool) -> Result<Transaction> {
+        block_on(self.0.begin_at(meta, tid, packed)).map(Transaction)
     }
 
     /// See [`crate::Client::transact`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use neo_api::{
     Address, At, ConflictResolver, Loaded, NodeId, Oid, Partitioning, Record, Tid, TransactionMeta,
+    VotedRecord,
 };
 use neo_proto::net::{DriverOptions, run};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -469,18 +470,30 @@ impl Client {
     ///
     /// Cancel safe: a transaction whose beginning is not waited for is aborted.
     pub async fn begin(&self, meta: TransactionMeta) -> Result<Transaction> {
-        Transaction::begin(self.clone(), meta, None, None).await
+        let record = (meta, Vec::new()).into();
+        Transaction::begin(self.clone(), record, None).await
     }
 
     /// Begins a transaction whose tid is imposed, to restore a database: it must be greater than
-    /// any, and no other transaction may be pending.
+    /// any, and no other transaction may be pending. `packed` is what its
+    /// [`TransactionRecord`](neo_api::TransactionRecord) says there: it can't be undone then.
     ///
     /// # Errors
     /// As [`begin`](Self::begin); [`Error::Denied`] for a tid that can't be.
     ///
     /// Cancel safe, as [`begin`](Self::begin).
-    pub async fn begin_at(&self, meta: TransactionMeta, tid: Tid) -> Result<Transaction> {
-        Transaction::begin(self.clone(), meta, Some(tid), None).await
+    pub async fn begin_at(
+        &self,
+        meta: TransactionMeta,
+        tid: Tid,
+        packed: bool,
+    ) -> Result<Transaction> {
+        let record = VotedRecord {
+            meta,
+            packed,
+            ..VotedRecord::default()
+        };
+        Transaction::begin(self.clone(), record, Some(tid)).await
     }
 
     /// Sends a command that is answered by a `Reply`.

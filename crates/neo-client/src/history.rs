@@ -48,7 +48,8 @@ impl Client {
         Ok(found)
     }
 
-    /// A transaction's metadata; `None`: no transaction has this tid.
+    /// A transaction's metadata; `None`: no transaction has this tid, or packs have removed all that
+    /// it wrote.
     ///
     /// # Errors
     /// [`Error::NotReady`](crate::Error::NotReady) or [`Error::Timeout`](crate::Error::Timeout).
@@ -57,7 +58,10 @@ impl Client {
     pub async fn transaction(&self, tid: Tid) -> Result<Option<TransactionRecord>> {
         let page = Page::TransactionInformation { tid };
         match self.ask(|reply| Command::Page { reply, page }).await? {
-            Reply::Transaction(found) => Ok(found.map(|transaction| (*transaction).into())),
+            Reply::Transaction(found) => {
+                let found = found.map(|transaction| TransactionRecord::from(*transaction));
+                Ok(found.filter(|transaction| !transaction.is_emptied()))
+            }
             other => Err(unexpected(&other)),
         }
     }

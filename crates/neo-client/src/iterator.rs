@@ -172,9 +172,12 @@ impl Transactions {
     pub async fn next(&mut self) -> Result<Option<TransactionRecord>> {
         let next = loop {
             let next = self.next_record().await?;
-            // To order a pack changes nothing that could be undone.
-            let is_order = next.as_ref().is_some_and(|record| record.pack.is_some());
-            if self.order == Order::Ascending || !is_order {
+            let is_hidden = next.as_ref().is_some_and(|record| {
+                // To order a pack changes nothing that could be undone.
+                let is_order = record.pack.is_some() && self.order == Order::Descending;
+                is_order || record.is_emptied()
+            });
+            if !is_hidden {
                 break next;
             }
         };

@@ -1,6 +1,6 @@
 //! Packs: what was replaced up to some time goes, to make room.
 
-use neo_api::{Oid, PackOrder, Tid, TransactionMeta};
+use neo_api::{Oid, PackOrder, Tid, TransactionMeta, VotedRecord};
 use neo_proto::PackProgress;
 
 use crate::client::{Client, unexpected};
@@ -52,11 +52,15 @@ impl Client {
             let words = format!("a pack of some objects names {max} at most; order several");
             return Err(Error::TooLarge(words));
         }
-        let meta = TransactionMeta {
-            description: "pack".into(),
-            ..TransactionMeta::default()
+        let record = VotedRecord {
+            meta: TransactionMeta {
+                description: "pack".into(),
+                ..TransactionMeta::default()
+            },
+            pack: Some(order),
+            ..VotedRecord::default()
         };
-        let transaction = Transaction::begin(self.clone(), meta, None, Some(order)).await?;
+        let transaction = Transaction::begin(self.clone(), record, None).await?;
         transaction.vote().await?;
         let id = transaction.finish().await?;
         Ok(self.pack_of(id))

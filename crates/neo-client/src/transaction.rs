@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use neo_api::{ConflictingChange, METADATA_BYTES_MAX, Oid, PackOrder, Tid, TransactionMeta, TxnId};
+use neo_api::{ConflictingChange, METADATA_BYTES_MAX, Oid, Tid, TxnId, VotedRecord};
 use tokio::sync::Semaphore;
 
 use crate::client::{Client, unexpected};
@@ -23,9 +23,8 @@ pub struct Transaction {
     client: Client,
     key: TxnKey,
     name: TxnId,
-    meta: TransactionMeta,
-    /// What it orders.
-    pack: Option<PackOrder>,
+    /// What is kept of it, but for the oids.
+    record: VotedRecord,
     /// Bytes that may be on their way.
     bytes: Arc<Semaphore>,
     /// Bytes of the values that it stored.
@@ -53,15 +52,14 @@ impl Drop for AbortOnDrop {
 impl Transaction {
     pub(crate) async fn begin(
         client: Client,
-        meta: TransactionMeta,
+        record: VotedRecord,
         tid: Option<Tid>,
-        pack: Option<PackOrder>,
     ) -> Result<Self> {
         client.check_writable()?;
         for (name, field) in [
-            ("user", &meta.user),
-            ("description", &meta.description),
-            ("extension", &meta.extension),
+            ("user", &record.meta.user),
+            ("description", &record.meta.description),
+            ("extension", &record.meta.extension),
         ] {
             if field.len() > METADATA_BYTES_MAX {
                 let len = field.len();
@@ -83,8 +81,7 @@ impl Transaction {
                 client,
                 key: txn,
                 name,
-                meta,
-                pack,
+                record,
                 _abort: abort,
             }),
             other => Err(unexpected(&other)),
@@ -216,17 +213,9 @@ impl Transaction {
         let txn = self.key;
         self.voted.store(true, Ordering::Relaxed);
         loop {
-            let (meta, pack) = (self.meta.clone(), self.pack.clone());
-            match self
-                .client
-                .ask(|reply| Command::Vote {
-                    txn,
-                    reply,
-                    meta,
-                    pack,
-                })
-                .await?
-            {
+            let record = self.record.clone();
+            let vote = |reply| Command::Vote { txn, reply, record };
+            match self.client.ask(vote).await? {
                 Reply::Voted(resolved) => return Ok(resolved),
                 Reply::Conflicts(conflicts) => {
                     for conflict in conflicts {

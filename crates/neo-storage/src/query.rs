@@ -1,8 +1,11 @@
 //! What a query of the core asks of a backend.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use neo_api::{
-    At, BackendResult, Loaded, Oid, Order, PageLimit, Partition, StorageBackend, Tid, TxnId,
-    UnfinishedTransaction,
+    At, BackendResult, HistoryEntry, Loaded, Oid, Order, PageLimit, Partition, RevisionId,
+    StorageBackend, Tid, TxnId, UnfinishedTransaction,
 };
 
 use neo_proto::{PackState, UndoRevision};
@@ -147,9 +150,10 @@ pub async fn execute_query(
             for partition in partitions {
                 let mut ids = backend.last_ids(partition).await?;
                 // What a pack has removed was here: the cell goes that far.
-                let removed = pack_state(backend, partition).await?.removed;
-                let removed = Some(removed).filter(|tid| *tid > Tid::ZERO);
-                ids.last_revision = ids.last_revision.max(removed);
+                let packed = pack_state(backend, partition).await?;
+                let was = |tid| Some(tid).filter(|tid| *tid > Tid::ZERO);
+                ids.last_revision = ids.last_revision.max(was(packed.removed));
+                ids.last_transaction = ids.last_transaction.max(was(packed.emptied));
                 all.push((partition, ids));
             }
             QueryResult::LastIds(all)
@@ -184,6 +188,9 @@ pub async fn execute_query(
             at,
             limit,
         } => QueryResult::Obsolete(backend.obsolete(partition, min, at, limit).await?),
+        Query::Remaining { partition, at, ids } => {
+            QueryResult::Remaining(remaining(backend, partition, at, ids).await?)
+        }
         Query::PackOrders {
             partitions,
             after,
@@ -220,6 +227,33 @@ async fn load(
     };
     let is_precise = newest >= pack_state(backend, partition).await?.at;
     Ok(is_precise.then_some(loaded))
+}
+
+/// Of each revision, whether a pack at `at` leaves it; without a pack, whether it is there.
+async fn remaining(
+    backend: &dyn StorageBackend,
+    partition: Partition,
+    at: Option<Tid>,
+    ids: Vec<RevisionId>,
+) -> BackendResult<Vec<bool>> {
+    let mut newest: BTreeMap<(Oid, Tid), Option<HistoryEntry>> = BTreeMap::new();
+    let mut remaining = Vec::with_capacity(ids.len());
+    for RevisionId { tid, oid } in ids {
+        let last = at.map_or(tid, |at| at.max(tid));
+        let found = match newest.entry((oid, last)) {
+            Entry::Occupied(found) => *found.get(),
+            Entry::Vacant(place) => {
+                let before = Tid(last.0.saturating_add(1));
+                let page = backend.history(partition, oid, before, 1).await?;
+                *place.insert(page.first().copied())
+            }
+        };
+        remaining.push(found.is_some_and(|found| {
+            let is_packed = at.is_some_and(|at| tid <= at);
+            found.serial == tid && !(is_packed && found.bytes.is_none())
+        }));
+    }
+    Ok(remaining)
 }
 
 /// Orders of several partitions, by id: a few of them.

@@ -295,6 +295,7 @@ fn vote(objects: u32) -> Packet {
         oids: Oids::default(),
         objects,
         pack: None,
+        packed: false,
     }
 }
 

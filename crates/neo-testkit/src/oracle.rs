@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use neo_api::{Oid, Tid};
+use neo_api::{Oid, Tid, TxnId};
 
 use crate::sim::Name;
 
@@ -90,6 +90,7 @@ pub struct Kept {
 #[derive(Debug, Default)]
 pub struct Oracle {
     transactions: BTreeMap<u64, Seen>,
+    names: BTreeMap<TxnId, u64>,
     reads: Vec<Read>,
     listings: Vec<Listing>,
     kept: Vec<(Name, Kept)>,
@@ -166,6 +167,17 @@ impl Oracle {
         };
         self.transactions.insert(number, seen);
         number
+    }
+
+    /// A transaction got its name.
+    pub fn named(&mut self, number: u64, name: TxnId) {
+        self.names.insert(name, number);
+    }
+
+    /// Which transaction has this name.
+    #[must_use]
+    pub fn by_name(&self, name: TxnId) -> Option<u64> {
+        self.names.get(&name).copied()
     }
 
     fn transaction(&mut self, number: u64) -> &mut Seen {

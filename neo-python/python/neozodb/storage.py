@@ -190,6 +190,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             _words(transaction.description),
             _extension(transaction),
             tid,
+            status == "p",
         )
 
     def tpc_transaction(self):

@@ -115,11 +115,12 @@ pub(super) fn decode_transaction(tid: Tid, bytes: &Bytes) -> BackendResult<Trans
     })
 }
 
-/// `format u8, metadata`, where metadata is `user, description, extension: each u32 length and
-/// bytes; oids: u32 count and u64 each`, then what it orders, if it does
+/// `format u8, flags u8 (1: packed, 4: orders a pack), metadata, [order]`, where metadata is `user,
+/// description, extension: each u32 length and bytes; oids: u32 count and u64 each`
 pub(super) fn encode_unfinished(record: &VotedRecord) -> Bytes {
     let mut out = BytesMut::with_capacity(64 + record.oids.len() * 8);
     out.put_u8(FORMAT);
+    out.put_u8(u8::from(record.packed) | u8::from(record.pack.is_some()) << 2);
     put_meta(&mut out, &record.meta, &record.oids);
     put_order(&mut out, record.pack.as_ref());
     out.freeze()
@@ -127,11 +128,16 @@ pub(super) fn encode_unfinished(record: &VotedRecord) -> Bytes {
 
 pub(super) fn decode_unfinished(bytes: &Bytes) -> BackendResult<VotedRecord> {
     let mut input = Input::new(bytes, "an unfinished transaction")?;
+    let flags = input.u8()?;
     let (meta, oids) = input.meta()?;
-    let orders = !input.rest.is_empty();
-    let pack = orders.then(|| input.order()).transpose()?;
+    let pack = (flags & 4 != 0).then(|| input.order()).transpose()?;
     input.end()?;
-    Ok(VotedRecord { meta, oids, pack })
+    Ok(VotedRecord {
+        meta,
+        oids,
+        packed: flags & 1 != 0,
+        pack,
+    })
 }
 
 /// `format u8, [tid u64]`

@@ -45,7 +45,8 @@ impl Reader {
     ) -> BackendResult<Vec<UnfinishedTransaction>> {
         const DOING: &str = "listing unfinished transactions";
         let mut query = self.query(
-            "SELECT reign, ttid, tid, user, description, extension, oids, pack FROM unfinished
+            "SELECT reign, ttid, tid, user, description, extension, oids, pack, packed
+             FROM unfinished
              WHERE (reign, ttid) > (?1, ?2) ORDER BY reign, ttid LIMIT ?3",
         )?;
         let (reign, ttid) = after.map_or((-1, -1), |txn| (clamp(txn.reign.0), clamp(txn.ttid.0)));
@@ -57,8 +58,13 @@ impl Reader {
             let has_record = row.get_ref(6).doing(DOING)? != ValueRef::Null;
             let record = has_record.then(|| {
                 let (meta, oids) = metadata(row, 3)?;
-                let pack = order(row, 7)?;
-                Ok::<_, BackendError>(VotedRecord { meta, oids, pack })
+                let packed: Option<bool> = get(row, 8)?;
+                Ok::<_, BackendError>(VotedRecord {
+                    meta,
+                    oids,
+                    packed: packed.unwrap_or_default(),
+                    pack: order(row, 7)?,
+                })
             });
             let record = record.transpose()?;
             let tid: Option<i64> = get(row, 2)?;

@@ -74,7 +74,7 @@ CREATE TABLE voted (id INTEGER PRIMARY KEY, transactions BLOB NOT NULL);
 -- The others. tid: once locked. oids: NULL on a node without the metadata.
 CREATE TABLE unfinished (
     reign INTEGER NOT NULL, ttid INTEGER NOT NULL,
-    tid INTEGER, user BLOB, description BLOB, extension BLOB, oids BLOB, pack BLOB,
+    tid INTEGER, user BLOB, description BLOB, extension BLOB, oids BLOB, pack BLOB, packed INTEGER,
     PRIMARY KEY (reign, ttid)
 ) WITHOUT ROWID;
 
@@ -95,11 +95,12 @@ CREATE TABLE loose (
 INSERT INTO meta VALUES ('clean', 1), ('synced', 0);
 ";
 
-/// From version 1: transactions ordered no packs.
+/// From version 1: transactions ordered no packs, and none had been packed when it was voted.
 const UPGRADE: &str = "
 ALTER TABLE trans ADD COLUMN pack BLOB;
 CREATE INDEX trans_pack ON trans (partition, tid) WHERE pack IS NOT NULL;
 ALTER TABLE unfinished ADD COLUMN pack BLOB;
+ALTER TABLE unfinished ADD COLUMN packed INTEGER;
 ";
 
 /// Opens the connection that writes; creates the database, or checks that it is one of ours.

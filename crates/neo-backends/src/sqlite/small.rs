@@ -1,8 +1,8 @@
 //! Small transactions that have voted: many in a row, not several rows each.
 //!
 //! A row of `voted` is a parcel of transactions, one after the other: bytes that follow u32, reign
-//! u64, ttid u64, flags u8 (1: has a tid, 2: has metadata, 4: orders a pack), tid u64, objects u32, then 17 bytes for
-//! each object in order of oid as in [`pending`], with the kind 3 for a value that is loose, then
+//! u64, ttid u64, flags u8 (1: has a tid, 2: has metadata, 4: orders a pack, 8: packed), tid u64, objects u32, then 17 bytes
+//! for each object in order of oid as in [`pending`], with the kind 3 for a value that is loose, then
 //! the metadata: three texts, each a u32 and its bytes, (with flag 4) what it orders in the same
 //! way, and oids of 8 bytes up to the end. All big-endian. A lock changes no length, so that SQLite writes over the row where it is.
 
@@ -30,6 +30,7 @@ pub(super) const PARCEL_BYTES: usize = 3900;
 const HAS_TID: u8 = 1;
 const HAS_RECORD: u8 = 2;
 const HAS_ORDER: u8 = 4;
+const PACKED: u8 = 8;
 const LOOSE_VALUE: u8 = 3;
 
 /// A small transaction that has voted.
@@ -101,7 +102,9 @@ impl Small {
         let has_record = if self.record.is_some() { HAS_RECORD } else { 0 };
         let order = self.record.as_ref().and_then(|record| record.pack.as_ref());
         let has_order = if order.is_some() { HAS_ORDER } else { 0 };
-        into.push(has_tid | has_record | has_order);
+        let is_packed = self.record.as_ref().is_some_and(|record| record.packed);
+        let packed = if is_packed { PACKED } else { 0 };
+        into.push(has_tid | has_record | has_order | packed);
         into.extend_from_slice(&self.tid.unwrap_or_default().to_bytes());
         into.extend_from_slice(&length(self.objects.len())?);
         for object in &self.objects {
@@ -215,7 +218,12 @@ impl Entry<'_> {
                 return Err(damaged());
             }
             let oids = oids.iter().copied().map(Oid::from_bytes).collect();
-            Some(VotedRecord { meta, oids, pack })
+            Some(VotedRecord {
+                meta,
+                oids,
+                packed: flags & PACKED != 0,
+                pack,
+            })
         };
         Ok(Small {
             tid: (flags & HAS_TID != 0).then_some(tid),
@@ -307,6 +315,7 @@ mod tests {
             record: Some(VotedRecord {
                 meta,
                 oids: vec![Oid(5), Oid(1)],
+                packed: true,
                 pack: Some(neo_api::PackOrder {
                     at: Tid(70),
                     oids: Some(vec![Oid(3)]),

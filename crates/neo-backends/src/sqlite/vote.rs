@@ -253,7 +253,8 @@ impl Plan<'_> {
         let meta = record.map(|record| &record.meta);
         let blob = |bytes: fn(&TransactionMeta) -> &Bytes| meta.map(|m| &bytes(m)[..]);
         self.run(
-            "UPDATE unfinished SET user = ?3, description = ?4, extension = ?5, oids = ?6, pack = ?7
+            "UPDATE unfinished SET user = ?3, description = ?4, extension = ?5, oids = ?6, pack = ?7,
+                 packed = ?8
              WHERE reign = ?1 AND ttid = ?2",
             params![
                 int(txn.reign.0)?,
@@ -265,6 +266,7 @@ impl Plan<'_> {
                 record
                     .and_then(|record| record.pack.as_ref())
                     .map(pack::encode_order),
+                record.map(|record| record.packed),
             ],
         )?;
         Ok(())

@@ -38,12 +38,7 @@ impl ClientCore {
                 change,
             } => self.store(txn, reply, oid, serial, change),
             Command::Changes { txn, reply, oids } => self.changes(txn, reply, &oids),
-            Command::Vote {
-                txn,
-                reply,
-                meta,
-                pack,
-            } => self.vote(txn, reply, (meta, pack)),
+            Command::Vote { txn, reply, record } => self.vote(txn, reply, record),
             Command::Resolve {
                 txn,
                 oid,

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use neo_api::{
-    At, HistoryEntry, Loaded, NodeId, Oid, PackOrder, Partitioning, Record, Tid, TransactionMeta,
-    TxnId,
+    At, HistoryEntry, Loaded, NodeId, Oid, Partitioning, Record, Tid, TxnId, VotedRecord,
 };
 use neo_proto::{PackProgress, StoreKind, UndoRevision, WireRevision, WireTransaction};
 use std::time::Duration;
@@ -149,10 +148,8 @@ pub enum Command {
         txn: TxnKey,
         /// Who waits.
         reply: ReplyId,
-        /// What the application says of it.
-        meta: TransactionMeta,
-        /// What it orders, if it does; then it changes nothing.
-        pack: Option<PackOrder>,
+        /// What is kept of it. The oids are filled in; when it orders a pack, it changes nothing.
+        record: VotedRecord,
     },
     /// The merge of a conflict.
     Resolve {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neo_api::{Instant, NodeId, Oid, PackOrder, Tid, TransactionMeta, TxnId};
+use neo_api::{Instant, NodeId, Oid, Tid, TxnId, VotedRecord};
 use neo_proto::{ConnId, MsgId, Packet};
 
 use super::call::CallKind;
@@ -22,8 +22,7 @@ pub(super) enum Phase {
     /// The vote was asked for: it starts when all stores are answered.
     Storing {
         reply: ReplyId,
-        meta: TransactionMeta,
-        pack: Option<PackOrder>,
+        record: VotedRecord,
     },
     Voting(ReplyId),
     /// The primary decides whether the transaction may go on without the nodes that failed.

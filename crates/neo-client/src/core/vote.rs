@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use neo_api::{NodeId, Oid, PackOrder, Partition, Record, Tid, TransactionMeta};
+use neo_api::{NodeId, Oid, Partition, Record, Tid, VotedRecord};
 use neo_proto::{ErrorCode, MsgId, Oids, Packet};
 
 use super::effect::{Change, Event, Reply, ReplyId, TxnKey};
@@ -12,25 +12,20 @@ use super::{ClientCore, Failure, Req, Todo, refused_by_primary};
 use crate::error::Error;
 
 impl ClientCore {
-    pub(super) fn vote(
-        &mut self,
-        key: TxnKey,
-        reply: ReplyId,
-        (meta, pack): (TransactionMeta, Option<PackOrder>),
-    ) {
+    pub(super) fn vote(&mut self, key: TxnKey, reply: ReplyId, record: VotedRecord) {
         let Some(txn) = self.txns.get_mut(&key) else {
             self.reply(reply, Err(Error::Misuse("the transaction is over".into())));
             return;
         };
         match &txn.phase {
             Phase::Open => {
-                txn.phase = Phase::Storing { reply, meta, pack };
+                txn.phase = Phase::Storing { reply, record };
                 self.todo.push_back(Todo::Txn(key));
             }
             // Who waited has given up; another waits now.
             Phase::Storing { reply: old, .. } => {
                 let old = *old;
-                txn.phase = Phase::Storing { reply, meta, pack };
+                txn.phase = Phase::Storing { reply, record };
                 self.replaced(old);
             }
             Phase::Voting(old) => {
@@ -125,7 +120,7 @@ impl ClientCore {
         };
         txn.metadata.clone_from(&metadata);
         let storing = std::mem::replace(&mut txn.phase, Phase::Open);
-        let Phase::Storing { reply, meta, pack } = storing else {
+        let Phase::Storing { reply, record } = storing else {
             return;
         };
         txn.phase = Phase::Voting(reply);
@@ -144,10 +139,11 @@ impl ClientCore {
             let packet = if with_metadata {
                 Packet::AskStoreTransaction {
                     txn: name,
-                    meta: meta.clone(),
+                    meta: record.meta.clone(),
                     oids: oids.clone(),
                     objects,
-                    pack: pack.clone().map(Box::new),
+                    pack: record.pack.clone().map(Box::new),
+                    packed: record.packed,
                 }
             } else {
                 Packet::AskVoteTransaction { txn: name, objects }

@@ -27,6 +27,9 @@ impl MasterCore {
             Packet::NotifySpace { is_full } => self.note_space(nid, is_full),
             Packet::NotifyPacked { cells } => self.packed(nid, cells, out),
             Packet::NotifyPackOrdered {} => self.pack_ordered(out),
+            packet @ Packet::AskRemaining { .. } => {
+                self.ask_remaining(Asker { nid, conn, id }, packet, out);
+            }
             Packet::NotifyReady { operation } => self.storage_ready(now, nid, operation, out),
             Packet::NotifyPartitionTableStored { version } => match &self.phase {
                 Phase::Recovering(_) => self.creation_stored(now, nid, version, out),
@@ -123,6 +126,10 @@ impl MasterCore {
                 self.pack_orders_told(nid, number, (orders, complete), out);
             }
             (Ask::PackOrders(number), Packet::Error { .. }) => self.pack_orders_refused(number),
+            (
+                Ask::Remaining(number),
+                answer @ (Packet::AnswerRemaining { .. } | Packet::Error { .. }),
+            ) => self.remaining_told(number, answer, out),
             (
                 Ask::OidMark,
                 Packet::Error {

@@ -33,6 +33,7 @@ mod partition_table;
 mod promotion;
 mod random;
 mod recovery;
+mod remaining;
 mod requests;
 mod running;
 mod secondary;

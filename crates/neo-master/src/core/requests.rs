@@ -44,6 +44,8 @@ pub(crate) enum Ask {
     Lock(TxnId),
     /// Orders to pack; the number tells gatherings apart.
     PackOrders(u64),
+    /// What is left of revisions; the number tells questions apart.
+    Remaining(u64),
     /// A step of the import; the number tells steps apart.
     Import(u64),
 }

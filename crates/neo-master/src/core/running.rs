@@ -13,6 +13,7 @@ use super::joining::{Joining, Starting};
 use super::oids::Oids;
 use super::packs::Packs;
 use super::promotion::Promotion;
+use super::remaining::Remaining;
 use super::table_commands::Adding;
 use super::transaction_manager::{Asker, DelayedVote, TransactionManager};
 use super::{MasterCore, Peer, Phase};
@@ -56,6 +57,7 @@ pub(crate) struct Running {
     pub(crate) oids: Oids,
     pub(crate) import: Option<Import>,
     pub(crate) packs: Packs,
+    pub(crate) remaining: Remaining,
     /// The cluster is stopping; transactions have until then.
     pub(crate) stopping: Option<Instant>,
     pub(crate) clients: usize,
@@ -147,6 +149,7 @@ impl MasterCore {
             oids: Oids::new(self.oid_floor, self.settings.oid_block),
             import: None,
             packs: Packs::new(verified.last_tid),
+            remaining: Remaining::default(),
             stopping: None,
             clients: 0,
         }));
@@ -264,6 +267,7 @@ impl MasterCore {
             }
             running.txns.storage_lost(*nid);
             running.packs.node_lost(*nid);
+            running.remaining.node_lost(*nid, out);
             freed.extend(running.oids.noted(*nid));
         }
         let changes = table.outdate(&lost);

@@ -308,13 +308,15 @@ packets! {
     0x8035 AnswerRelockObject { outcome: RelockOutcome }
     /// C to S, the cells of the ttid: metadata, and the vote. `objects` is how many oids the
     /// client knows to be stored or checked here: a node that lost some refuses. `pack`: what the
-    /// transaction orders; `at` must be below the ttid.
+    /// transaction orders; `at` must be below the ttid. `packed`: it is restored, and packs had been
+    /// through it where it comes from.
     0x0036 AskStoreTransaction {
         txn: TxnId,
         meta: TransactionMeta,
         oids: Oids,
         objects: u32,
         pack: Option<Box<PackOrder>>,
+        packed: bool,
     }
     /// Voted, durably.
     0x8036 AnswerStoreTransaction { }
@@ -498,6 +500,12 @@ packets! {
     0x0096 AskPackState { partition: Partition }
     /// See `PackState`.
     0x8096 AnswerPackState { state: PackState }
+    /// S to M, which asks a node with a readable cell: which of these revisions of a partition are
+    /// left by a pack at `at`, applied or not; without it, which are there. At most
+    /// `OPERATION_OBJECTS_MAX` ids.
+    0x0097 AskRemaining { partition: Partition, at: Option<Tid>, ids: Vec<RevisionId> }
+    /// In the order asked.
+    0x8097 AnswerRemaining { remaining: Vec<bool> }
 
     // --- administration: ctl to A; what changes something, A to M ---
 

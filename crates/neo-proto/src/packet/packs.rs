@@ -15,6 +15,8 @@ pub struct PackState {
     pub at: Tid,
     /// The greatest tid of a revision that was removed: the cell went that far, whatever is left.
     pub removed: Tid,
+    /// The greatest tid of a transaction of which nothing is left, not even its metadata.
+    pub emptied: Tid,
     /// Another number after each removal.
     pub removals: u64,
 }
@@ -28,6 +30,7 @@ impl PackState {
             begun: self.begun.max(other.begun),
             at: self.at.max(other.at),
             removed: self.removed.max(other.removed),
+            emptied: self.emptied.max(other.emptied),
             removals: self.removals + 1,
         }
     }

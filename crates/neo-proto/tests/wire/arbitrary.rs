@@ -197,7 +197,7 @@ any_struct! {
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }
     WireTransaction { tid, txn, meta, oids, packed, pack }
     PackOrder { at, oids }
-    PackState { done, begun, at, removed, removals }
+    PackState { done, begun, at, removed, emptied, removals }
     PackedCell { partition, done, at }
     PackProgress { order, cells_done, cells, packed_at }
     WireRevision { id, value, data_serial }
@@ -264,7 +264,7 @@ any_packet! {
     NotifyDeadlock { txn, oid }
     AskRelockObject { txn, oid }
     AnswerRelockObject { outcome }
-    AskStoreTransaction { txn, meta, oids, objects, pack }
+    AskStoreTransaction { txn, meta, oids, objects, pack, packed }
     AnswerStoreTransaction {}
     AskVoteTransaction { txn, objects }
     AnswerVoteTransaction {}
@@ -328,6 +328,8 @@ any_packet! {
     AnswerPackProgress { progress }
     AskPackState { partition }
     AnswerPackState { state }
+    AskRemaining { partition, at, ids }
+    AnswerRemaining { remaining }
     AskPrimary {}
     AnswerPrimary { primary }
     AskClusterState {}

@@ -42,8 +42,15 @@ impl StorageCore {
         service
             .packing
             .pump(&self.cells, transactions, &mut io, clients, is_importing);
-        if let (Some(conn), Some(packed)) = (self.link.up(), service.packing.take_untold()) {
+        let Some(conn) = self.link.up() else {
+            return;
+        };
+        if let Some(packed) = service.packing.take_untold() {
             out.notify(conn, packed);
+        }
+        if let Some(question) = service.packing.take_question(|| self.link.next_id()) {
+            let (id, question) = question;
+            out.send(conn, id, question);
         }
     }
 

@@ -237,6 +237,15 @@ pub enum Query {
         /// Revisions that are looked at.
         limit: usize,
     },
+    /// Which revisions are left by a pack, applied or not.
+    Remaining {
+        /// Of which partition.
+        partition: Partition,
+        /// What is newest at this tid is left; without it, all that is there.
+        at: Option<Tid>,
+        /// The revisions; at most [`OPERATION_OBJECTS_MAX`](neo_api::OPERATION_OBJECTS_MAX).
+        ids: Vec<RevisionId>,
+    },
     /// Orders to pack, by id.
     PackOrders {
         /// Of which partitions.
@@ -315,6 +324,8 @@ pub enum QueryResult {
     PackStates(Vec<Option<bytes::Bytes>>),
     /// Of [`Query::Obsolete`].
     Obsolete(ObsoletePage),
+    /// Of [`Query::Remaining`], in the order asked.
+    Remaining(Vec<bool>),
     /// Of [`Query::PackOrders`].
     PackOrders {
         /// By id.

@@ -185,6 +185,16 @@ impl StorageCore {
                     .packing
                     .found(&self.cells, transactions, &mut io, number, result);
             }
+            (AfterRead::Packable(number), Some(service)) => {
+                service
+                    .packing
+                    .transactions_found(&self.cells, &mut io, number, result);
+            }
+            (AfterRead::Remaining(number), Some(service)) => {
+                service
+                    .packing
+                    .remaining_read(&self.cells, &mut io, number, result);
+            }
             (AfterRead::Clean, Some(service)) => {
                 service.transactions.garbage_found(&mut io, result);
             }
@@ -198,7 +208,9 @@ impl StorageCore {
                 | AfterRead::Serials(_)
                 | AfterRead::Drop(_)
                 | AfterRead::PackStates
-                | AfterRead::Obsolete(_),
+                | AfterRead::Obsolete(_)
+                | AfterRead::Packable(_)
+                | AfterRead::Remaining(_),
                 None,
             ) => {}
         }

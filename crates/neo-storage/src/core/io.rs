@@ -116,6 +116,10 @@ pub(crate) enum AfterRead {
     PackStates,
     /// What a step of a pack removes.
     Obsolete(u64),
+    /// Transactions that a pack may have emptied.
+    Packable(u64),
+    /// What it leaves of them.
+    Remaining(u64),
 }
 
 #[derive(Debug)]

@@ -153,14 +153,15 @@ impl StorageCore {
                 oids,
                 objects,
                 pack,
+                packed,
             } => {
-                let (oids, pack) = (oids.0, pack.map(|order| *order));
-                vote(
-                    &mut io,
-                    txn,
-                    Some(VotedRecord { meta, oids, pack }),
-                    objects,
-                );
+                let record = VotedRecord {
+                    meta,
+                    oids: oids.0,
+                    packed,
+                    pack: pack.map(|order| *order),
+                };
+                vote(&mut io, txn, Some(record), objects);
             }
             Packet::AskVoteTransaction { txn, objects } => vote(&mut io, txn, None, objects),
             Packet::AskStoreObject {

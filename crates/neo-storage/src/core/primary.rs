@@ -139,6 +139,7 @@ impl StorageCore {
             | Packet::AskTruncate { .. }
             | Packet::AskImportMark { .. }
             | Packet::AskPackOrders { .. }
+            | Packet::AskRemaining { .. }
             | Packet::StartOperation { .. } => {
                 self.tasks.queue.push_back(Waiting { asker, packet });
             }
@@ -192,6 +193,13 @@ impl StorageCore {
                     service.replication.transaction_ended(txn, tid);
                 }
             }
+            Packet::AnswerRemaining { remaining } => {
+                if let Some(service) = &mut self.service {
+                    service
+                        .packing
+                        .told(&self.cells, &mut io, asker.id, remaining);
+                }
+            }
             Packet::NotifyPackOrders { after, orders } => {
                 if let Some(service) = &mut self.service {
                     service.packing.ordered(after, orders);
@@ -201,6 +209,7 @@ impl StorageCore {
                 if let Some(service) = &mut self.service {
                     let why = (code, message.as_str());
                     service.replication.refused(&io, asker.id, why);
+                    service.packing.refused(&io, asker.id, why);
                 }
             }
             other => return Err(format!("{} was not expected", other.name())),
@@ -368,8 +377,16 @@ impl StorageCore {
             Packet::AskValidateTransaction { .. } if serves => {
                 return Err("a transaction is validated while this node serves".to_owned());
             }
-            Packet::AskPackOrders { .. } if !serves => {
-                return Err("orders are asked for before this node serves".to_owned());
+            Packet::AskPackOrders { .. } | Packet::AskRemaining { .. } if !serves => {
+                return Err("packs are asked about before this node serves".to_owned());
+            }
+            Packet::AskRemaining { at: Some(at), .. }
+                if (self.service.as_ref())
+                    .is_some_and(|s| s.transactions.greatest_locked(at).is_some()) =>
+            {
+                // What is locked has no place yet.
+                let text = "a transaction that is locked here comes before";
+                io.error(asker, ErrorCode::NotReady, text);
             }
             Packet::AskPackOrders {
                 partitions,

@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use neo_api::{
-    BackendResult, Durability, LastIds, ObjectData, Oid, Order, PageLimit, Partition, Partitioning,
-    Reign, RevisionId, Tid, TxnId, UnfinishedTransaction, VotedRecord, WriteBatch, WriteOp,
+    BackendResult, Durability, LastIds, OPERATION_OBJECTS_MAX, ObjectData, Oid, Order, PageLimit,
+    Partition, Partitioning, Reign, RevisionId, Tid, TxnId, UnfinishedTransaction, VotedRecord,
+    WriteBatch, WriteOp,
 };
 use neo_proto::{CellLastIds, ErrorCode, FinalTid, Packet, WireLastIds};
 
@@ -52,6 +53,7 @@ enum Kind {
     Validate(Validate),
     Truncate(Truncate),
     PackOrders,
+    Remaining,
 }
 
 #[derive(Debug)]
@@ -140,6 +142,17 @@ impl Tasks {
                 };
                 (Kind::PackOrders, query)
             }
+            Packet::AskRemaining { partition, at, ids } => {
+                if cells.readable(partition).is_none() {
+                    let text = "this node has no readable cell of the partition";
+                    return io.error(asker, ErrorCode::NonReadableCell, text);
+                }
+                if ids.len() > OPERATION_OBJECTS_MAX {
+                    let text = format!("more than {OPERATION_OBJECTS_MAX} revisions at once");
+                    return io.error(asker, ErrorCode::TooLarge, text);
+                }
+                (Kind::Remaining, Query::Remaining { partition, at, ids })
+            }
             other => {
                 let text = format!("{} is not understood here", other.name());
                 return io.error(asker, ErrorCode::Protocol, text);
@@ -185,6 +198,9 @@ impl Tasks {
             }
             (Kind::PackOrders, QueryResult::PackOrders { orders, complete }) => {
                 self.finish(io, Packet::AnswerPackOrders { orders, complete });
+            }
+            (Kind::Remaining, QueryResult::Remaining(remaining)) => {
+                self.finish(io, Packet::AnswerRemaining { remaining });
             }
             (Kind::Validate(_), QueryResult::Unfinished(page)) => {
                 self.validate(io, page.into_iter().next());
@@ -252,7 +268,7 @@ impl Tasks {
                 self.finish(io, Packet::AnswerTruncated { after });
             }
             Kind::Truncate(_) => self.truncate(io),
-            Kind::Locked | Kind::FinalTid | Kind::LastIds | Kind::PackOrders => {}
+            Kind::Locked | Kind::FinalTid | Kind::LastIds | Kind::PackOrders | Kind::Remaining => {}
         }
     }
 

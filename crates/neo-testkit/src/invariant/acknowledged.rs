@@ -45,7 +45,9 @@ fn is_everywhere(found: &mut Found, facts: &Facts, number: u64, seen: &Seen, tid
                 "{node}: transaction {number} lists {oid}, which it did not store"
             ));
         }
-        for oid in seen.stores.keys().filter(|oid| !record.oids.contains(oid)) {
+        let unlisted = seen.stores.keys().copied();
+        let unlisted = unlisted.filter(|oid| !record.oids.contains(oid));
+        for oid in unlisted.filter(|&oid| !facts.is_obsolete(RevisionId { tid, oid })) {
             found.add(format!("{node}: transaction {number} does not list {oid}"));
         }
     }

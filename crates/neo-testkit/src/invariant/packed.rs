@@ -15,16 +15,7 @@ pub(super) fn check(_: &Oracle, facts: &Facts) -> Vec<Violation> {
     let mut found = Found::new("packed");
     for id in &facts.packed {
         let RevisionId { tid, oid } = *id;
-        let goes = facts.orders.iter().any(|order| {
-            if order.at < tid || !order.concerns(oid) {
-                return false;
-            }
-            let mut rest = facts.revisions(oid, tid..=order.at);
-            let is_deletion = rest.next().is_some_and(|(_, value)| value.is_none());
-            let is_replaced = rest.next().is_some();
-            is_deletion || is_replaced
-        });
-        if !goes {
+        if !facts.is_obsolete(*id) {
             found.add(format!(
                 "{oid} of {tid} is gone, and was newest for every pack"
             ));
@@ -62,5 +53,31 @@ pub fn check_packed(facts: &Facts) -> Vec<Violation> {
             }
         }
     }
+    emptied(&mut found, facts);
     found.violations
+}
+
+/// Transactions name what is there, and what lost something says so.
+fn emptied(found: &mut Found, facts: &Facts) {
+    let partitioning = facts.table.partitioning();
+    for partition in partitioning.iter() {
+        for (node, cell) in facts.readable(partition) {
+            for (tid, record) in &cell.transactions {
+                let gone = record.oids.iter().find(|oid| {
+                    let id = RevisionId::from((*tid, **oid));
+                    let mut copies = facts.readable(partitioning.of_oid(**oid));
+                    copies.any(|(_, copy)| !copy.revisions.contains_key(&id))
+                });
+                if let Some(oid) = gone {
+                    found.add(format!("{node} still names {oid} of {tid}, which is gone"));
+                }
+                let mut packed = facts.packed.range(RevisionId::from((*tid, Oid::ZERO))..);
+                let lacks = packed.next().is_some_and(|id| id.tid == *tid);
+                if record.packed != lacks {
+                    let packed = record.packed;
+                    found.add(format!("{node} says that {tid} is packed: {packed}"));
+                }
+            }
+        }
+    }
 }

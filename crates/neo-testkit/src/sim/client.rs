@@ -264,7 +264,10 @@ impl SimClient {
             tid,
         };
         match self.request(begin).await? {
-            Reply::Begun(name) => txn.name = Some(name),
+            Reply::Begun(name) => {
+                self.oracle.borrow_mut().named(number, name);
+                txn.name = Some(name);
+            }
             other => panic!("an answer of another kind: {other:?}"),
         }
         Ok(txn)

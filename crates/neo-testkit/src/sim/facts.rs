@@ -120,9 +120,23 @@ impl Facts {
             orders: Vec::new(),
             packed: BTreeSet::new(),
         };
+        facts.label_emptied(&world.oracle().borrow());
         facts.objects = facts.by_object();
         facts.remember(&world.oracle().borrow());
         Some(facts)
+    }
+
+    /// Gives transactions back what packs took with their metadata: by what they are known here.
+    fn label_emptied(&mut self, oracle: &Oracle) {
+        let cells = self
+            .nodes
+            .iter_mut()
+            .flat_map(|node| node.cells.values_mut());
+        let records = cells.flat_map(|cell| cell.transactions.values_mut());
+        for record in records.filter(|record| record.is_emptied()) {
+            let number = record.txn.and_then(|name| oracle.by_name(name));
+            record.meta.description = number.map(Oracle::label).unwrap_or_default();
+        }
     }
 
     fn by_object(&self) -> BTreeMap<Oid, BTreeMap<Tid, Option<Bytes>>> {
@@ -185,6 +199,20 @@ impl Facts {
             .into_iter()
             .flatten()
             .map(|(tid, value)| (*tid, value))
+    }
+
+    /// Whether a pack that was ordered removes a revision.
+    #[must_use]
+    pub fn is_obsolete(&self, RevisionId { tid, oid }: RevisionId) -> bool {
+        self.orders.iter().any(|order| {
+            if order.at < tid || !order.concerns(oid) {
+                return false;
+            }
+            let mut rest = self.revisions(oid, tid..=order.at);
+            let is_deletion = rest.next().is_some_and(|(_, value)| value.is_none());
+            let is_replaced = rest.next().is_some();
+            is_deletion || is_replaced
+        })
     }
 
     /// Whether there is a readable copy of the partition of an object.

@@ -74,6 +74,7 @@ pub(crate) fn vote(txn: TxnId) -> WriteOp {
         record: Some(VotedRecord {
             meta: meta(txn.ttid.0),
             oids: vec![Oid(1), Oid(2)],
+            packed: txn.ttid.0.is_multiple_of(5),
             pack: order(txn.ttid.0),
         }),
     }

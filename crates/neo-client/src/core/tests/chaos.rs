@@ -115,15 +115,11 @@ impl Chaos {
                     change,
                 }
             }
-            5 => {
-                let meta = TransactionMeta::default();
-                Command::Vote {
-                    txn: key,
-                    reply,
-                    meta,
-                    pack: None,
-                }
-            }
+            5 => Command::Vote {
+                txn: key,
+                reply,
+                record: neo_api::VotedRecord::default(),
+            },
             6 => Command::Finish { txn: key, reply },
             7 => {
                 self.waiting.remove(&reply);

@@ -473,8 +473,7 @@ impl World {
         self.command(Command::Vote {
             txn: T,
             reply: R,
-            meta: TransactionMeta::default(),
-            pack: None,
+            record: neo_api::VotedRecord::default(),
         });
     }
 

@@ -19,6 +19,7 @@ mod masters;
 mod oids;
 mod operator;
 mod orders;
+mod packs;
 mod promotion;
 mod property;
 mod recovery;

@@ -8,7 +8,10 @@
 //!
 //! A revision that an open transaction repeats must stay until that ends: its object is left for
 //! later.
+//!
+//! When all objects of a cell are done, so are its transactions: see `emptied`.
 
+mod emptied;
 mod orders;
 mod state;
 
@@ -21,6 +24,7 @@ use neo_api::{
 };
 use neo_proto::{PackState, PackedCell, Packet};
 
+use self::emptied::Emptied;
 use self::orders::{Orders, first_concerned};
 use super::cells::Cells;
 use super::effect::{Query, QueryResult};
@@ -52,14 +56,21 @@ struct Cell {
     is_untold: bool,
 }
 
+/// Where a pass is: the next page begins there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Object(Oid),
+    Transaction(Tid),
+    End,
+}
+
 /// The order that is being applied to a cell.
 #[derive(Debug, Clone, Copy)]
 struct Pass {
     partition: Partition,
     period: u64,
     order: Tid,
-    /// Where the next page begins.
-    min: Oid,
+    place: Place,
     /// The first object that was left for later.
     later: Option<Oid>,
     removed: u64,
@@ -70,9 +81,23 @@ struct Pass {
 struct Step {
     since: Instant,
     /// What follows when it is removed.
-    next: Option<Oid>,
+    next: Place,
     state: PackState,
     ids: Vec<RevisionId>,
+    /// What is being found out of a page of transactions.
+    emptied: Option<Emptied>,
+}
+
+impl Step {
+    fn new(since: Instant) -> Self {
+        Self {
+            since,
+            next: Place::End,
+            state: PackState::default(),
+            ids: Vec::new(),
+            emptied: None,
+        }
+    }
 }
 
 /// What is packed here.
@@ -243,8 +268,13 @@ impl Packing {
             return;
         }
         let partition = pass.partition;
-        let Some(min) = first_concerned(order, (partitioning, partition), pass.min) else {
-            return self.end_pass(cells, io);
+        let min = match pass.place {
+            Place::Object(min) => min,
+            Place::Transaction(min) => return self.look_at_transactions(io, pass, min),
+            Place::End => return self.end_pass(cells, io),
+        };
+        let Some(min) = first_concerned(order, (partitioning, partition), min) else {
+            return self.objects_done(now);
         };
         // Of listed objects, one is looked at; what comes after it is of no interest.
         let limit = match order.oids {
@@ -252,12 +282,7 @@ impl Packing {
             Some(_) => ROWS.0,
         };
         self.number += 1;
-        self.step = Some(Step {
-            since: now,
-            next: None,
-            state: PackState::default(),
-            ids: Vec::new(),
-        });
+        self.step = Some(Step::new(now));
         let at = order.at;
         let query = Query::Obsolete {
             partition,
@@ -287,7 +312,7 @@ impl Packing {
                     partition: *partition,
                     period: cell.period,
                     order,
-                    min: Oid::ZERO,
+                    place: Place::Object(Oid::ZERO),
                     later: None,
                     removed: 0,
                 })
@@ -343,21 +368,15 @@ impl Packing {
             later = Some(later.map_or(oid, |before| before.min(oid)));
             next = oid.checked_next();
         }
-        let before = cell.state.unwrap_or_default();
         let greatest = ids.iter().map(|id| id.tid).max();
-        let state = PackState {
-            done: before.done,
-            begun: before.begun.max(pass.order),
-            at: before.at.max(order.at),
-            removed: before.removed.max(greatest.unwrap_or_default()),
-            removals: before.removals + 1,
-        };
+        let mut state = begun(cell, (pass.order, order));
+        state.removed = state.removed.max(greatest.unwrap_or_default());
         if let Some(pass) = &mut self.pass {
             pass.later = later;
         }
         if ids.is_empty() {
             self.step_done(io, ids.len());
-            return self.advance(cells, io, next);
+            return self.objects_from(io.now.mono, next);
         }
         let partition = pass.partition;
         let delete = |id: &RevisionId| WriteOp::DeleteObject { partition, id: *id };
@@ -365,6 +384,7 @@ impl Packing {
         ops.push(set_pack_state(partition, own.assigned, state));
         transactions.pack_begins(ids.iter().map(|id| id.oid).collect());
         if let Some(step) = &mut self.step {
+            let next = next.map_or(Place::End, Place::Object);
             (step.next, step.state, step.ids) = (next, state, ids);
         }
         let then = AfterPersist::Packed(number);
@@ -414,30 +434,44 @@ impl Packing {
                 return;
             }
         }
-        self.advance(cells, io, next);
-    }
-
-    /// Goes on with the next page.
-    fn advance(&mut self, cells: &Cells, io: &mut Io<'_>, next: Option<Oid>) {
-        match (next, &mut self.pass) {
-            (Some(next), Some(pass)) => pass.min = next,
-            (None, Some(_)) => self.end_pass(cells, io),
-            (_, None) => {}
+        match (pass.place, next) {
+            (Place::Object(_), Place::Object(next)) => self.objects_from(io.now.mono, Some(next)),
+            (Place::Object(_), _) => self.objects_from(io.now.mono, None),
+            (_, next) => self.go_on(next),
         }
     }
 
-    /// All objects were looked at: what was left for later is looked at again, and then the end is
-    /// made durable.
+    /// The next page begins there.
+    const fn go_on(&mut self, place: Place) {
+        if let Some(pass) = &mut self.pass {
+            pass.place = place;
+        }
+    }
+
+    /// Goes on with the next page of objects, if there is one.
+    fn objects_from(&mut self, now: Instant, next: Option<Oid>) {
+        match next {
+            Some(next) => self.go_on(Place::Object(next)),
+            None => self.objects_done(now),
+        }
+    }
+
+    /// All objects were looked at: what was left for later is looked at again, and then the
+    /// transactions are.
+    fn objects_done(&mut self, now: Instant) {
+        let later = self.pass.as_mut().and_then(|pass| pass.later.take());
+        if later.is_some() {
+            self.not_before = Some(now + LATER);
+        }
+        self.go_on(later.map_or(Place::Transaction(Tid::ZERO), Place::Object));
+    }
+
+    /// Everything was looked at: the end is made durable.
     fn end_pass(&mut self, cells: &Cells, io: &mut Io<'_>) {
         self.pass = self.valid_pass(cells);
-        let Some(pass) = &mut self.pass else {
+        let Some(pass) = &self.pass else {
             return;
         };
-        if let Some(later) = pass.later.take() {
-            pass.min = later;
-            self.not_before = Some(io.now.mono + LATER);
-            return;
-        }
         let (Some(order), Some(cell), Some((_, own))) = (
             self.orders.get(pass.order),
             self.cells.get(&pass.partition),
@@ -451,15 +485,12 @@ impl Packing {
             done: pass.order,
             begun: before.begun.max(pass.order),
             at: before.at.max(order.at),
-            removed: before.removed,
-            removals: before.removals,
+            ..before
         };
         self.number += 1;
         self.step = Some(Step {
-            since: io.now.mono,
-            next: None,
             state,
-            ids: Vec::new(),
+            ..Step::new(io.now.mono)
         });
         let batch = WriteBatch::from(vec![set_pack_state(pass.partition, own.assigned, state)]);
         let then = AfterPersist::Packed(self.number);
@@ -487,5 +518,16 @@ impl Packing {
     fn give_up_step(&mut self, io: &Io<'_>) {
         self.step = None;
         self.not_before = Some(io.now.mono + PAUSE);
+    }
+}
+
+/// The state of a cell of which something is about to go.
+fn begun(cell: &Cell, (id, order): (Tid, &PackOrder)) -> PackState {
+    let before = cell.state.unwrap_or_default();
+    PackState {
+        begun: before.begun.max(id),
+        at: before.at.max(order.at),
+        removals: before.removals + 1,
+        ..before
     }
 }

@@ -1,6 +1,5 @@
-//! How far a cell is packed, as it is written in the database's configuration: the assignment, the
-//! last order that is done, the greatest tid of the orders that were begun, and that of what was
-//! removed.
+//! How far a cell is packed, as it is written in the database's configuration: the assignment, and
+//! the fields of [`PackState`] in their order.
 
 use bytes::Bytes;
 use neo_api::{Partition, Ptid, Reign, TableVersion, WriteOp};
@@ -21,9 +20,10 @@ pub(crate) fn set_pack_state(
         begun,
         at,
         removed,
+        emptied,
         removals,
     } = state;
-    let value = format!("{reign} {ptid} {done} {begun} {at} {removed} {removals}");
+    let value = format!("{reign} {ptid} {done} {begun} {at} {removed} {emptied} {removals}");
     set(&pack_key(partition), Some(value))
 }
 
@@ -41,6 +41,7 @@ pub(crate) fn read_pack_state(value: Option<&Bytes>) -> Option<(TableVersion, Pa
         begun: words.next()?.parse().ok()?,
         at: words.next()?.parse().ok()?,
         removed: words.next()?.parse().ok()?,
+        emptied: words.next()?.parse().ok()?,
         removals: words.next()?.parse().ok()?,
     };
     words.next().is_none().then_some((written, state))
@@ -70,6 +71,7 @@ mod tests {
             begun: Tid(0x9a),
             at: Tid(0x90),
             removed: Tid(0x80),
+            emptied: Tid(0x70),
             removals: 17,
         };
         let WriteOp::SetConfig { key, value } = set_pack_state(Partition(7), assigned, state)
@@ -86,9 +88,9 @@ mod tests {
         for odd in [
             "",
             "3 14",
-            "3 14 1 2 3 4",
-            "x y z a b c d",
-            "3 14 1 2 3 4 5 6",
+            "3 14 1 2 3 4 5",
+            "x y z a b c d e",
+            "3 14 1 2 3 4 5 6 7",
         ] {
             assert_eq!(read_pack_state(Some(&Bytes::from(odd))), None);
         }

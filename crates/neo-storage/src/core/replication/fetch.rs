@@ -12,8 +12,8 @@ use neo_api::{Order, PageLimit, Partition, Partitioning, RevisionId, TableVersio
 use neo_proto::{PackState, Packet};
 
 use super::page::{
-    Bad, Run, after, check_ids, check_transactions, compare_ids, compare_transactions, end_of,
-    start_of, write_revisions,
+    Bad, Named, Run, after, check_ids, check_transactions, compare_ids, compare_transactions,
+    end_of, start_of, write_revisions,
 };
 use super::progress::set_progress;
 use super::step::Page;
@@ -70,11 +70,11 @@ enum Step {
     Begin,
     OwnTransactions,
     AskTransactions {
-        own: Vec<Tid>,
+        own: Vec<Named>,
         end: Tid,
     },
     Transactions {
-        own: Vec<Tid>,
+        own: Vec<Named>,
         end: Tid,
     },
     /// The transactions of the window are the same.
@@ -131,7 +131,7 @@ pub(super) struct Fetch {
 
 impl Fetch {
     /// A pass from one tid to another, both included.
-    pub(super) const fn new(
+    pub(super) fn new(
         (partition, assigned): (Partition, TableVersion),
         partitioning: Partitioning,
         purpose: Purpose,
@@ -152,13 +152,7 @@ impl Fetch {
             runs: VecDeque::new(),
             ops: Vec::new(),
             progress: None,
-            packed: PackState {
-                done: Tid::ZERO,
-                begun: Tid::ZERO,
-                at: Tid::ZERO,
-                removed: Tid::ZERO,
-                removals: 0,
-            },
+            packed: PackState::default(),
             source_removals: 0,
             relisted: 0,
         }
@@ -271,8 +265,8 @@ impl Fetch {
                 self.step = Step::AskState { is_last: false };
             }
             (Step::OwnTransactions, QueryResult::Transactions { page, complete }) => {
-                let own: Vec<Tid> = page.into_iter().map(|record| record.tid).collect();
-                let end = own.last().copied().filter(|_| !complete);
+                let own: Vec<Named> = page.iter().map(Named::of).collect();
+                let end = own.last().map(|last| last.tid).filter(|_| !complete);
                 let end = end.unwrap_or(self.max);
                 if own.is_empty() && self.purpose == Purpose::Sweep {
                     self.window = end;

@@ -87,19 +87,41 @@ pub(super) fn compare_ids(
     (runs, surplus)
 }
 
-/// Compares transactions up to a tid: those of the source that are missing here, and the tids of
-/// those that are surplus.
+/// A transaction that is here, and by what packs may have changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) tid: Tid,
+    packed: bool,
+    oids: usize,
+}
+
+impl Named {
+    pub(super) const fn of(record: &TransactionRecord) -> Self {
+        Self {
+            tid: record.tid,
+            packed: record.packed,
+            oids: record.oids.len(),
+        }
+    }
+}
+
+/// Compares transactions up to a tid: those of the source that are missing here, or that packs have
+/// left something else of, and the tids of those that are surplus.
 pub(super) fn compare_transactions(
-    own: &[Tid],
+    own: &[Named],
     theirs: Vec<WireTransaction>,
     end: Tid,
 ) -> (Vec<TransactionRecord>, Vec<Tid>) {
     let is_theirs = |tid: &Tid| theirs.binary_search_by_key(tid, |t| t.tid).is_ok();
-    let here = own.iter().filter(|tid| **tid <= end);
-    let surplus = here.filter(|tid| !is_theirs(tid)).copied().collect();
-    let is_missing = |t: &WireTransaction| t.tid <= end && own.binary_search(&t.tid).is_err();
-    let missing = theirs.into_iter().filter(is_missing).map(Into::into);
-    (missing.collect(), surplus)
+    let here = own.iter().map(|own| own.tid).filter(|tid| *tid <= end);
+    let surplus = here.filter(|tid| !is_theirs(tid)).collect();
+    let theirs = theirs.into_iter().filter(|t| t.tid <= end);
+    let theirs = theirs.map(TransactionRecord::from);
+    let is_other = |record: &TransactionRecord| {
+        let at = own.binary_search_by_key(&record.tid, |own| own.tid);
+        at.ok().and_then(|at| own.get(at)) != Some(&Named::of(record))
+    };
+    (theirs.filter(is_other).collect(), surplus)
 }
 
 /// Checks a page of transactions.

@@ -328,6 +328,7 @@ fn another_reign_is_refused() {
             oids,
             objects,
             pack: None,
+            packed: false,
         },
     );
     assert_error(&world.one(c), ErrorCode::UnknownTransaction);

@@ -3,6 +3,7 @@
 
 mod commit;
 mod discarded;
+mod emptied;
 mod faults;
 mod imports;
 mod locks;
@@ -516,6 +517,7 @@ impl World {
             oids: Oids(oids.iter().copied().map(Oid).collect()),
             objects,
             pack: None,
+            packed: false,
         };
         self.ask(conn, packet)
     }

@@ -292,6 +292,7 @@ fn orders_are_a_part_of_their_transactions() {
             oids: Oids(oids),
             objects: 0,
             pack: Some(Box::new(pack)),
+            packed: false,
         };
         world.ask(c, packet);
         world.one(c)

@@ -263,7 +263,9 @@ impl Txn {
 fn admit_record(
     cells: &Cells,
     txn: TxnId,
-    VotedRecord { meta, oids, pack }: &VotedRecord,
+    VotedRecord {
+        meta, oids, pack, ..
+    }: &VotedRecord,
 ) -> Result<(), Refusal> {
     if cells.writable_of_tid(txn.ttid).is_none() {
         let text = format!("this node has no cell of transaction {txn}");

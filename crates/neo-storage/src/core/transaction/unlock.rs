@@ -188,15 +188,15 @@ pub(crate) fn committed(
     partition: Partition,
     txn: TxnId,
     tid: Tid,
-    VotedRecord { meta, oids, pack }: VotedRecord,
+    record: VotedRecord,
 ) -> WriteOp {
     let record = TransactionRecord {
         tid,
         txn: Some(txn),
-        meta,
-        oids,
-        packed: false,
-        pack,
+        meta: record.meta,
+        oids: record.oids,
+        packed: record.packed,
+        pack: record.pack,
     };
     WriteOp::PutTransaction { partition, record }
 }

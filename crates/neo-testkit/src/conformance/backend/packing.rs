@@ -216,6 +216,7 @@ pub fn orders_that_are_voted<F: BackendFactory>(factory: &F) {
             let record = VotedRecord {
                 meta: meta("packer"),
                 oids: Vec::new(),
+                packed: false,
                 pack: Some(order.clone()),
             };
             let record = Some(record);

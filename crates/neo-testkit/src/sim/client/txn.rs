@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use neo_api::{At, ConflictingChange, Loaded, Oid, PackOrder, Record, Tid, TransactionMeta, TxnId};
+use neo_api::{
+    At, ConflictingChange, Loaded, Oid, PackOrder, Record, Tid, TransactionMeta, TxnId, VotedRecord,
+};
 use neo_client::Error;
 use neo_client::core::{Change, Command, Conflict, Reply, TxnKey};
 
@@ -113,8 +115,11 @@ impl SimTxn {
             let vote = |reply| Command::Vote {
                 txn,
                 reply,
-                meta,
-                pack,
+                record: VotedRecord {
+                    meta,
+                    pack,
+                    ..VotedRecord::default()
+                },
             };
             match self.client.request(vote).await? {
                 Reply::Voted(_) => return Ok(merges),

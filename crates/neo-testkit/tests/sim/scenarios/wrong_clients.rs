@@ -183,6 +183,7 @@ impl Liar {
             oids,
             objects,
             pack: None,
+            packed: false,
         }
     }
 
