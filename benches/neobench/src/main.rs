@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::availability::absence::Absence;
 use crate::availability::failover::Failover;
+use crate::availability::pack::Packing;
 use crate::availability::replica::Replica;
 use crate::cluster::{Cluster, Shape, Usage};
 use crate::report::Report;
@@ -67,6 +68,8 @@ enum Command {
     Absence(Absence),
     /// A fresh replica, beside the raw speed of the backend
     Replica(Replica),
+    /// A pack of a large database while clients commit
+    Pack(Packing),
 }
 
 impl Options {
@@ -119,6 +122,7 @@ fn main() -> Result<()> {
                 Command::Failover(failover) => failover.measure(&dir, &mut report).await,
                 Command::Absence(absence) => absence.measure(&dir, &mut report).await,
                 Command::Replica(replica) => replica.measure(&dir, &mut report).await,
+                Command::Pack(packing) => packing.measure(&dir, &mut report).await,
             }
         };
         runtime.block_on(async {

@@ -124,6 +124,17 @@ pub enum Loaded {
     Unknown,
 }
 
+impl Loaded {
+    /// Bytes of the value that was found, as stored; 0 when there is none.
+    #[must_use]
+    pub const fn value_bytes(&self) -> usize {
+        match self {
+            Self::Found(revision) => revision.record.data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A revision with its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {

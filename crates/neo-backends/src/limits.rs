@@ -1,6 +1,6 @@
 //! What a backend refuses beside [`WriteBatch::check`](neo_api::WriteBatch::check).
 
-use neo_api::{BackendError, BackendResult, OPERATION_OBJECTS_MAX, Oid, Partition};
+use neo_api::{BackendError, BackendResult, Loaded, OPERATION_OBJECTS_MAX, Oid, Partition};
 
 /// Refuses more oids than one call may have.
 pub(crate) fn check_oids(oids: &[(Partition, Oid)]) -> BackendResult<()> {
@@ -11,6 +11,23 @@ pub(crate) fn check_oids(oids: &[(Partition, Oid)]) -> BackendResult<()> {
         ));
     }
     Ok(())
+}
+
+/// Takes what is loaded until the values have so many bytes together.
+pub(crate) fn until_bytes(
+    all: impl Iterator<Item = BackendResult<Loaded>>,
+    bytes: usize,
+) -> BackendResult<Vec<Loaded>> {
+    let (mut found, mut brought) = (Vec::new(), 0);
+    for loaded in all {
+        let loaded = loaded?;
+        brought += loaded.value_bytes();
+        found.push(loaded);
+        if brought >= bytes {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) fn refuse<T>(what: String) -> BackendResult<T> {

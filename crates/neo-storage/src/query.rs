@@ -1,11 +1,10 @@
 //! What a query of the core asks of a backend.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use neo_api::{
-    At, BackendResult, HistoryEntry, Loaded, Oid, Order, PageLimit, Partition, RevisionId,
-    StorageBackend, Tid, TxnId, UnfinishedTransaction,
+    At, BackendResult, Loaded, Oid, Order, PageLimit, Partition, RevisionId, StorageBackend, Tid,
+    TxnId, UnfinishedTransaction,
 };
 
 use neo_proto::{PackState, UndoRevision};
@@ -53,7 +52,8 @@ pub async fn execute_query(
             QueryResult::LastSerial { last, repeatable }
         }
         Query::Load { partition, oid, at } => {
-            QueryResult::Load(load(backend, partition, oid, at).await?)
+            let loaded = backend.load(partition, oid, at).await?;
+            QueryResult::Load(known(backend, partition, at, loaded).await?)
         }
         Query::LoadMany { objects, bytes } => load_many(backend, objects, bytes).await?,
         Query::History {
@@ -210,13 +210,12 @@ async fn pack_state(
 
 /// `None`: it is not there, and a pack may have removed it. What one has begun with is noted before
 /// anything goes, so it is looked at afterwards.
-async fn load(
+async fn known(
     backend: &dyn StorageBackend,
     partition: Partition,
-    oid: Oid,
     at: At,
+    loaded: Loaded,
 ) -> BackendResult<Option<Loaded>> {
-    let loaded = backend.load(partition, oid, at).await?;
     let newest = match (&loaded, at) {
         (Loaded::Found(_) | Loaded::Deleted { .. }, _) | (_, At::Latest) => {
             return Ok(Some(loaded));
@@ -236,24 +235,23 @@ async fn remaining(
     at: Option<Tid>,
     ids: Vec<RevisionId>,
 ) -> BackendResult<Vec<bool>> {
-    let mut newest: BTreeMap<(Oid, Tid), Option<HistoryEntry>> = BTreeMap::new();
-    let mut remaining = Vec::with_capacity(ids.len());
-    for RevisionId { tid, oid } in ids {
-        let last = at.map_or(tid, |at| at.max(tid));
-        let found = match newest.entry((oid, last)) {
-            Entry::Occupied(found) => *found.get(),
-            Entry::Vacant(place) => {
-                let before = Tid(last.0.saturating_add(1));
-                let page = backend.history(partition, oid, before, 1).await?;
-                *place.insert(page.first().copied())
-            }
-        };
-        remaining.push(found.is_some_and(|found| {
-            let is_packed = at.is_some_and(|at| tid <= at);
-            found.serial == tid && !(is_packed && found.bytes.is_none())
-        }));
-    }
-    Ok(remaining)
+    // What is known of an object tells of all its revisions up to the pack.
+    let before = |id: &RevisionId| {
+        let last = at.map_or(id.tid, |at| at.max(id.tid));
+        (partition, id.oid, Tid(last.0.saturating_add(1)))
+    };
+    let mut wanted: Vec<_> = ids.iter().map(before).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let newest = backend.newest_before(&wanted).await?;
+    let newest: BTreeMap<_, _> = wanted.into_iter().zip(newest).collect();
+    let is_left = |id: &RevisionId| {
+        let newest = newest.get(&before(id)).copied().flatten();
+        let is_packed = at.is_some_and(|at| id.tid <= at);
+        newest
+            .is_some_and(|newest| newest.serial == id.tid && !(is_packed && newest.bytes.is_none()))
+    };
+    Ok(ids.iter().map(is_left).collect())
 }
 
 /// Orders of several partitions, by id: a few of them.
@@ -292,18 +290,12 @@ async fn pack_orders(
 async fn load_many(
     backend: &dyn StorageBackend,
     objects: Vec<(Partition, Oid, At)>,
-    bytes_max: usize,
+    bytes: usize,
 ) -> BackendResult<QueryResult> {
-    let (mut found, mut bytes) = (Vec::with_capacity(objects.len()), 0);
-    for (partition, oid, at) in objects {
-        let loaded = load(backend, partition, oid, at).await?;
-        if let Some(Loaded::Found(revision)) = &loaded {
-            bytes += revision.record.data.len();
-        }
-        found.push(loaded);
-        if bytes >= bytes_max {
-            break;
-        }
+    let loaded = backend.load_many(&objects, bytes).await?;
+    let mut found = Vec::with_capacity(loaded.len());
+    for (loaded, (partition, _, at)) in loaded.into_iter().zip(objects) {
+        found.push(known(backend, partition, at, loaded).await?);
     }
     Ok(QueryResult::LoadMany(found))
 }

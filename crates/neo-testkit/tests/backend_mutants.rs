@@ -13,13 +13,18 @@ use neo_api::{
     UnfinishedTransaction, WriteBatch,
 };
 use neo_backends::{KvBackend, MemoryEngine};
-use neo_testkit::conformance::backend::{BackendFactory, history, listings, packing};
+use neo_testkit::conformance::backend::{BackendFactory, history, listings, loads, packing};
 
 /// A promise that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutation {
     /// None: the suite must be content.
     Nothing,
+    LoadsBackwards,
+    LoadsEverything,
+    LoadsOneLess,
+    NewestIncludesBefore,
+    NewestWithoutDeletions,
     HistoryAscending,
     HistoryIncludesBefore,
     HistoryWithoutDeletions,
@@ -84,6 +89,42 @@ impl StorageBackend for Mutant {
 
     async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded> {
         self.inner.load(partition, oid, at).await
+    }
+
+    async fn load_many(
+        &self,
+        objects: &[(Partition, Oid, At)],
+        mut bytes: usize,
+    ) -> BackendResult<Vec<Loaded>> {
+        if self.mutation == Mutation::LoadsEverything {
+            bytes = usize::MAX;
+        }
+        let mut found = self.inner.load_many(objects, bytes).await?;
+        match self.mutation {
+            Mutation::LoadsBackwards => found.reverse(),
+            Mutation::LoadsOneLess if found.len() > 1 => found.truncate(found.len() - 1),
+            _ => {}
+        }
+        Ok(found)
+    }
+
+    async fn newest_before(
+        &self,
+        objects: &[(Partition, Oid, Tid)],
+    ) -> BackendResult<Vec<Option<HistoryEntry>>> {
+        let mut objects = objects.to_vec();
+        if self.mutation == Mutation::NewestIncludesBefore {
+            for (_, _, before) in &mut objects {
+                *before = before.checked_next().unwrap_or(*before);
+            }
+        }
+        let mut found = self.inner.newest_before(&objects).await?;
+        if self.mutation == Mutation::NewestWithoutDeletions {
+            for entry in &mut found {
+                *entry = entry.filter(|entry| entry.bytes.is_some());
+            }
+        }
+        Ok(found)
     }
 
     async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>> {
@@ -333,7 +374,9 @@ impl BackendFactory for Mutation {
 /// The cases that a backend fails.
 fn failed(mutation: Mutation) -> Vec<&'static str> {
     type Case = fn(&Mutation);
-    let cases: [(&str, Case); 11] = [
+    let cases: [(&str, Case); 13] = [
+        ("many", loads::many_at_once),
+        ("newest of many", loads::the_newest_of_many),
         ("newest first", history::revisions_of_an_object_newest_first),
         ("history pages", history::a_history_page_by_page),
         ("repetition", history::a_repetition_outlives_what_it_repeats),
@@ -356,6 +399,11 @@ fn each_broken_promise_is_found_out() {
     use Mutation as M;
     assert_eq!(failed(M::Nothing), [""; 0]);
     for (mutation, by) in [
+        (M::LoadsBackwards, "many"),
+        (M::LoadsEverything, "many"),
+        (M::LoadsOneLess, "many"),
+        (M::NewestIncludesBefore, "newest of many"),
+        (M::NewestWithoutDeletions, "newest of many"),
         (M::HistoryAscending, "newest first"),
         (M::HistoryIncludesBefore, "newest first"),
         (M::HistoryWithoutDeletions, "newest first"),

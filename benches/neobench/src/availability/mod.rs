@@ -1,8 +1,9 @@
-//! What clients see of nodes that are lost, come back or are new.
+//! What clients see of nodes that are lost, come back or are new, and of packs.
 
 pub(crate) mod absence;
 pub(crate) mod failover;
 mod load;
+pub(crate) mod pack;
 pub(crate) mod replica;
 
 use std::path::Path;

@@ -200,6 +200,45 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     /// that of `oid`.
     async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded>;
 
+    /// Revisions of several objects, in the order asked, each as [`load`](Self::load) tells it: the
+    /// first, and those that follow as long as the values before have less than `bytes` together.
+    /// They need not be of one moment.
+    ///
+    /// A backend that hands its reads over to threads does well to make one of these.
+    async fn load_many(
+        &self,
+        objects: &[(Partition, Oid, At)],
+        bytes: usize,
+    ) -> BackendResult<Vec<Loaded>> {
+        let (mut found, mut brought) = (Vec::with_capacity(objects.len()), 0);
+        for (partition, oid, at) in objects {
+            let loaded = self.load(*partition, *oid, *at).await?;
+            brought += loaded.value_bytes();
+            found.push(loaded);
+            if brought >= bytes {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Of each object the newest revision with a serial below a tid, in the order asked; `None`
+    /// when there is none. As the first entry of [`history`](Self::history); they need not be of one
+    /// moment.
+    ///
+    /// A backend that hands its reads over to threads does well to make one of these.
+    async fn newest_before(
+        &self,
+        objects: &[(Partition, Oid, Tid)],
+    ) -> BackendResult<Vec<Option<HistoryEntry>>> {
+        let mut found = Vec::with_capacity(objects.len());
+        for (partition, oid, before) in objects {
+            let page = self.history(*partition, *oid, *before, 1).await?;
+            found.push(page.first().copied());
+        }
+        Ok(found)
+    }
+
     /// The serial of the newest revision of each object, deletions included; `None` for an object
     /// that has no revision. In the order asked.
     ///

@@ -184,6 +184,34 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
             .await
     }
 
+    async fn load_many(
+        &self,
+        objects: &[(Partition, Oid, At)],
+        bytes: usize,
+    ) -> BackendResult<Vec<Loaded>> {
+        let objects = objects.to_vec();
+        self.read(move |h| {
+            let load = |&(partition, oid, at): &_| read::load(&*h.engine, partition, oid, at);
+            limits::until_bytes(objects.iter().map(load), bytes)
+        })
+        .await
+    }
+
+    async fn newest_before(
+        &self,
+        objects: &[(Partition, Oid, Tid)],
+    ) -> BackendResult<Vec<Option<HistoryEntry>>> {
+        let objects = objects.to_vec();
+        self.read(move |h| {
+            let newest = |&(partition, oid, before): &_| {
+                let page = history::of_object(&*h.engine, partition, oid, before, 1)?;
+                Ok(page.first().copied())
+            };
+            objects.iter().map(newest).collect()
+        })
+        .await
+    }
+
     async fn last_serials(&self, oids: &[(Partition, Oid)]) -> BackendResult<Vec<Option<Tid>>> {
         limits::check_oids(oids)?;
         let oids = oids.to_vec();

@@ -99,6 +99,8 @@ macro_rules! backend_conformance {
             loads::neighbours_are_not_mistaken
             loads::the_ends_of_the_ranges
             loads::last_serials_in_the_order_asked
+            loads::many_at_once
+            loads::the_newest_of_many
             loads::values_of_every_size
             loads::bytes_come_back_as_they_were
             listings::revisions_within_bounds_in_order

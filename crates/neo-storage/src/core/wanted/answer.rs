@@ -36,10 +36,7 @@ pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
 }
 
 fn value_bytes(loaded: &Option<Loaded>) -> usize {
-    match loaded {
-        Some(Loaded::Found(revision)) => revision.record.data.len(),
-        _ => 0,
-    }
+    loaded.as_ref().map_or(0, Loaded::value_bytes)
 }
 
 fn revision_bytes(page: &[FetchedRevision]) -> usize {

@@ -197,6 +197,69 @@ pub fn last_serials_in_the_order_asked<F: BackendFactory>(factory: &F) {
     });
 }
 
+/// `load_many` gives what `load` gives, in the order asked, until the values have enough bytes.
+pub fn many_at_once<F: BackendFactory>(factory: &F) {
+    with(factory, async |db| {
+        for (tid, oid, text) in [(10, 1, "one"), (15, 3, "three"), (20, 1, "four")] {
+            db.apply(store(tid, oid, text).into()).await;
+        }
+        db.apply(vec![object(30, 3, ObjectData::Deleted)]).await;
+        let wanted = [
+            (P0, Oid(3), At::Before(Tid(30))),
+            (P0, Oid(2), At::Latest),
+            (P0, Oid(3), At::Latest),
+            (P1, Oid(1), At::Latest),
+            (P0, Oid(1), At::Before(Tid(10))),
+            (P0, Oid(1), At::Exact(Tid(10))),
+            (P0, Oid(1), At::Latest),
+            (P0, Oid(1), At::Latest),
+        ];
+        let mut each = Vec::new();
+        for (partition, oid, at) in wanted {
+            each.push(db.0.load(partition, oid, at).await.expect("loads"));
+        }
+        for (bytes, count) in [
+            (usize::MAX, 8),
+            (17, 8),
+            (16, 8),
+            (13, 8),
+            (12, 7),
+            (8, 6),
+            (6, 6),
+            (5, 1),
+            (1, 1),
+            (0, 1),
+        ] {
+            let many = db.0.load_many(&wanted, bytes).await.expect("loads");
+            assert_eq!(many, each[..count], "{bytes} bytes");
+        }
+        assert_eq!(db.0.load_many(&[], 9).await.expect("loads"), []);
+    });
+}
+
+/// `newest_before` gives the first entry of each history, in the order asked.
+pub fn the_newest_of_many<F: BackendFactory>(factory: &F) {
+    with(factory, async |db| {
+        for (tid, oid) in [(10, 1), (15, 3), (20, 1)] {
+            db.apply(store(tid, oid, "x").into()).await;
+        }
+        db.apply(vec![object(30, 3, ObjectData::Deleted)]).await;
+        let mut wanted = Vec::new();
+        for before in [u64::MAX, 31, 30, 20, 16, 15, 10, 0] {
+            for oid in [3, 2, 1] {
+                wanted.push((P0, Oid(oid), Tid(before)));
+            }
+        }
+        let mut each = Vec::new();
+        for (partition, oid, before) in &wanted {
+            let page = db.0.history(*partition, *oid, *before, 1).await;
+            each.push(page.expect("tells a history").first().copied());
+        }
+        let newest = db.0.newest_before(&wanted).await.expect("tells the newest");
+        assert_eq!(newest, each);
+    });
+}
+
 /// Values from 0 bytes to the limit come back whole; one above it is refused.
 pub fn values_of_every_size<F: BackendFactory>(factory: &F) {
     with(factory, async |db| {
