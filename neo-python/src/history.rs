@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::convert::{self, oid_bytes, tid_bytes};
+use crate::convert::{oid_bytes, tid_bytes};
 use crate::error::{no_such_object, raise};
 use crate::iterator::TransactionIterator;
 use crate::storage::{BaseStorage, oid_argument, tid_argument};
@@ -152,30 +152,6 @@ impl BaseStorage {
             Lookup::Deleted { serial, .. } => (None, tid_bytes(py, serial)),
             Lookup::NotYet | Lookup::Unknown => (None, tid_bytes(py, Tid::ZERO)),
         })
-    }
-
-    /// Removes what was replaced up to `at`: of all objects, or of these. Waits for the end, or
-    /// not. Gives the tid of the order.
-    fn _pack<'py>(
-        &self,
-        py: Python<'py>,
-        #[pyo3(from_py_with = tid_argument)] at: Tid,
-        oids: Option<Vec<Vec<u8>>>,
-        wait: bool,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let oids = oids.map(|oids| oids.iter().map(|oid| convert::oid(oid)).collect());
-        let oids: Option<Vec<Oid>> = oids.transpose()?;
-        let id = self.wait(py, |client| {
-            let pack = match oids {
-                Some(oids) => client.pack_objects(at, oids)?,
-                None => client.pack(at)?,
-            };
-            if wait {
-                pack.wait()?;
-            }
-            Ok(pack.id())
-        })?;
-        Ok(tid_bytes(py, id))
     }
 
     /// Brings objects into the cache, as they are before a tid; does not wait for them.

@@ -8,6 +8,7 @@ mod convert;
 mod error;
 mod history;
 mod iterator;
+mod pack;
 mod shared;
 mod storage;
 mod transaction;

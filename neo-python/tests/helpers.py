@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ZODB.Connection import TransactionMetaData
+from ZODB.TimeStamp import TimeStamp
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TESTDATA = REPOSITORY / "testdata"
@@ -14,14 +15,40 @@ PROGRAMS = Path(sys.executable).parent
 SECONDS = 120
 
 
-def commit(storage, stores, **meta):
-    """One transaction: {oid: (serial, data)}."""
+def commit(storage, stores, tid=None, **meta):
+    """One transaction: {oid: (serial, data)}; `tid` imposes the tid."""
     txn = TransactionMetaData(**meta)
-    storage.tpc_begin(txn)
+    storage.tpc_begin(txn, tid)
     for oid, (serial, data) in stores.items():
         storage.store(oid, serial, data, "", txn)
     storage.tpc_vote(txn)
     return storage.tpc_finish(txn)
+
+
+def delete(storage, oid, serial):
+    txn = TransactionMetaData()
+    storage.tpc_begin(txn)
+    storage.deleteObject(oid, serial, txn)
+    storage.tpc_vote(txn)
+    return storage.tpc_finish(txn)
+
+
+def between(first, second):
+    """A time for a pack, in seconds: they are not as exact as a tid."""
+    return (TimeStamp(first).timeTime() + TimeStamp(second).timeTime()) / 2
+
+
+def undo(storage, *tids):
+    """Undoes in one transaction; its tid, and what the calls gave."""
+    txn = TransactionMetaData(description="undo")
+    storage.tpc_begin(txn)
+    try:
+        told = [storage.undo(tid, txn) for tid in tids]
+        storage.tpc_vote(txn)
+    except BaseException:
+        storage.tpc_abort(txn)
+        raise
+    return storage.tpc_finish(txn), told
 
 
 def run(program, *arguments, cwd, status=0):

@@ -1,7 +1,5 @@
 """History, undo, and all objects as they are."""
 
-import time
-
 import pytest
 import transaction
 import ZODB
@@ -9,31 +7,9 @@ from BTrees.Length import Length
 from persistent.mapping import PersistentMapping
 from ZODB import POSException
 from ZODB.Connection import TransactionMetaData
-from ZODB.TimeStamp import TimeStamp
 from ZODB.utils import maxtid, p64, u64, z64
 
-from helpers import commit
-
-
-def delete(storage, oid, serial):
-    txn = TransactionMetaData()
-    storage.tpc_begin(txn)
-    storage.deleteObject(oid, serial, txn)
-    storage.tpc_vote(txn)
-    return storage.tpc_finish(txn)
-
-
-def undo(storage, *tids):
-    """Undoes in one transaction; its tid, and what the calls gave."""
-    txn = TransactionMetaData(description="undo")
-    storage.tpc_begin(txn)
-    try:
-        told = [storage.undo(tid, txn) for tid in tids]
-        storage.tpc_vote(txn)
-    except BaseException:
-        storage.tpc_abort(txn)
-        raise
-    return storage.tpc_finish(txn), told
+from helpers import commit, delete, undo
 
 
 def test_a_history_tells_who_wrote_what_newest_first(storage):
@@ -197,40 +173,3 @@ def test_a_read_only_storage_shows_the_past_and_undoes_nothing(cluster, storage)
     with pytest.raises(POSException.ReadOnlyError):
         reader.undo(tid, TransactionMetaData())
     reader.close()
-
-
-def test_a_pack_removes_what_was_replaced_and_keeps_the_rest(storage):
-    oid, other = storage.new_oid(), storage.new_oid()
-    first = commit(storage, {oid: (z64, b"1"), other: (z64, b"other")})
-    second = commit(storage, {oid: (first, b"2")})
-    third = commit(storage, {oid: (second, b"3")})
-    between = (TimeStamp(second).timeTime() + TimeStamp(third).timeTime()) / 2
-    storage.pack(between, None)
-    assert [entry["tid"] for entry in storage.history(oid, 9)] == [third, second]
-    assert storage.load(oid) == (b"3", third)
-    assert storage.loadBefore(oid, third) == (b"2", second, third)
-    assert storage.loadBefore(oid, second) is None
-    assert storage.loadBeforeEx(oid, second) == (None, z64)
-    with pytest.raises(POSException.POSKeyError):
-        storage.loadSerial(oid, first)
-    assert storage.loadSerial(other, first) == b"other"
-    # The pack itself is nothing that can be undone, and what it took away neither.
-    assert [entry["id"] for entry in storage.undoLog()] == [third]
-    with pytest.raises(POSException.UndoError):
-        undo(storage, second)
-    undo(storage, third)
-    assert storage.load(oid)[0] == b"2"
-
-
-def test_a_pack_of_some_objects_leaves_others_alone_and_need_not_be_waited_for(storage):
-    oids = [storage.new_oid() for _ in range(2)]
-    first = commit(storage, {oid: (z64, b"1") for oid in oids})
-    second = commit(storage, {oid: (first, b"2") for oid in oids})
-    storage.pack(time.time(), None, oids=oids[:1])
-    assert [len(storage.history(oid, 9)) for oid in oids] == [1, 2]
-    storage.pack(time.time(), None, True, wait=False)
-    storage.pack(time.time(), None)
-    assert [len(storage.history(oid, 9)) for oid in oids] == [1, 1]
-    assert storage.load(oids[1]) == (b"2", second)
-    with pytest.raises(ValueError, match="8 bytes"):
-        storage.pack(time.time(), None, oids=[b"short"])

@@ -1,5 +1,6 @@
 """The tools around ZODB, as their users start them."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,9 +12,11 @@ import ZODB
 import ZODB.config
 from BTrees.Length import Length
 from ZEO.ClientStorage import ClientStorage
+from ZEO.Exceptions import ServerException
 from ZODB.FileStorage import FileStorage
+from ZODB.utils import z64
 
-from helpers import PROGRAMS, TESTDATA, run, running, section
+from helpers import PROGRAMS, TESTDATA, between, delete, run, running, section
 from neozodb.testing import Cluster
 
 sys.path.append(str(TESTDATA))
@@ -111,6 +114,83 @@ def test_zodb_convert_reads_the_configuration_of_zope(cluster, storage, tmp_path
     copy.close()
 
 
+def packed(storage):
+    """A database with all that a pack meets: of some objects the past is gone, one is gone, and
+    what an undo repeated is."""
+    database = ZODB.DB(storage)
+
+    def change(**numbers):
+        with database.transaction(f"change {numbers}") as connection:
+            for name, n in numbers.items():
+                connection.root()[name].change(n)
+        return database.lastTransaction()
+
+    with database.transaction("begin") as connection:
+        for name in ("stays", "changes", "goes", "undone"):
+            connection.root()[name] = Length(0)
+    change(changes=1, undone=1)
+    change(undone=10)
+    database.undo(database.undoInfo()[0]["id"])
+    transaction.commit()
+    with database.transaction("delete") as connection:
+        goes = connection.root().pop("goes")
+        oid, serial = goes._p_oid, goes._p_serial
+    delete(storage, oid, serial)
+    change(changes=2)
+    database.pack()
+    change(changes=4, stays=1)
+    database.undo(database.undoInfo()[0]["id"])
+    transaction.commit()
+    return database
+
+
+def check_packed(database):
+    with database.transaction() as connection:
+        root = connection.root()
+        found = {name: root[name]() for name in root}
+        assert found == {"stays": 0, "changes": 3, "undone": 1}
+        assert len(database.history(root["changes"]._p_oid, 9)) == 3
+
+
+@pytest.mark.parametrize("tool", ["zodbconvert", "zodb-convert"])
+def test_what_a_pack_has_left_is_converted(cluster, storage, tmp_path, tool):
+    database = packed(storage)
+    back, manifest = tmp_path / "back.fs", tmp_path / "manifest.jsonl"
+    config = tmp_path / "convert.conf"
+    config.write_text(
+        "%import neozodb\n"
+        + section(cluster, "source", read_only="true") + FILE.format("destination", back)
+    )
+    run(tool, config, cwd=tmp_path)
+    manifest.write_text("\n".join(describe(storage)) + "\n")
+    database.close()
+    assert compare(str(back), str(manifest), last=False) is None
+    database = ZODB.DB(str(back))
+    check_packed(database)
+    with Cluster() as other:
+        copy = other.storage()
+        copy.copyTransactionsFrom(database.storage)
+        assert list(describe(copy)) == list(as_copied(describe(database.storage)))
+        other_database = ZODB.DB(copy)
+        check_packed(other_database)
+        other_database.close()
+    database.close()
+
+
+def test_zodbpack_packs_a_cluster(cluster, storage, tmp_path):
+    database = ZODB.DB(storage)
+    for n in range(3):
+        with database.transaction() as connection:
+            connection.root()["n"] = n
+    config = tmp_path / "pack.conf"
+    config.write_text("%import neozodb\n" + section(cluster))
+    # By default, a day of history is kept; a negative number of days is all up to now.
+    for days, left in ((), 4), (("--days", 1), 4), (("--days=-1",), 1):
+        run("zodbpack", *days, config, cwd=tmp_path)
+        assert len(database.history(z64, 9)) == left
+    database.close()
+
+
 def test_zodbverify_reads_every_object(storage, caplog):
     from zodbverify.verify import verify_zodb
 
@@ -131,15 +211,22 @@ SERVER = """
 """
 
 
-def test_runzeo_serves_a_cluster_to_zeo_clients(cluster, tmp_path):
-    socket, config = tmp_path / "zeo.sock", tmp_path / "zeo.conf"
+@contextlib.contextmanager
+def zeo_server(cluster, directory):
+    """Serves a cluster; gives the address."""
+    socket, config = directory / "zeo.sock", directory / "zeo.conf"
     config.write_text(SERVER.format(socket=socket) + section(cluster))
     command = PROGRAMS / "runzeo", "-C", config
-    with open(tmp_path / "log", "wb") as log, running(
-        *command, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
+    with open(directory / "log", "wb") as log, running(
+        *command, cwd=directory, stdout=log, stderr=subprocess.STDOUT
     ):
+        yield str(socket)
+
+
+def test_runzeo_serves_a_cluster_to_zeo_clients(cluster, tmp_path):
+    with zeo_server(cluster, tmp_path) as socket:
         direct = ZODB.DB(cluster.storage())
-        served = [ZODB.DB(ClientStorage(str(socket), wait_timeout=60)) for _ in range(2)]
+        served = [ZODB.DB(ClientStorage(socket, wait_timeout=60)) for _ in range(2)]
         with served[0].transaction() as connection:
             connection.root()["n"] = Length(1)
         with direct.transaction() as connection:
@@ -168,6 +255,39 @@ def test_runzeo_serves_a_cluster_to_zeo_clients(cluster, tmp_path):
         assert len(direct.history(oid, 9)) == len(served[1].history(oid, 9)) == 5
         for database in (*served, direct):
             database.close()
+
+
+def test_zeo_clients_pack_the_cluster_behind_their_server(cluster, tmp_path):
+    with zeo_server(cluster, tmp_path) as socket:
+        database = ZODB.DB(ClientStorage(socket, wait_timeout=60))
+        storage = cluster.storage()
+        tids = []
+        for n in range(5):
+            with database.transaction() as connection:
+                connection.root()["n"] = n
+            tids.append(database.lastTransaction())
+
+        def left():
+            told = [entry["tid"] for entry in storage.history(z64, 9)]
+            assert [entry["tid"] for entry in database.history(z64, 9)] == told
+            return told
+
+        database.pack(between(tids[2], tids[3]))
+        assert left() == tids[:1:-1]
+        # What the server raised, as ZEO tells it.
+        with pytest.raises(ServerException, match="UndoError"):
+            database.undo(tids[2])
+            transaction.commit()
+        transaction.abort()
+        database.undo(tids[4])
+        transaction.commit()
+        with database.transaction() as connection:
+            assert connection.root()["n"] == 3
+        # The storage of the client, as `zeopack` calls it.
+        database.storage.pack(wait=True)
+        assert left() == [database.lastTransaction()]
+        database.close()
+        storage.close()
 
 
 def until(database, holds):

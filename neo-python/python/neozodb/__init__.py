@@ -27,7 +27,7 @@ from .errors import (
     OutcomeUnknown,
     WrongChecksum,
 )
-from .storage import Storage
+from .storage import PackProgress, Storage
 
 __all__ = [
     "IncompleteTransaction",
@@ -36,6 +36,7 @@ __all__ = [
     "NEOStorageUnavailable",
     "NoSpace",
     "OutcomeUnknown",
+    "PackProgress",
     "Storage",
     "WrongChecksum",
 ]

@@ -46,8 +46,8 @@ class Transactions:
             self._last = None
             return self._stream.objects()
         stream = self._storage._iterate(tid, tid)
-        next(stream)
-        return stream.objects()
+        # A pack may have removed all of it meanwhile.
+        return stream.objects() if next(stream, None) else []
 
     def close(self):
         """Lets go of what was read ahead."""

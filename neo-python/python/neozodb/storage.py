@@ -3,6 +3,7 @@
 import os
 import time
 import weakref
+from typing import NamedTuple
 
 import zope.interface
 from ZODB import interfaces
@@ -26,6 +27,19 @@ def _after_fork():
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+class PackProgress(NamedTuple):
+    """How far the cluster is with its packs."""
+
+    #: The last order that is known and not done everywhere: the tid of its transaction, or None.
+    order: bytes | None
+    #: Copies of partitions that have done it.
+    cells_done: int
+    #: Copies of partitions that are readable.
+    cells: int
+    #: The tid up to which there was a pack, or is one: what was before may be gone.
+    packed_at: bytes
 
 
 def _words(text):
@@ -208,18 +222,28 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             for tid, length, user, description, extension in self._history(oid, size)
         ]
 
-    def pack(self, t, referencesf=None, gc=None, *, oids=None, wait=True):
-        """Removes what was replaced up to the time `t`, in seconds since 1970.
+    def pack(self, t=None, referencesf=None, gc=None, *, oids=None, wait=True):
+        """Removes what was replaced up to the time `t`, in seconds since 1970; None means now.
 
         No garbage is collected, whatever `gc` says: what nothing refers to stays until it is
         deleted. `referencesf` is not used.
 
         :param oids: only of these objects.
-        :param wait: whether to return when it is done, and not as soon as it is ordered.
+        :param wait: whether to return when it is done, and not as soon as it is ordered; then the
+            order is returned, for `wait_pack`. Who waits may be interrupted: the pack goes on.
         """
         if self._is_read_only:
             raise ReadOnlyError()
-        self._pack(TimeStamp(*time.gmtime(t)[:5], t % 60).raw(), oids and list(oids), bool(wait))
+        t = time.time() if t is None else t
+        at = TimeStamp(*time.gmtime(t)[:5], t % 60).raw()
+        order = self._order_pack(at, None if oids is None else list(oids))
+        if not wait:
+            return order
+        self.wait_pack(order)
+
+    def pack_progress(self):
+        """How far the cluster is with its packs: see `PackProgress`."""
+        return PackProgress(*self._pack_progress())
 
     # --- IStorageUndoable: `undo` is in the extension ---
 
