@@ -109,12 +109,27 @@ class Browser:
         self.driver.find_element(By.CSS_SELECTOR, f"input[name='ids:list'][value={name}]").click()
         self.submit("input[name='manage_delObjects:method']")
 
-    def undo(self, url, words):
-        """Undoes the newest transaction that is described so, in the database's tab; what is the
-        newest one then."""
+    def database(self, url):
         self.driver.get(f"{url}/Control_Panel/Database/main/manage_main")
+
+    def pack(self, url, days):
+        """Packs the database as of some days ago; what the page says then."""
+        self.database(url)
+        field = self.one("input[name='days:float']")
+        field.clear()
+        field.send_keys(str(days))
+        self.submit("input#pack")
+        return self.text()
+
+    def undoable(self, url):
+        """The rows of the database's tab of what can be undone."""
+        self.database(url)
         self.tab("Undo")
-        rows = self.driver.find_elements(By.CSS_SELECTOR, "table tbody tr")
+        return self.driver.find_elements(By.CSS_SELECTOR, "table tbody tr")
+
+    def undo(self, url, words):
+        """Undoes the newest transaction that is described so; what is the newest one then."""
+        rows = self.undoable(url)
         row = next((row for row in rows if words in row.text), None)
         if row is None:
             raise AssertionError(f"nothing to undo is called {words!r}: {self.text()}")

@@ -137,6 +137,9 @@ class Cluster(Process):
     def until_up_to_date(self):
         until("copies that are up to date", self.is_whole)
 
+    def until_packed(self):
+        until("an end of the pack", lambda: "order = None" in self.told("print", "pack"))
+
     def is_whole(self):
         """Whether every cell of both nodes is up to date."""
         rows = [line.split() for line in self.told("print", "pt").splitlines()]

@@ -139,6 +139,34 @@ def restart(story, browser, cluster, one, two):
     story.shows("the control panel tells of the database", "neo(zope)" in shown, shown)
 
 
+def packs(story, browser, cluster, one, two):
+    """The past is removed, at a button's press, whatever becomes of a node meanwhile."""
+    page = f"{one.url}/page"
+    before = browser.history(page)
+    told = browser.pack(one.url, 1)
+    story.shows("what is younger than a day stays",
+                "packed to 1.0 days" in told and browser.history(page) == before, told)
+    killed = cluster.kill_storage(1)
+    told = browser.pack(one.url, 0)
+    browser.picture("packed")
+    story.shows("the database is packed", "packed to 0.0 days" in told, told)
+    cluster.until_whole(1, killed)
+    cluster.until_packed()
+    for zope in (one, two):
+        told = browser.history(f"{zope.url}/page")
+        story.shows(f"the history has one revision left in process {zope.name}",
+                    told == before[:1], told)
+    rows = browser.undoable(two.url)
+    browser.picture("nothing to undo")
+    story.shows("nothing is left to undo", not rows, browser.text())
+    sees(story, "after all", one, two)
+    browser.write(page, "after the pack")
+    sees(story, "after the pack", one, two)
+    told = browser.undo(two.url, "/page/pt_editAction")
+    story.shows("what is written after a pack is undone", "Undo /page/pt_editAction" in told, told)
+    sees(story, "after all", two)
+
+
 def main(directory):
     directory = Path(directory).resolve()
     directory.mkdir(parents=True)
@@ -161,6 +189,7 @@ def main(directory):
             both_ways(story, browser, one, two)
             losses(story, browser, cluster, one, two)
             restart(story, browser, cluster, one, two)
+            packs(story, browser, cluster, one, two)
         except BaseException:
             browser.picture("failure")
             raise
