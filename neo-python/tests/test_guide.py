@@ -15,6 +15,7 @@ from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
 from relstorage.storage import RelStorage
 from ZEO.ClientStorage import ClientStorage
 from ZODB.FileStorage import FileStorage
+from ZODB.utils import z64
 
 import neozodb
 from helpers import PROGRAMS, REPOSITORY, SECONDS, TESTDATA, running
@@ -51,6 +52,7 @@ class Reader:
         self.directory, self.stack, self.names = directory, stack, {}
         self.masters = None
         self.ports = {"10000": str(free_port()), "8100": str(free_port())}
+
     def here(self, text):
         """A text of the guide, with ports that are free."""
         for port, free in self.ports.items():
@@ -104,6 +106,7 @@ class Reader:
             told = process.stdout.readline()
             assert told.startswith("RUNNING")
             self.masters = re.search(r"masters=(\S+)", told)[1]
+            self.ports["9999"] = re.search(r"admin=\S+:(\d+)", told)[1]
 
     def storage(self, **options):
         """Of the cluster that was started last."""
@@ -166,7 +169,13 @@ def test_the_guide_runs(reader, caplog):
     with database.transaction() as connection:
         assert connection.root()["hello"] == "world"
     database.close()
-    reader.follow("Undo, history and the past", "Backup, and the way back")
+    reader.follow("Undo, history and the past", "Packing")
+    # All of it is younger than 30 days; the last pack was up to its own time.
+    storage = reader.storage(read_only=True)
+    assert len(storage.history(z64, 99)) == 1
+    assert storage.undoLog() == []
+    storage.close()
+    reader.follow("Backup, and the way back")
     backup = FileStorage(str(reader.directory / "backup.fs"), read_only=True)
     compared(reader, backup)
     before = backup.lastTransaction()
@@ -181,8 +190,8 @@ def test_the_guide_runs(reader, caplog):
     backup.close()
     assert {section for section, *_ in blocks()} == {
         "Run a cluster", "From FileStorage", "From ZEO", "From RelStorage", "Check the copy",
-        "Open it", "Old clients", "Undo, history and the past", "Backup, and the way back",
-        "A cluster from a backup",
+        "Open it", "Old clients", "Undo, history and the past", "Packing",
+        "Backup, and the way back", "A cluster from a backup",
     }
 
 

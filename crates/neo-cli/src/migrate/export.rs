@@ -14,7 +14,8 @@ use super::{Copied, Progress};
 /// Copies what a FileStorage does not have yet of a cluster, up to its last transaction now.
 ///
 /// A file that does not exist is created; one that has the first transactions of the cluster is
-/// continued, anything else is refused. Records are in the order of the transaction's oids.
+/// continued, anything else is refused, and so is one that ends before the time of a pack: what was
+/// deleted since might be gone without a trace. Records are in the order of the transaction's oids.
 ///
 /// # Errors
 /// When the file cannot be written, or has other data, or the cluster fails.
@@ -73,6 +74,13 @@ async fn check_same(client: &Client, destination: &Path) -> anyhow::Result<()> {
     let Some(last) = reader.last_tid()? else {
         return Ok(());
     };
+    let packed_at = client.pack_progress().await?.packed_at;
+    ensure!(
+        packed_at <= last,
+        "the cluster was packed up to {packed_at}, and {} ends at {last}: what was deleted between \
+         may be gone without a trace; give a path that does not exist",
+        destination.display()
+    );
     if let Some(other) = first_difference(client, &mut reader, last).await? {
         bail!(
             "{} has other data than the cluster: they differ at transaction {other}; give a path \

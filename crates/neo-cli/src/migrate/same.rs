@@ -1,10 +1,10 @@
 //! Whether a FileStorage and a cluster have the same history, as far as both go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use neo_api::{Oid, Tid, TransactionRecord};
 use neo_backends::filestorage::{Data, Reader};
-use neo_client::{Client, Lookup};
+use neo_client::{Client, Error, Lookup};
 
 /// Moments between the first and the last transaction at which both are compared.
 const SAMPLES: u64 = 16;
@@ -13,7 +13,8 @@ const SAMPLES: u64 = 16;
 const OBJECTS: usize = 100;
 
 /// The first transaction, of those that are compared, that is not the same on both sides: the
-/// first one, the last one at `last`, and some between, each with its values.
+/// first one, the last one at `last`, and some between, each with its values. Of a transaction that
+/// a pack has been through, the values are compared that are left on both sides.
 pub(super) async fn first_difference(
     client: &Client,
     reader: &mut Reader,
@@ -52,7 +53,14 @@ async fn are_objects_same(
     ours: &TransactionRecord,
 ) -> anyhow::Result<bool> {
     let (oids, mut later) = distinct(reader.record_oids()?);
-    if oids != ours.oids {
+    // The transaction names what a pack has removed since, and the file may have it or not.
+    let are_named = if ours.packed {
+        let named: BTreeSet<Oid> = ours.oids.iter().copied().collect();
+        oids.iter().all(|oid| named.contains(oid))
+    } else {
+        oids == ours.oids
+    };
+    if !are_named {
         return Ok(false);
     }
     let mut compared = 0;
@@ -67,10 +75,11 @@ async fn are_objects_same(
             Data::Data(data) | Data::BackPointer { data, .. } => Some(data),
             Data::Deleted { .. } => None,
         };
-        let same = match client.load_serial(record.oid, ours.tid).await? {
-            Lookup::Found { data, .. } => theirs == Some(data),
-            Lookup::Deleted { .. } => theirs.is_none(),
-            Lookup::NotYet | Lookup::Unknown => false,
+        let same = match client.load_serial(record.oid, ours.tid).await {
+            Ok(Lookup::Found { data, .. }) => theirs == Some(data),
+            Ok(Lookup::Deleted { .. }) => theirs.is_none(),
+            Ok(Lookup::NotYet | Lookup::Unknown) | Err(Error::PackedAway { .. }) => ours.packed,
+            Err(error) => return Err(error.into()),
         };
         if !same {
             return Ok(false);

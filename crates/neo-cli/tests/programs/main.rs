@@ -5,6 +5,7 @@
 mod harness;
 mod memory;
 mod migrate;
+mod migrate_packed;
 mod nodes;
 mod simple;
 mod usage;
