@@ -1,7 +1,7 @@
 """neo: a cluster of processes for each database of each test.
 
 Environment: NEO_BIN, the directory of the binaries; NEO_CLUSTER_ARGUMENTS, more arguments of
-`neosimple`; NEO_KEEP_DIR=1 keeps the databases and logs of a test.
+`neosimple`; NEO_KEEP_DIR, a directory in which databases and logs are kept.
 """
 import builtins
 import os
@@ -17,7 +17,7 @@ NAME = "neo"
 CAPS = {
     "iteration", "iteration_backpointers", "extension_bytes", "copy", "restore", "read_only",
     "persistent", "conflict", "multi_client", "multi_process", "thread_safe", "second_db", "undo",
-    "history", "record_iternext", "pack",
+    "history", "record_iternext", "pack", "optional_gc", "external_gc",
 }
 
 _GC = "a pack keeps what nothing refers to: that is what external garbage collection is for"
@@ -30,7 +30,8 @@ EXPECTED_FAILURES = {
     "PackableStorage.testPackWithMultiDatabaseReferences": _GC,
 }
 
-BIN = os.environ.get("NEO_BIN")
+BIN = os.path.abspath(os.environ["NEO_BIN"]) if "NEO_BIN" in os.environ else ""
+KEEP = os.environ.get("NEO_KEEP_DIR")
 ARGUMENTS = os.environ.get(
     "NEO_CLUSTER_ARGUMENTS", "--processes --storages 2 --replicas 1 --partitions 4"
 ).split()
@@ -44,30 +45,55 @@ def reset():
     global _dir
     close()
     # Not in the directory of the test, which goes first.
-    _dir = tempfile.mkdtemp(prefix="conf-neo-", dir=os.environ.get("TMPDIR"))
+    _dir = tempfile.mkdtemp(prefix="conf-neo-", dir=KEEP or os.environ.get("TMPDIR"))
+
+
+class Cluster:
+    """What `neosimple` runs."""
+
+    def __init__(self, directory, name, port):
+        self.log = os.path.join(directory, "log")
+        command = [program("neosimple"), "--dir", os.path.join(directory, "db"), "--name", name,
+                   "--port", str(port), *ARGUMENTS]
+        with builtins.open(self.log, "wb") as out:
+            self.process = spawn(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=out,
+                                 stderr=out)
+
+    def runs(self):
+        return self.process.poll() is None
+
+    def serves(self):
+        """Clients have been there."""
+
+    def stop(self):
+        stop(self.process)
+
+
+# What a cluster is made by.
+launch = Cluster
+
+
+def program(name):
+    return os.path.join(BIN, name)
 
 
 def _start(db):
     directory = os.path.join(_dir, db)
     os.mkdir(directory)
     name, port = "conf-" + db, free_port()
-    program = os.path.join(BIN, "neosimple") if BIN else "neosimple"
-    command = [program, "--dir", os.path.join(directory, "db"), "--name", name,
-               "--port", str(port), *ARGUMENTS]
-    log = os.path.join(directory, "log")
-    with builtins.open(log, "wb") as out:
-        process = spawn(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    _clusters[db] = f"127.0.0.1:{port}", name, process
+    cluster = launch(directory, name, port)
+    _clusters[db] = f"127.0.0.1:{port}", name, cluster
     end = time.monotonic() + SECONDS
     while True:
         try:
             connect(address(db), wait=1).close()
-            return
+            break
         except NEOStorageError:
-            if process.poll() is None and time.monotonic() < end:
+            if cluster.runs() and time.monotonic() < end:
                 continue
-            with builtins.open(log, errors="replace") as text:
+            with builtins.open(cluster.log, errors="replace") as text:
                 raise RuntimeError("the cluster does not start:\n" + text.read()[-2000:])
+    cluster.serves()
 
 
 def address(db="main"):
@@ -88,9 +114,9 @@ def open(db="main", **options):
 def close():
     global _dir
     while _clusters:
-        stop(_clusters.popitem()[1][2])
+        _clusters.popitem()[1][2].stop()
     if _dir:
-        if not os.environ.get("NEO_KEEP_DIR"):
+        if not KEEP:
             shutil.rmtree(_dir, ignore_errors=True)
         _dir = None
 

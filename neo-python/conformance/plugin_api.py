@@ -30,7 +30,10 @@ Optional:
 
   EXPECTED_FAILURES = {"Group.testName": "reason"}   run; a failure counts as
       skipped, a success counts as passed and is flagged XPASS
+  ALLOWED_ERRORS = {"pattern": "reason"}   a failure whose traceback has the pattern
+      counts as skipped
   SKIP = {"Group.testName" or "testName": "reason"}  not run
+  note() -> {"kills": N}   what happened to servers since the last call; told with the results
   wrap_for_test(group, test_name, storage) -> storage   last say on self._storage
   zconfig(db="main") -> str    a ZConfig <zodb> storage section for the database
   uri(db="main") -> str        a zodburi address of the database
