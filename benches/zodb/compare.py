@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """ZODB's storages side by side, each as its users run it, in one run on one machine.
 
-    python benches/zodb/compare.py --bin target/release [--seconds 3] [--only NAME,..] [--json FILE]
+    python benches/zodb/compare.py --bin target/release [--quick] [--only NAME,..] [--json FILE]
+
+It wants ZODB, ZEO and RelStorage[postgresql] beside neozodb, and PostgreSQL. It takes about ten
+minutes, with --quick two, and prints a table in Markdown.
 
 Every client is a process of its own. All storages are durable at a commit, as they come: FileStorage
 and ZEO by fsync, PostgreSQL and SQLite by their defaults, neo by a sync on every replica. FileStorage
 and RelStorage on SQLite answer loads in the client's own process: they are shown for reference.
+A pack removes the same revisions of all of them. There is no garbage, but all of them look for it
+except neo.
 """
 
 import argparse
@@ -23,15 +28,40 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import transaction
 import ZODB
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from ZODB.Connection import TransactionMetaData
+from ZODB.serialize import referencesf
 from ZODB.utils import maxtid, p64, z64
 
 SIZES = {"128 B": 128, "4 KiB": 4096, "100 KiB": 102400}
+
+
+class Plan(NamedTuple):
+    """How much is done."""
+
+    size: int
+    seconds: float
+    objects: int
+    #: Of each object, which a pack removes.
+    revisions: int
+    undos: int
+
+
+def plan(size, seconds, quick):
+    large = size > 10_000
+    return Plan(
+        size, seconds,
+        objects=(100 if large else 300) if quick else (500 if large else 2_000),
+        revisions=2 if quick else 3 if large else 10,
+        undos=5 if quick else 20,
+    )
+
+
 clock = time.perf_counter
 
 
@@ -237,22 +267,23 @@ def commit(storage, stores):
 # --- what a client process measures: each gives a dictionary of figures ---
 
 
-def commits(storage, size, seconds, barrier, seed):
-    data = [value(size, seed * 1000 + n) for n in range(8)]
+def commits(storage, plan, barrier, seed):
+    data = [value(plan.size, seed * 1000 + n) for n in range(8)]
     oid = storage.new_oid()
     serial = commit(storage, [(oid, z64, data[0])])
     barrier.wait(120)
-    times, end = [], clock() + seconds
+    times, end = [], clock() + plan.seconds
     while clock() < end:
         begun = clock()
         serial = commit(storage, [(oid, serial, data[len(times) % 8])])
         times.append(clock() - begun)
-    return {"per_s": len(times) / seconds, "p50_us": statistics.median(times) * 1e6}
+    return {"per_s": len(times) / plan.seconds, "p50_us": statistics.median(times) * 1e6}
 
 
-def loads(storage, size, seconds, barrier, seed):
+def loads(storage, plan, barrier, seed):
     """Objects of another process: nothing of them is cached here."""
-    oids = storage_oids(seed)
+    oids = stored_oids(plan)
+    random.Random(seed).shuffle(oids)
     poll(storage)
     barrier.wait(120)
     figures = {}
@@ -266,8 +297,8 @@ def loads(storage, size, seconds, barrier, seed):
     return figures
 
 
-def prefetches(storage, size, seconds, barrier, seed):
-    oids = storage_oids(seed)
+def prefetches(storage, plan, barrier, seed):
+    oids = stored_oids(plan)
     poll(storage)
     barrier.wait(120)
     if not hasattr(storage, "prefetch"):
@@ -284,7 +315,7 @@ def prefetches(storage, size, seconds, barrier, seed):
     return {"us": (clock() - begun) / len(oids) * 1e6}
 
 
-def iteration(storage, size, seconds, barrier, seed):
+def iteration(storage, plan, barrier, seed):
     barrier.wait(120)
     begun, count = clock(), 0
     for txn in storage.iterator():
@@ -293,15 +324,15 @@ def iteration(storage, size, seconds, barrier, seed):
     return {"records_per_s": count / (clock() - begun)}
 
 
-def undos(storage, size, seconds, barrier, seed):
+def undos(storage, plan, barrier, seed):
     oid, serial = storage.new_oid(), z64
-    for n in range(60):
-        serial = commit(storage, [(oid, serial, value(size, n))])
+    for n in range(3 * plan.undos):
+        serial = commit(storage, [(oid, serial, value(plan.size, n))])
     poll(storage)
-    ids = [entry["id"] for entry in storage.undoLog(0, -50)]
+    ids = [entry["id"] for entry in storage.undoLog(0, -2 * plan.undos)]
     barrier.wait(120)
     times = []
-    for undone in ids[:20]:
+    for undone in ids[:plan.undos]:
         begun = clock()
         txn = TransactionMetaData()
         storage.tpc_begin(txn)
@@ -312,66 +343,105 @@ def undos(storage, size, seconds, barrier, seed):
     return {"p50_us": statistics.median(times) * 1e6}
 
 
+def pack(storage, plan, barrier, seed):
+    """What `db_revise` has left behind."""
+    poll(storage)
+    barrier.wait(120)
+    begun = clock()
+    storage.pack(time.time(), referencesf)
+    return {"revisions_per_s": plan.objects * plan.revisions / (clock() - begun)}
+
+
 class Thing(Persistent):
     def __init__(self, data):
         self.data = data
 
 
-def db_commits(storage, size, seconds, barrier, seed):
+def db_commits(storage, plan, barrier, seed):
     database = ZODB.DB(storage)
     connection = database.open()
-    for _ in range(50):
-        with contextlib.suppress(ZODB.POSException.ConflictError):
-            transaction.begin()
+    # The eight begin in one bucket.
+    for attempt in transaction.manager.attempts(50):
+        with attempt:
             thing = connection.root()["things"][seed] = Thing(b"")
-            transaction.commit()
-            break
-        transaction.abort()
     barrier.wait(120)
-    times, end = [], clock() + seconds
+    times, end = [], clock() + plan.seconds
     while clock() < end:
         begun = clock()
         transaction.begin()
-        thing.data = value(size, len(times) % 8)
+        thing.data = value(plan.size, len(times) % 8)
         transaction.commit()
         times.append(clock() - begun)
-    figures = {"per_s": len(times) / seconds, "p50_us": statistics.median(times) * 1e6}
     connection.close()
+    database.close()
+    return {"per_s": len(times) / plan.seconds, "p50_us": statistics.median(times) * 1e6}
+
+
+def read_all(connection, ahead):
+    """Microseconds for an object; some of them are prefetched before they are read."""
+    begun = clock()
+    things = list(connection.root()["many"].values())
+    for at in range(0, len(things), 100):
+        some = things[at:at + 100]
+        if ahead:
+            connection.prefetch(some)
+        for thing in some:
+            assert thing.data
+    return (clock() - begun) / len(things) * 1e6
+
+
+def db_loads(storage, plan, barrier, seed):
+    """A connection that has nothing, above a storage that has nothing, and above one that has all
+    that another connection has read."""
+    database = ZODB.DB(storage, cache_size=10_000)
+    barrier.wait(120)
+    figures = {}
+    for name in ("cold", "cached"):
+        manager = transaction.TransactionManager()
+        figures[name] = read_all(database.open(manager), ahead=False)
     database.close()
     return figures
 
 
-def db_loads(storage, size, seconds, barrier, seed):
+def db_prefetches(storage, plan, barrier, seed):
     database = ZODB.DB(storage, cache_size=10_000)
     connection = database.open()
     barrier.wait(120)
-    begun, count = clock(), 0
-    for thing in connection.root()["many"].values():
-        count += len(thing.data) > 0
-    figures = {"us": (clock() - begun) / count * 1e6}
+    figures = {"us": read_all(connection, ahead=True)}
     connection.close()
     database.close()
     return figures
 
 
-OBJECTS = 2_000
+def db_undos(storage, plan, barrier, seed):
+    database = ZODB.DB(storage)
+    for n in range(3 * plan.undos):
+        with database.transaction() as connection:
+            connection.root()["undone"] = Thing(value(plan.size, n))
+    barrier.wait(120)
+    times = []
+    for entry in database.undoInfo(0, -plan.undos):
+        begun = clock()
+        database.undo(entry["id"])
+        transaction.commit()
+        times.append(clock() - begun)
+    database.close()
+    return {"p50_us": statistics.median(times) * 1e6}
 
 
-def storage_oids(seed):
-    oids = [p64((1 << 32) + n) for n in range(OBJECTS)]
-    random.Random(seed).shuffle(oids)
-    return oids
+def stored_oids(plan):
+    return [p64((1 << 32) + n) for n in range(plan.objects)]
 
 
-def fill(storage, size, seconds, barrier, seed):
+def fill(storage, plan, barrier, seed):
     """What is loaded later."""
-    oids = [p64((1 << 32) + n) for n in range(OBJECTS)]
-    for at in range(0, OBJECTS, 100):
-        commit(storage, [(oid, z64, value(size, at)) for oid in oids[at:at + 100]])
+    oids = stored_oids(plan)
+    for at in range(0, len(oids), 100):
+        commit(storage, [(oid, z64, value(plan.size, at)) for oid in oids[at:at + 100]])
     return {}
 
 
-def db_fill(storage, size, seconds, barrier, seed):
+def db_fill(storage, plan, barrier, seed):
     database = ZODB.DB(storage)
     with database.transaction() as connection:
         root = connection.root()
@@ -380,16 +450,31 @@ def db_fill(storage, size, seconds, barrier, seed):
             # So that processes do not meet in one bucket.
             root["things"][process] = Thing(b"")
         root["many"] = OOBTree()
-        for n in range(OBJECTS):
-            root["many"][n] = Thing(value(size, n))
+        for n in range(plan.objects):
+            root["many"][n] = Thing(value(plan.size, n))
     database.close()
     return {}
 
 
-def client(address, work, size, seconds, barrier, seed, results):
+def db_revise(storage, plan, barrier, seed):
+    """Many revisions of what is filled in."""
+    database = ZODB.DB(storage, cache_size=10_000)
+    connection = database.open()
+    things = list(connection.root()["many"].values())
+    for revision in range(plan.revisions):
+        for at in range(0, len(things), 100):
+            for n, thing in enumerate(things[at:at + 100]):
+                thing.data = value(plan.size, revision * 100 + n)
+            transaction.commit()
+    connection.close()
+    database.close()
+    return {}
+
+
+def client(address, work, plan, barrier, seed, results):
     storage = open_storage(address)
     try:
-        results.put(globals()[work](storage, size, seconds, barrier, seed))
+        results.put(globals()[work](storage, plan, barrier, seed))
     except BaseException as error:
         barrier.abort()
         results.put({"error": repr(error)})
@@ -398,13 +483,13 @@ def client(address, work, size, seconds, barrier, seed, results):
         storage.close()
 
 
-def run(target, work, size, seconds, processes=1):
+def run(target, work, plan, processes=1):
     """The work in so many processes; rates are added up, times are the median of the processes."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
     clients = [
         context.Process(
-            target=client, args=(target.address(), work, size, seconds, barrier, n, results)
+            target=client, args=(target.address(), work, plan, barrier, n, results)
         )
         for n in range(processes)
     ]
@@ -423,33 +508,41 @@ def run(target, work, size, seconds, processes=1):
     }
 
 
-def measure(target, seconds, note):
+def measure(target, plans, note):
     """All rows of a storage: {row: figure}."""
-    alone = target.name == "FileStorage"
-    for label, size in SIZES.items():
-        for level, work in (("storage", "commits"), ("DB", "db_commits")):
-            if level == "DB":
-                # A root of its own for each size.
-                target = restart(target)
-                run(target, "db_fill", size, seconds)
-            for processes in (1, 8):
-                if alone and processes > 1:
-                    continue
-                figures = run(target, work, size, seconds, processes)
-                row = f"{level}: commits/s, {processes} process{'es' * (processes > 1)}, {label}"
-                note(row, figures["per_s"])
-        note(f"DB: cold load, us, {label}", run(target, "db_loads", size, seconds)["us"])
+    processes = (1,) if target.name == "FileStorage" else (1, 8)
+
+    def note_commits(level, work, plan, label):
+        for count in processes:
+            row = f"{level}: commits/s, {count} process{'es' * (count > 1)}, {label}"
+            note(row, run(target, work, plan, count)["per_s"])
+
+    for label, plan in plans.items():
+        note_commits("storage", "commits", plan, label)
         target = restart(target)
-        run(target, "fill", size, seconds)
-        figures = run(target, "loads", size, seconds)
+        run(target, "fill", plan)
+        figures = run(target, "loads", plan)
         note(f"storage: cold load p50, us, {label}", figures["cold_p50_us"])
         note(f"storage: cached load p50, us, {label}", figures["cached_p50_us"])
-        figures = run(target, "prefetches", size, seconds)
+        figures = run(target, "prefetches", plan)
         if figures:
             note(f"storage: load after prefetch of 100, us, {label}", figures["us"])
         note(f"storage: iteration, records/s, {label}",
-             run(target, "iteration", size, seconds)["records_per_s"])
-        note(f"storage: undo p50, us, {label}", run(target, "undos", size, seconds)["p50_us"])
+             run(target, "iteration", plan)["records_per_s"])
+        note(f"storage: undo p50, us, {label}", run(target, "undos", plan)["p50_us"])
+        target = restart(target)
+        run(target, "db_fill", plan)
+        figures = run(target, "db_loads", plan)
+        note(f"DB: cold load, us, {label}", figures["cold"])
+        note(f"DB: cached load, us, {label}", figures["cached"])
+        note(f"DB: load after prefetch of 100, us, {label}", run(target, "db_prefetches", plan)["us"])
+        note_commits("DB", "db_commits", plan, label)
+        note(f"DB: undo p50, us, {label}", run(target, "db_undos", plan)["p50_us"])
+        # Nothing but what is packed.
+        target = restart(target)
+        run(target, "db_fill", plan)
+        run(target, "db_revise", plan)
+        note(f"storage: pack, revisions/s, {label}", run(target, "pack", plan)["revisions_per_s"])
         target = restart(target)
     target.stop()
 
@@ -467,7 +560,9 @@ def restart(target):
 def table(rows):
     names = list(rows)
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    labels = list(dict.fromkeys(label for figures in rows.values() for label in figures))
+    # In the order of one that has them all.
+    fullest = sorted(rows.values(), key=len, reverse=True)
+    labels = list(dict.fromkeys(label for figures in fullest for label in figures))
     for label in labels:
         cells = []
         for name in names:
@@ -481,17 +576,18 @@ def table(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--bin", type=Path, required=True, help="where neosimple is")
-    parser.add_argument("--seconds", type=float, default=3, help="of each measurement of commits")
+    parser.add_argument("--seconds", type=float, help="of each measurement of commits: 2, or 0.5")
+    parser.add_argument("--quick", action="store_true", help="less of all: whether it works")
     parser.add_argument("--dir", type=Path, help="on the disk to be measured")
     parser.add_argument("--only", help="names of storages, or parts of them, separated by commas")
     parser.add_argument("--sizes", help="128,4096,102400: only these")
     parser.add_argument("--json", type=Path, help="the figures, for programs")
     arguments = parser.parse_args()
-    if arguments.sizes:
-        wanted = {int(size) for size in arguments.sizes.split(",")}
-        for label in [label for label, size in SIZES.items() if size not in wanted]:
-            del SIZES[label]
-    rows = {}
+    wanted = {int(size) for size in arguments.sizes.split(",")} if arguments.sizes else None
+    seconds = arguments.seconds or (0.5 if arguments.quick else 2)
+    plans = {label: plan(size, seconds, arguments.quick)
+             for label, size in SIZES.items() if wanted is None or size in wanted}
+    rows, begun = {}, clock()
     for cls in TARGETS:
         only = arguments.only
         if only and not any(part.lower() in cls.name.lower() for part in only.split(",")):
@@ -506,7 +602,8 @@ def main():
                 figures[row] = figure
                 print(f"{name:30} {row:50} {figure:12,.1f}", file=sys.stderr, flush=True)
 
-            measure(target, arguments.seconds, note)
+            measure(target, plans, note)
+    print(f"{clock() - begun:.0f} s", file=sys.stderr)
     print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
