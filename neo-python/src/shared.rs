@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use neo_api::{ConflictResolver, ConflictingChange};
@@ -30,6 +31,31 @@ pub(crate) struct Shared {
     database: Mutex<Option<Py<PyAny>>>,
     /// A weak reference to the storage: its `tryToResolveConflict` merges.
     storage: Mutex<Option<Py<PyAny>>>,
+    telling: Telling,
+}
+
+/// While ZODB is told of a transaction, nobody learns the last tid. A connection that is opened after
+/// the others were told, and gets the tid before, would never hear of the transaction.
+#[derive(Default)]
+struct Telling {
+    /// The thread that tells: it may ask, and gets the tid before.
+    by: Mutex<Option<ThreadId>>,
+    ended: Condvar,
+}
+
+impl Telling {
+    fn begin(&self) {
+        *lock(&self.by) = Some(thread::current().id());
+    }
+
+    fn end(&self) {
+        *lock(&self.by) = None;
+        self.ended.notify_all();
+    }
+
+    fn is_by_another(by: Option<ThreadId>) -> bool {
+        by.is_some_and(|by| by != thread::current().id())
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -57,6 +83,25 @@ impl Shared {
         }
     }
 
+    /// ZODB is about to be told of a transaction.
+    pub(crate) fn begin_telling(&self) {
+        self.telling.begin();
+    }
+
+    /// Waits until ZODB has been told of what is committed, and the last tid shows it.
+    pub(crate) fn wait_until_told(&self, py: Python<'_>) {
+        let telling = &self.telling;
+        if Telling::is_by_another(*lock(&telling.by)) {
+            py.detach(|| {
+                let by = lock(&telling.by);
+                let is_told = telling
+                    .ended
+                    .wait_while(by, |by| Telling::is_by_another(*by));
+                drop(is_told);
+            });
+        }
+    }
+
     pub(crate) fn set_storage(&self, weak: Py<PyAny>) {
         *lock(&self.storage) = Some(weak);
     }
@@ -77,6 +122,7 @@ pub(crate) struct Listener(pub(crate) Arc<Shared>);
 
 impl InvalidationListener for Listener {
     fn invalidated(&self, invalidation: &Invalidation) {
+        self.0.begin_telling();
         // An interpreter that ends has no caches.
         Python::try_attach(|py| {
             let Some(database) = self.0.database(py) else {
@@ -96,6 +142,10 @@ impl InvalidationListener for Listener {
                 error.write_unraisable(py, Some(&database));
             }
         });
+    }
+
+    fn shown(&self) {
+        self.0.telling.end();
     }
 }
 

@@ -38,7 +38,7 @@ enum State {
 #[pyclass(subclass, frozen, weakref, module = "neozodb._neozodb")]
 pub(crate) struct BaseStorage {
     state: Mutex<State>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Transactions that have begun, by the address of ZODB's transaction, which is kept alive.
     pub(crate) pending: Mutex<HashMap<usize, Pending>>,
     pub(crate) readers: Readers,
@@ -218,7 +218,9 @@ impl BaseStorage {
     /// The tid of the last transaction whose invalidations were delivered.
     #[pyo3(name = "lastTransaction")]
     fn last_transaction<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(tid_bytes(py, self.client(py)?.last_tid()))
+        let client = self.client(py)?;
+        self.shared.wait_until_told(py);
+        Ok(tid_bytes(py, client.last_tid()))
     }
 
     /// An oid that nobody was given before.

@@ -253,7 +253,10 @@ impl BaseStorage {
         let raised = Arc::new(Mutex::new(None));
         let callback = {
             let raised = Arc::clone(&raised);
+            let shared = Arc::clone(&self.shared);
             move |tid: Tid| {
+                // The driver ends it, once the tid is shown.
+                shared.begin_telling();
                 let Some(func) = func else { return };
                 // An interpreter that ends has nobody to tell.
                 Python::try_attach(|py| {

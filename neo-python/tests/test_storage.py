@@ -116,6 +116,65 @@ def test_an_exception_of_the_finish_callback_reaches_the_caller(storage):
     assert storage.load(oid)[0] == b"x"
 
 
+class Told:
+    """What a storage tells invalidations to; each waits until it is let go on."""
+
+    transform_record_data = untransform_record_data = references = staticmethod(lambda data: data)
+
+    def __init__(self, storage):
+        self.storage = storage
+        self.tids, self.is_told, self.go_on = [], threading.Event(), threading.Event()
+
+    def invalidate(self, tid, oids=()):
+        # The thread that is told is not held up.
+        self.tids.append((self.storage.lastTransaction(), tid))
+        self.is_told.set()
+        self.go_on.wait()
+
+    def invalidateCache(self):
+        raise AssertionError("nothing was missed")
+
+
+def last_transactions(storage, told):
+    """What several threads learn that ask while an invalidation is told."""
+    answers = []
+    asks = [
+        threading.Thread(target=lambda: answers.append(storage.lastTransaction()))
+        for _ in range(10)
+    ]
+    told.is_told.wait()
+    for thread in asks:
+        thread.start()
+    told.go_on.set()
+    for thread in asks:
+        thread.join()
+    return answers
+
+
+def test_a_connection_that_is_opened_meanwhile_does_not_miss_an_invalidation(cluster, storage):
+    oid = storage.new_oid()
+    before = commit(storage, {oid: (z64, b"1")})
+    other = cluster.storage()
+    foreign, own = Told(other), Told(storage)
+    other.registerDB(foreign)
+    txn = TransactionMetaData()
+    storage.tpc_begin(txn)
+    storage.store(oid, before, b"2", "", txn)
+    storage.tpc_vote(txn)
+    tids = []
+    finish = threading.Thread(
+        target=lambda: tids.append(storage.tpc_finish(txn, own.invalidate))
+    )
+    finish.start()
+    answers = last_transactions(storage, own)
+    finish.join()
+    assert own.tids == [(before, *tids)]
+    assert answers == tids * 10
+    assert last_transactions(other, foreign) == tids * 10
+    assert foreign.tids == [(before, *tids)]
+    other.close()
+
+
 def test_transactions_of_many_threads_are_in_progress_at_once(storage):
     oids = [storage.new_oid() for _ in range(8)]
     begun = threading.Barrier(len(oids))

@@ -43,6 +43,11 @@ pub enum Invalidation {
 pub trait InvalidationListener: Debug + Send + Sync + 'static {
     /// Something changed. A panic is logged, and is the listener's loss.
     fn invalidated(&self, invalidation: &Invalidation);
+
+    /// `last_tid` shows now what the last invalidation told. Who hands out caches that begin at
+    /// `last_tid` holds them back from the invalidation to here: one that begins between has not
+    /// heard of the invalidation, and never will.
+    fn shown(&self) {}
 }
 
 /// Oids that wait for a subscriber, at most; beyond, it is told [`Invalidation::All`].
@@ -134,6 +139,15 @@ impl Subscribers {
         let subscription = Arc::new(Subscription::default());
         self.list().push(Arc::downgrade(&subscription));
         Invalidations(subscription)
+    }
+
+    /// The last tid shows what was told last.
+    pub(crate) fn shown(&self) {
+        if let Some(listener) = &self.listener
+            && catch_unwind(AssertUnwindSafe(|| listener.shown())).is_err()
+        {
+            tracing::error!("the listener to invalidations panicked");
+        }
     }
 
     pub(crate) fn tell(&self, invalidation: &Invalidation) {

@@ -327,16 +327,19 @@ impl Shell<ClientCore> for ClientShell {
                     .subscribers
                     .tell(&Invalidation::Objects { tid, oids, own });
                 shared.raise(tid);
+                shared.subscribers.shown();
             }
             Event::Resynced { tid, .. } => {
                 shared.subscribers.tell(&Invalidation::All { tid });
                 shared.raise(tid);
+                shared.subscribers.shown();
             }
             Event::Cleared { tid } => {
                 shared.publish(tid);
                 shared.cache.learn(&event);
                 *lock(&shared.oids) = (0, 0);
                 shared.subscribers.tell(&Invalidation::All { tid });
+                shared.subscribers.shown();
             }
             Event::Committed {
                 txn,
@@ -357,6 +360,7 @@ impl Shell<ClientCore> for ClientShell {
                     .subscribers
                     .tell(&Invalidation::Objects { tid, oids, own });
                 shared.raise(tid);
+                shared.subscribers.shown();
                 if let Some(reply) = reply {
                     shared.answer(reply, Ok(Answer::Committed(tid)));
                 }
