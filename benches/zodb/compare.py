@@ -3,7 +3,7 @@
 
     python benches/zodb/compare.py --bin target/release [--quick] [--only NAME,..] [--json FILE]
 
-It wants ZODB, ZEO and RelStorage[postgresql] beside neozodb, and PostgreSQL. It takes about ten
+It wants ZEO, RelStorage and psycopg2 beside neozodb, and PostgreSQL. It takes about ten
 minutes, with --quick two, and prints a table in Markdown.
 
 Every client is a process of its own. All storages are durable at a commit, as they come: FileStorage
