@@ -165,7 +165,11 @@ impl BaseStorage {
             .invalidation_listener(Arc::new(Listener(Arc::clone(&self.shared))));
         let client = py
             .detach(|| builder.connect_blocking())
-            .map_err(|error| raise(py, &error))?;
+            .map_err(|error| match error {
+                // There is no transaction yet: an argument is wrong.
+                Error::Misuse(words) => PyValueError::new_err(words),
+                error => raise(py, &error),
+            })?;
         *lock(&self.state) = State::Open(client);
         Ok(())
     }

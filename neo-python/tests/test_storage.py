@@ -254,8 +254,9 @@ def test_errors_say_what_to_do_and_what_to_retry(cluster):
     ]:
         with pytest.raises(ValueError, match=words):
             cluster.storage(**options)
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        neozodb.Storage("", "test")
+    for masters in ("", "127.0.0.1"):
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            neozodb.Storage(masters, "test")
     with pytest.raises(neozodb.NEOStorageUnavailable, match="can't be reached") as raised:
         neozodb.Storage("127.0.0.1:1", "test", wait=0.2)
     assert isinstance(raised.value, TransientError)
