@@ -63,9 +63,10 @@ impl Direct {
 
     /// What is stored of an object; `None`: the driver is to be asked.
     pub(crate) fn load(&self, oid: Oid, at: At) -> Option<Loaded> {
-        let routes = self.shared.routes()?;
-        // Before the last tid: what changes after this is not told by the answer, perhaps.
+        // Before the last tid: what changes after this is not told by the answer, perhaps. And before
+        // the routes: a node that is not readable any more does not know what is committed without it.
         let changes = self.shared.changes();
+        let routes = self.shared.routes()?;
         let last_tid = self.shared.last_tid();
         let is_committed = match at {
             At::Latest => false,
