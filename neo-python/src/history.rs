@@ -69,10 +69,13 @@ impl BaseStorage {
         size: usize,
     ) -> PyResult<Vec<Revision<'py>>> {
         let revisions = self.wait(py, |client| {
-            let entries = client.history(oid, Tid::MAX, size)?;
-            let metadata = |serial| client.transaction(serial);
-            let with = |entry: neo_api::HistoryEntry| Ok((entry, metadata(entry.serial)?));
-            entries.into_iter().map(with).collect::<Result<Vec<_>, _>>()
+            let entries = client.history(oid, Tid::MAX).take(size);
+            let with = |entry: Result<neo_api::HistoryEntry, _>| {
+                let entry = entry?;
+                let metadata = client.transaction(entry.serial)?;
+                Ok((entry, metadata))
+            };
+            entries.map(with).collect::<Result<Vec<_>, _>>()
         })?;
         if revisions.is_empty() && size > 0 {
             return Err(no_such_object(py, oid));

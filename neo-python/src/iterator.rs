@@ -86,7 +86,7 @@ impl TransactionIterator {
     /// What the transaction wrote that was given last, in the order in which it did.
     fn objects<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let objects = self.with(py, |stream| match stream.current.take() {
-            Some(current) => stream.transactions.objects(&current),
+            Some(current) => stream.transactions.objects_as_stored(&current),
             None => Ok(Vec::new()),
         });
         let objects = objects.map_err(|error| raise(py, &error))?;

@@ -5,15 +5,15 @@
 
 mod history;
 
-use std::future::Future;
-use std::ops::RangeInclusive;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
 use neo_api::{At, NodeId, Oid, Partitioning, Tid, TransactionMeta, TransactionRecord, TxnId};
 
 use crate::config::ClientBuilder;
@@ -22,7 +22,7 @@ use crate::invalidation::{Invalidation, Invalidations as AsyncInvalidations};
 use crate::iterator::TransactionObject;
 use crate::object::{Lookup, Object};
 
-pub use history::CurrentObjects;
+pub use history::{CurrentObjects, History, Pack, TransactionObjects, Transactions};
 
 #[derive(Debug)]
 struct Unpark(Thread);
@@ -48,6 +48,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// Waits for the next one of a stream.
+fn next_of<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    block_on(poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)))
 }
 
 impl ClientBuilder {
@@ -251,14 +256,6 @@ impl Client {
         }))
     }
 
-    /// See [`crate::Client::iterate`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn iterate(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
-        block_on(self.0.iterate(range)).map(Transactions)
-    }
-
     /// See [`crate::Client::transaction`].
     ///
     /// # Errors
@@ -460,37 +457,6 @@ impl Attempt {
     /// As there.
     pub fn new_oid(&self) -> Result<Oid> {
         block_on(self.0.new_oid())
-    }
-}
-
-/// [`crate::Transactions`], blocking.
-#[derive(Debug)]
-pub struct Transactions(crate::Transactions);
-
-impl Transactions {
-    /// See [`crate::Transactions::next_object`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn next_object(&mut self) -> Result<Option<TransactionObject>> {
-        block_on(self.0.next_object())
-    }
-
-    /// See [`crate::Transactions::objects`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn objects(&mut self, of: &TransactionRecord) -> Result<Vec<TransactionObject>> {
-        block_on(self.0.objects(of))
-    }
-}
-
-impl Iterator for Transactions {
-    type Item = Result<TransactionRecord>;
-
-    /// See [`crate::Transactions::next`].
-    fn next(&mut self) -> Option<Self::Item> {
-        block_on(self.0.next()).transpose()
     }
 }
 

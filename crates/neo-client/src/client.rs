@@ -171,6 +171,13 @@ impl Client {
         self.inner.shared.status().partitioning
     }
 
+    /// The same, for what goes through all partitions.
+    pub(crate) fn known_partitioning(&self) -> Result<Partitioning> {
+        self.inner.shared.check_open()?;
+        self.partitioning()
+            .ok_or_else(|| Error::NotReady("the partition table is not known".into()))
+    }
+
     /// Bytes that the cache uses, overhead included.
     #[must_use]
     pub fn cached_bytes(&self) -> usize {

@@ -1,13 +1,17 @@
 //! All objects as they were at some tid.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
+use futures_core::Stream;
 use neo_api::{Oid, Record, Tid};
 use neo_proto::WireRevision;
 
 use crate::client::{Client, unexpected};
 use crate::codec;
 use crate::core::{Page, Reply};
-use crate::cursor::{Cursor, fetch};
+use crate::cursor::Cursors;
 use crate::error::{Error, Result};
 
 /// Bytes of values in the pages of all partitions together, about.
@@ -29,14 +33,20 @@ pub struct CurrentObject {
     pub data_serial: Option<Tid>,
 }
 
-/// Objects by ascending oid, as they were at one tid. Made by [`Client::current_objects`].
+/// Objects by ascending oid, as they were at one tid: a stream. Made by
+/// [`Client::current_objects`].
+///
+/// Its errors are [`Error::NotReady`] and [`Error::Timeout`], after which it may be polled again and
+/// goes on; [`Error::Checksum`], after which it goes on with the next object; and
+/// [`Error::PackedAway`], when a pack has been past the tid, and other ones, which end it. About 32
+/// MiB are in memory at a time, or one value if that is larger. Dropping it costs nothing.
 #[derive(Debug)]
 pub struct CurrentObjects {
     client: Client,
     at: Tid,
     values: bool,
     page_bytes: u32,
-    cursors: Vec<Cursor<(WireRevision, Option<Bytes>), Oid>>,
+    cursors: Cursors<(WireRevision, Option<Bytes>), Oid>,
 }
 
 impl Client {
@@ -47,12 +57,12 @@ impl Client {
     /// ```no_run
     /// # use neo_client::{Client, Error, Oid, Tid};
     /// # async fn f(client: Client) -> Result<(), Error> {
-    /// let mut objects = client.current_objects(Tid::MAX, Oid::ZERO).await?.without_values();
-    /// let mut count = 0;
-    /// while objects.next().await?.is_some() {
-    ///     count += 1;
-    /// }
-    /// println!("{count} objects at {}", objects.tid());
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let objects = client.current_objects(Tid::MAX, Oid::ZERO).await?.without_values();
+    /// let tid = objects.tid();
+    /// let count = objects.try_fold(0, async |count, _| Ok(count + 1)).await?;
+    /// println!("{count} objects at {tid}");
     /// # Ok(()) }
     /// ```
     ///
@@ -64,16 +74,13 @@ impl Client {
         if at > self.last_tid() {
             at = at.min(self.sync().await?);
         }
-        self.inner.shared.check_open()?;
-        let partitioning = self
-            .partitioning()
-            .ok_or_else(|| Error::NotReady("the partition table is not known".into()))?;
+        let partitioning = self.known_partitioning()?;
         Ok(CurrentObjects {
             client: self.clone(),
             at,
             values: true,
             page_bytes: (BYTES / partitioning.count()).max(PAGE_BYTES_MIN),
-            cursors: Cursor::of_each(partitioning.iter(), Some(start)),
+            cursors: Cursors::of_each(partitioning.iter(), Some(start)),
         })
     }
 }
@@ -92,72 +99,68 @@ impl CurrentObjects {
         self
     }
 
-    /// The next object; `None` at the end.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] or [`Error::Timeout`]: it may be called again, and goes on.
-    /// [`Error::Checksum`]. [`Error::PackedAway`] when a pack has been past the tid.
-    ///
-    /// Cancel safe.
-    pub async fn next(&mut self) -> Result<Option<CurrentObject>> {
-        self.fill().await?;
-        let cursors = self.cursors.iter_mut();
-        let first = cursors
-            .filter(|cursor| !cursor.page.is_empty())
-            .min_by_key(|cursor| cursor.page.front().map(|(revision, _)| revision.id.oid));
-        let Some((revision, value)) = first.and_then(|cursor| cursor.page.pop_front()) else {
-            return Ok(None);
-        };
-        let (oid, serial) = (revision.id.oid, revision.id.tid);
-        let data = match (revision.value, value) {
-            (Some(wire), Some(data)) if self.values => {
-                let record = Record {
-                    compression: wire.compression,
-                    checksum: wire.checksum,
-                    data,
-                };
-                let damaged = Error::Checksum { oid, tid: serial };
-                Some(codec::decode(&record).ok_or(damaged)?)
-            }
-            _ => None,
-        };
-        Ok(Some(CurrentObject {
-            oid,
-            serial,
-            data,
-            data_serial: revision.data_serial,
-        }))
-    }
-
     /// Until each partition has an object at hand, or none left. A page may have none although
     /// there are more: of objects that are deleted, it looks at a bounded number.
-    async fn fill(&mut self) -> Result<()> {
-        loop {
-            let (at, bytes, values) = (self.at, self.page_bytes, self.values);
-            let page = |partition, min| Page::Current {
-                partition,
-                min,
-                at,
-                bytes,
-                values,
-            };
-            let replies = fetch(&self.client, &self.cursors, page).await?;
-            if replies.is_empty() {
-                return Ok(());
-            }
-            for (at, reply) in replies {
-                let cursor = &mut self.cursors[at];
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let (at, bytes, values) = (self.at, self.page_bytes, self.values);
+        let page = |partition, min| Page::Current {
+            partition,
+            min,
+            at,
+            bytes,
+            values,
+        };
+        self.cursors
+            .poll_fill(cx, &self.client, page, |cursor, reply| {
                 let (revisions, next) = match reply {
                     Reply::Current { revisions, next } => (revisions, next),
                     Reply::PackedAway => {
-                        let (oid, tid) = (cursor.next.unwrap_or_default(), self.at);
-                        return Err(Error::PackedAway { oid, tid });
+                        let oid = cursor.next.unwrap_or_default();
+                        return Err(Error::PackedAway { oid, tid: at });
                     }
                     other => return Err(unexpected(&other)),
                 };
                 cursor.page.extend(revisions);
                 cursor.next = next;
-            }
-        }
+                Ok(())
+            })
     }
+}
+
+impl Stream for CurrentObjects {
+    type Item = Result<CurrentObject>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Err(error) = ready!(self.poll_fill(cx)) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let cursors = self.cursors.filled();
+        let first =
+            cursors.min_by_key(|cursor| cursor.page.front().map(|(revision, _)| revision.id.oid));
+        let next = first.and_then(|cursor| cursor.page.pop_front());
+        let values = self.values;
+        Poll::Ready(next.map(|revision| open(revision, values)))
+    }
+}
+
+fn open((revision, value): (WireRevision, Option<Bytes>), values: bool) -> Result<CurrentObject> {
+    let (oid, serial) = (revision.id.oid, revision.id.tid);
+    let data = match (revision.value, value) {
+        (Some(wire), Some(data)) if values => {
+            let record = Record {
+                compression: wire.compression,
+                checksum: wire.checksum,
+                data,
+            };
+            let damaged = Error::Checksum { oid, tid: serial };
+            Some(codec::decode(&record).ok_or(damaged)?)
+        }
+        _ => None,
+    };
+    Ok(CurrentObject {
+        oid,
+        serial,
+        data,
+        data_serial: revision.data_serial,
+    })
 }

@@ -1,51 +1,55 @@
 //! The past of one object, and transactions by their tids.
 
-use neo_api::{HistoryEntry, Oid, Tid, TransactionRecord};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use neo_api::{HistoryEntry, Oid, Partition, Tid, TransactionRecord};
 
 use crate::client::{Client, unexpected};
 use crate::core::{Command, Page, Reply};
+use crate::cursor::Cursors;
 use crate::error::Result;
 
-/// Entries of a page.
-const ENTRIES: usize = 10_000;
+/// Entries of the first page: mostly the newest ones are wanted.
+const ENTRIES_MIN: u32 = 16;
+/// Each page has so many times as many as the one before,
+const GROWTH: u32 = 16;
+/// up to so many.
+const ENTRIES_MAX: u32 = 10_000;
+
+/// The revisions of an object, newest first, deletions included: a stream. Made by
+/// [`Client::history`].
+///
+/// After [`Error::NotReady`](crate::Error::NotReady) and [`Error::Timeout`](crate::Error::Timeout) it
+/// may be polled again, and goes on; after another error it is at its end. Dropping it costs
+/// nothing.
+#[derive(Debug)]
+pub struct History {
+    client: Client,
+    oid: Oid,
+    entries: u32,
+    cursors: Cursors<HistoryEntry, Tid>,
+}
 
 impl Client {
-    /// The revisions of an object with a serial *below* `before`, newest first, deletions included,
-    /// `limit` at most. As of one transaction: with a tid in the future, of everything that is
-    /// committed. Empty when there are none; then the object was not created before.
+    /// The revisions of an object with a serial *below* `before`, newest first, deletions included:
+    /// as of one transaction; with a tid in the future, of everything that is committed when the
+    /// stream is first polled. Empty when there are none; then the object was not created before.
+    ///
+    /// Nothing is asked before the stream is polled. Who takes few of them reads few.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
-    ///
-    /// Cancel safe.
-    pub async fn history(
-        &self,
-        oid: Oid,
-        mut before: Tid,
-        limit: usize,
-    ) -> Result<Vec<HistoryEntry>> {
-        self.inner.shared.check_open()?;
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let entries = (limit - found.len()).min(ENTRIES) as u32;
-            let page = Page::History {
-                oid,
-                before,
-                entries,
-            };
-            match self.ask(|reply| Command::Page { reply, page }).await? {
-                Reply::History { entries, complete } => {
-                    before = entries.last().map_or(before, |last| last.serial);
-                    found.extend(entries);
-                    if complete {
-                        break;
-                    }
-                }
-                other => return Err(unexpected(&other)),
-            }
+    /// Those of the stream are as [`load`](Self::load).
+    #[must_use]
+    pub fn history(&self, oid: Oid, before: Tid) -> History {
+        History {
+            client: self.clone(),
+            oid,
+            entries: ENTRIES_MIN,
+            // The client knows which partition has it.
+            cursors: Cursors::of_each(std::iter::once(Partition(0)), Some(before)),
         }
-        found.truncate(limit);
-        Ok(found)
     }
 
     /// A transaction's metadata; `None`: no transaction has this tid, or packs have removed all that
@@ -64,5 +68,43 @@ impl Client {
             }
             other => Err(unexpected(&other)),
         }
+    }
+}
+
+impl Stream for History {
+    type Item = Result<HistoryEntry>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self {
+            client,
+            oid,
+            entries,
+            cursors,
+        } = &mut *self;
+        let (oid, count) = (*oid, *entries);
+        let page = |_, before| Page::History {
+            oid,
+            before,
+            entries: count,
+        };
+        let filled = cursors.poll_fill(cx, client, page, |cursor, reply| {
+            let Reply::History {
+                entries: page,
+                complete,
+            } = reply
+            else {
+                return Err(unexpected(&reply));
+            };
+            let last = page.last().map(|last| last.serial);
+            cursor.next = last.filter(|_| !complete);
+            cursor.page.extend(page);
+            *entries = count.saturating_mul(GROWTH).min(ENTRIES_MAX);
+            Ok(())
+        });
+        if let Err(error) = ready!(filled) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let next = cursors.filled().next();
+        Poll::Ready(next.and_then(|cursor| cursor.page.pop_front()).map(Ok))
     }
 }

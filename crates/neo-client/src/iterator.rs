@@ -5,16 +5,20 @@
 //! a page of each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use neo_api::{Oid, Order, Record, RevisionId, Tid, TransactionRecord};
 use neo_proto::WireRevision;
 
 use crate::client::{Client, unexpected};
 use crate::codec;
 use crate::core::{Page, Reply};
-use crate::cursor::{Cursor, fetch};
+use crate::cursor::{Cursor, Cursors};
 use crate::error::{Error, Result};
 
 /// Transactions in a page.
@@ -59,10 +63,13 @@ impl TransactionObject {
 
 type Revision = (WireRevision, Option<Bytes>);
 
-/// Transactions in a range of tids. Made by [`Client::iterate`], and by [`Client::undo_log`] from
-/// the end.
+/// Transactions in a range of tids: a stream. Made by [`Client::iterate`], and by
+/// [`Client::undo_log`] from the end. What is committed after it was made is not part of it.
 ///
-/// What is committed after it was made is not part of it.
+/// Its errors are [`Error::NotReady`] and [`Error::Timeout`], after which it may be polled again and
+/// goes on; any other one ends it. A page of each partition is in memory at a time: 200 transactions
+/// each, and about 32 MiB of values in all, or one value if that is larger. Dropping it costs
+/// nothing, in the middle of a wait, too.
 #[derive(Debug)]
 pub struct Transactions {
     client: Client,
@@ -70,8 +77,8 @@ pub struct Transactions {
     /// The least and the greatest tid.
     range: (Tid, Tid),
     page_bytes: u32,
-    metadata: Vec<Cursor<TransactionRecord, Tid>>,
-    revisions: Vec<Cursor<Revision, RevisionId>>,
+    metadata: Cursors<TransactionRecord, Tid>,
+    revisions: Cursors<Revision, RevisionId>,
     /// Revisions up to here are read.
     revisions_max: Tid,
     /// The transaction whose objects are told.
@@ -85,15 +92,18 @@ impl Client {
     /// [`sync`](Self::sync): what was committed before the call is part of it.
     ///
     /// A [`TransactionRecord`] names the oids that the transaction stored or deleted;
-    /// [`Transactions::next_object`] gives what became of them.
+    /// [`Transactions::objects`] gives what became of them.
     ///
     /// ```no_run
     /// # use neo_client::{Client, Error, Tid};
     /// # async fn f(client: Client) -> Result<(), Error> {
+    /// use futures_util::TryStreamExt;
+    ///
     /// let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await?;
-    /// while let Some(transaction) = transactions.next().await? {
+    /// while let Some(transaction) = transactions.try_next().await? {
     ///     println!("{} names {} objects", transaction.tid, transaction.oids.len());
-    ///     while let Some(object) = transactions.next_object().await? {
+    ///     let mut objects = transactions.objects();
+    ///     while let Some(object) = objects.try_next().await? {
     ///         println!("  {}: {:?} bytes", object.oid, object.data.map(|data| data.len()));
     ///     }
     /// }
@@ -114,8 +124,10 @@ impl Client {
     /// ```no_run
     /// # use neo_client::{Client, Error, Tid};
     /// # async fn f(client: Client) -> Result<(), Error> {
+    /// use futures_util::TryStreamExt;
+    ///
     /// let mut log = client.undo_log(Tid::ZERO..=Tid::MAX).await?;
-    /// if let Some(last) = log.next().await? {
+    /// if let Some(last) = log.try_next().await? {
     ///     let txn = client.begin(Default::default()).await?;
     ///     txn.undo(last.tid).await?;
     ///     txn.commit().await?;
@@ -133,9 +145,7 @@ impl Client {
 
     async fn transactions(&self, range: RangeInclusive<Tid>, order: Order) -> Result<Transactions> {
         let last_tid = self.sync().await?;
-        let partitioning = self
-            .partitioning()
-            .ok_or_else(|| Error::NotReady("the partition table is not known".into()))?;
+        let partitioning = self.known_partitioning()?;
         let (min, max) = (*range.start(), (*range.end()).min(last_tid));
         let from = match order {
             Order::Ascending => min,
@@ -152,8 +162,8 @@ impl Client {
             order,
             range: (min, max),
             page_bytes: (BYTES / partitioning.count()).max(PAGE_BYTES_MIN),
-            metadata: Cursor::of_each(partitioning.iter(), from),
-            revisions: Cursor::of_each(partitioning.iter(), revisions),
+            metadata: Cursors::of_each(partitioning.iter(), from),
+            revisions: Cursors::of_each(partitioning.iter(), revisions),
             revisions_max: max,
             current: None,
             packed_at: self.pack_progress().await?.packed_at,
@@ -162,40 +172,39 @@ impl Client {
 }
 
 impl Transactions {
-    /// The next transaction; objects of the one before that were not taken are skipped. `None` at
-    /// the end.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] or [`Error::Timeout`]: it may be called again, and goes on.
-    ///
-    /// Cancel safe.
-    pub async fn next(&mut self) -> Result<Option<TransactionRecord>> {
-        let next = loop {
-            let next = self.next_record().await?;
-            let is_hidden = next.as_ref().is_some_and(|record| {
-                // To order a pack changes nothing that could be undone.
-                let is_order = record.pack.is_some() && self.order == Order::Descending;
-                is_order || record.is_emptied()
-            });
-            if !is_hidden {
-                break next;
-            }
-        };
-        let next = next.map(|mut record| {
-            record.packed |= record.tid <= self.packed_at;
-            record
-        });
-        self.current = next.as_ref().map(|transaction| transaction.tid);
-        if let (Order::Descending, Some(transaction)) = (self.order, &next) {
-            self.look_at(transaction);
-        }
-        Ok(next)
+    /// What the transaction that was told last did to its objects, by ascending oid: those that
+    /// were not taken yet. What is not taken before the next transaction is skipped, and mostly not
+    /// read. Objects whose revision was packed away are not told.
+    pub const fn objects(&mut self) -> TransactionObjects<'_> {
+        TransactionObjects(self)
     }
 
-    async fn next_record(&mut self) -> Result<Option<TransactionRecord>> {
-        self.fill_metadata().await?;
-        let cursors = self.metadata.iter_mut();
-        let cursors = cursors.filter(|cursor| !cursor.page.is_empty());
+    /// The same of `of`, which was told last, in the order in which it stored them. They are all in
+    /// memory then: for transactions of a known size.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    ///
+    /// Not cancel safe: what was read is lost.
+    pub async fn objects_as_stored(
+        &mut self,
+        of: &TransactionRecord,
+    ) -> Result<Vec<TransactionObject>> {
+        let mut objects = Vec::new();
+        while let Some(object) = poll_fn(|cx| self.poll_object(cx)).await {
+            objects.push(object?);
+        }
+        let oids = of.oids.iter().enumerate();
+        let place: BTreeMap<Oid, usize> = oids.map(|(at, oid)| (*oid, at)).collect();
+        objects.sort_by_key(|object| place.get(&object.oid).copied().unwrap_or(usize::MAX));
+        Ok(objects)
+    }
+
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<TransactionRecord>>> {
+        if let Err(error) = ready!(self.poll_metadata(cx)) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let cursors = self.metadata.filled();
         let tid = |cursor: &&mut Cursor<TransactionRecord, Tid>| {
             cursor.page.front().map(|transaction| transaction.tid)
         };
@@ -203,7 +212,8 @@ impl Transactions {
             Order::Ascending => cursors.min_by_key(tid),
             Order::Descending => cursors.max_by_key(tid),
         };
-        Ok(first.and_then(|cursor| cursor.page.pop_front()))
+        let next = first.and_then(|cursor| cursor.page.pop_front());
+        Poll::Ready(next.map(Ok))
     }
 
     /// The objects of this transaction are the next to be read.
@@ -214,96 +224,54 @@ impl Transactions {
         };
         let oids = transaction.oids.iter();
         let partitions: BTreeSet<_> = oids.map(|oid| partitioning.of_oid(*oid)).collect();
-        for cursor in &mut self.revisions {
-            cursor.page.clear();
-            let has_some = partitions.contains(&cursor.partition);
-            cursor.next = has_some.then_some(first_of(transaction.tid));
-        }
+        let from = first_of(transaction.tid);
+        self.revisions
+            .reset(|partition| partitions.contains(&partition).then_some(from));
     }
 
-    /// The next object of the transaction, by ascending oid; `None` after the last. Objects
-    /// whose revision was packed away are not told.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next); [`Error::Checksum`].
-    ///
-    /// Cancel safe.
-    pub async fn next_object(&mut self) -> Result<Option<TransactionObject>> {
+    fn poll_object(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<TransactionObject>>> {
         let Some(tid) = self.current else {
-            return Ok(None);
+            return Poll::Ready(None);
         };
         loop {
-            self.fill_revisions().await?;
-            let first = self
-                .revisions
-                .iter_mut()
-                .filter(|cursor| !cursor.page.is_empty())
-                .min_by_key(|cursor| cursor.page.front().map(|(revision, _)| revision.id));
-            let Some(cursor) = first else {
-                return Ok(None);
+            if let Err(error) = ready!(self.poll_revisions(cx)) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            let cursors = self.revisions.filled();
+            let id = |cursor: &Cursor<Revision, _>| Some(cursor.page.front()?.0.id);
+            let Some(cursor) = cursors.min_by_key(|cursor| id(cursor)) else {
+                return Poll::Ready(None);
             };
-            match cursor.page.front() {
-                Some((revision, _)) if revision.id.tid > tid => return Ok(None),
+            if id(cursor).is_some_and(|id| id.tid > tid) {
+                return Poll::Ready(None);
+            }
+            match cursor.page.pop_front() {
                 // Of a transaction that was skipped.
-                Some((revision, _)) if revision.id.tid < tid => {
-                    cursor.page.pop_front();
-                }
-                _ => {
-                    let Some(revision) = cursor.page.pop_front() else {
-                        return Ok(None);
-                    };
-                    return open(revision).map(Some);
-                }
+                Some((revision, _)) if revision.id.tid < tid => {}
+                next => return Poll::Ready(next.map(open)),
             }
         }
     }
 
-    /// All objects of the transaction that were not taken yet, in the order in which it stored
-    /// them. They are all in memory then: for transactions of a known size.
-    ///
-    /// # Errors
-    /// As [`next_object`](Self::next_object).
-    ///
-    /// Not cancel safe: what was read is lost.
-    pub async fn objects(&mut self, of: &TransactionRecord) -> Result<Vec<TransactionObject>> {
-        let mut objects = Vec::new();
-        while let Some(object) = self.next_object().await? {
-            objects.push(object);
-        }
-        let place: BTreeMap<Oid, usize> = of
-            .oids
-            .iter()
-            .enumerate()
-            .map(|(at, oid)| (*oid, at))
-            .collect();
-        objects.sort_by_key(|object| place.get(&object.oid).copied().unwrap_or(usize::MAX));
-        Ok(objects)
-    }
-
-    async fn fill_metadata(&mut self) -> Result<()> {
-        loop {
-            let ((least, greatest), order) = (self.range, self.order);
-            let page = |partition, next| Page::Transactions {
-                partition,
-                min: if order == Order::Ascending {
-                    next
-                } else {
-                    least
-                },
-                max: if order == Order::Descending {
-                    next
-                } else {
-                    greatest
-                },
-                order,
-                entries: ENTRIES,
-            };
-            let replies = fetch(&self.client, &self.metadata, page).await?;
-            if replies.is_empty() {
-                return Ok(());
-            }
-            for (at, reply) in replies {
-                let cursor = &mut self.metadata[at];
+    fn poll_metadata(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let ((least, greatest), order) = (self.range, self.order);
+        let page = |partition, next| Page::Transactions {
+            partition,
+            min: if order == Order::Ascending {
+                next
+            } else {
+                least
+            },
+            max: if order == Order::Descending {
+                next
+            } else {
+                greatest
+            },
+            order,
+            entries: ENTRIES,
+        };
+        self.metadata
+            .poll_fill(cx, &self.client, page, |cursor, reply| {
                 let Reply::Transactions {
                     transactions,
                     complete,
@@ -329,30 +297,24 @@ impl Transactions {
                     return Err(Error::Node("a storage answers other transactions".into()));
                 }
                 cursor.next = next.filter(|tid| !complete && (least..=greatest).contains(tid));
-                cursor
-                    .page
-                    .extend(transactions.into_iter().map(TransactionRecord::from));
-            }
-        }
+                let records = transactions.into_iter().map(TransactionRecord::from);
+                cursor.page.extend(records);
+                Ok(())
+            })
     }
 
-    async fn fill_revisions(&mut self) -> Result<()> {
-        loop {
-            let (max, bytes) = (self.revisions_max, self.page_bytes);
-            // Of transactions that were skipped, nothing is read.
-            let from = first_of(self.current.unwrap_or_default());
-            let page = |partition, min: RevisionId| Page::Revisions {
-                partition,
-                min: min.max(from),
-                max,
-                bytes,
-            };
-            let replies = fetch(&self.client, &self.revisions, page).await?;
-            if replies.is_empty() {
-                return Ok(());
-            }
-            for (at, reply) in replies {
-                let cursor = &mut self.revisions[at];
+    fn poll_revisions(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let (max, bytes) = (self.revisions_max, self.page_bytes);
+        // Of transactions that were skipped, nothing is read.
+        let from = first_of(self.current.unwrap_or_default());
+        let page = |partition, min: RevisionId| Page::Revisions {
+            partition,
+            min: min.max(from),
+            max,
+            bytes,
+        };
+        self.revisions
+            .poll_fill(cx, &self.client, page, |cursor, reply| {
                 let Reply::Revisions {
                     revisions,
                     complete,
@@ -363,8 +325,51 @@ impl Transactions {
                 let last = revisions.last().map(|(revision, _)| revision.id);
                 cursor.next = last.filter(|_| !complete).and_then(after);
                 cursor.page.extend(revisions);
+                Ok(())
+            })
+    }
+}
+
+impl Stream for Transactions {
+    type Item = Result<TransactionRecord>;
+
+    /// The next transaction; objects of the one before that were not taken are skipped.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = loop {
+            match ready!(self.poll_record(cx)) {
+                // To order a pack changes nothing that could be undone.
+                Some(Ok(record)) if self.order == Order::Descending && record.pack.is_some() => {}
+                Some(Ok(record)) if record.is_emptied() => {}
+                Some(Ok(record)) => break Some(record),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => break None,
             }
+        };
+        self.current = next.as_ref().map(|transaction| transaction.tid);
+        let Some(mut next) = next else {
+            return Poll::Ready(None);
+        };
+        next.packed |= next.tid <= self.packed_at;
+        if self.order == Order::Descending {
+            self.look_at(&next);
         }
+        Poll::Ready(Some(Ok(next)))
+    }
+}
+
+/// What one transaction did to its objects, by ascending oid: a stream. Made by
+/// [`Transactions::objects`], and goes on where the last one was dropped.
+///
+/// Its errors are as those of [`Transactions`], and [`Error::Checksum`], after which it goes on with
+/// the next object.
+#[derive(Debug)]
+pub struct TransactionObjects<'a>(&'a mut Transactions);
+
+impl Stream for TransactionObjects<'_> {
+    type Item = Result<TransactionObject>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_object(cx)
     }
 }
 

@@ -108,9 +108,10 @@ pub use codec::CompressionSetting;
 pub use config::ClientBuilder;
 pub use current::{CurrentObject, CurrentObjects};
 pub use error::{Error, Result};
+pub use history::History;
 pub use import::Import;
 pub use invalidation::{Invalidation, InvalidationListener, Invalidations};
-pub use iterator::{TransactionObject, Transactions};
+pub use iterator::{TransactionObject, TransactionObjects, Transactions};
 pub use neo_api::{
     ConflictResolver, ConflictingChange, Env, HistoryEntry, NodeId, Oid, Partitioning, Tid,
     TransactionMeta, TransactionRecord, Transport, TxnId,

@@ -114,9 +114,7 @@ impl Transaction {
         own: &[Option<(Tid, Change)>],
     ) -> Result<BTreeMap<Oid, Option<UndoRevision>>> {
         let client = self.client();
-        let partitioning = client
-            .partitioning()
-            .ok_or_else(|| Error::NotReady("the partition table is not known".into()))?;
+        let partitioning = client.known_partitioning()?;
         let mut groups: BTreeMap<(Partition, Tid), Vec<Oid>> = BTreeMap::new();
         for (oid, own) in oids.iter().zip(own) {
             let before = Undoing::before(snapshot, own.as_ref());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use futures_util::TryStreamExt as _;
 use neo_api::{Tid, TransactionRecord};
 use neo_backends::filestorage::{Error, NewData, Reader, Status, Writer};
 use neo_client::{Client, TransactionObject, Transactions};
@@ -39,7 +40,7 @@ pub async fn export(
     let mut all = client.iterate(from.unwrap_or(Tid::MAX)..=last).await?;
     let mut started = false;
     let mut exported = writer.last_tid().unwrap_or(Tid::ZERO);
-    while let Some(transaction) = all.next().await? {
+    while let Some(transaction) = all.try_next().await? {
         if !started {
             // Tids are moments: how far it is shows by them.
             progress.start(transaction.tid.0, last.0);
@@ -106,7 +107,8 @@ async fn copy(
     };
     writer.begin(tid, status, &transaction.meta)?;
     let mut reorder = Reorder::new(transaction.oids);
-    while let Some(object) = all.next_object().await? {
+    let mut objects = all.objects();
+    while let Some(object) = objects.try_next().await? {
         let bytes = object.data.as_ref().map_or(0, bytes::Bytes::len);
         reorder.push(object.oid, object, bytes, |object| {
             TransactionObject::new(object.oid, None).same_as(object.data_serial)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::TryStreamExt as _;
 use neo_api::{Oid, Tid, TransactionRecord};
 use neo_backends::filestorage::{Data, Reader};
 use neo_client::{Client, Error, Lookup};
@@ -21,7 +22,7 @@ pub(super) async fn first_difference(
     last: Tid,
 ) -> anyhow::Result<Option<Tid>> {
     let mut all = client.iterate(Tid::ZERO..=last).await?;
-    let Some(first) = all.next().await?.map(|transaction| transaction.tid) else {
+    let Some(first) = all.try_next().await?.map(|transaction| transaction.tid) else {
         return Ok(Some(last));
     };
     let mut compared = None;
@@ -29,7 +30,7 @@ pub(super) async fn first_difference(
         let part = u128::from(last.0 - first.0) * u128::from(n) / u128::from(SAMPLES);
         // The first transaction of that moment or later; in the file, after the moment before.
         let moment = Tid(first.0 + part as u64);
-        let ours = client.iterate(moment..=last).await?.next().await?;
+        let ours = client.iterate(moment..=last).await?.try_next().await?;
         reader.seek_after(Tid(moment.0.saturating_sub(1)))?;
         let theirs = reader.next_transaction()?;
         let (Some(ours), Some(theirs)) = (ours, theirs) else {

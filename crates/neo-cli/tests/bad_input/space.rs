@@ -88,7 +88,7 @@ impl Writers {
         let mut history = reader.iterate(Tid::ZERO..=Tid::MAX).expect("it reads");
         while let Some(transaction) = history.next() {
             let transaction = transaction.expect("the history is read");
-            for object in history.objects(&transaction).expect("it is read") {
+            for object in history.objects_as_stored(&transaction).expect("it is read") {
                 let data = object.data.expect("nothing is deleted");
                 assert_eq!(data.len(), OBJECT_BYTES);
                 let (n, _) = data.split_first_chunk::<8>().expect("as written");

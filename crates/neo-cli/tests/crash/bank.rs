@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use neo_client::{Client, Error, Object, Oid, Tid, TransactionMeta};
 use tokio::task::JoinHandle;
 
@@ -197,10 +198,10 @@ impl Bank {
         let mut seen = BTreeSet::new();
         let mut last = Tid::ZERO;
         let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await?;
-        while let Some(transaction) = transactions.next().await? {
+        while let Some(transaction) = transactions.try_next().await? {
             assert!(transaction.tid > last, "tids increase");
             last = transaction.tid;
-            let objects = transactions.objects(&transaction).await?;
+            let objects = transactions.objects_as_stored(&transaction).await?;
             assert_eq!(objects.len(), transaction.oids.len(), "{last} is whole");
             for object in objects {
                 let data = object.data.expect("accounts are never deleted");

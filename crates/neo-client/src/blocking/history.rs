@@ -2,12 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use neo_api::{HistoryEntry, Oid, Tid};
+use neo_api::{HistoryEntry, Oid, Tid, TransactionRecord};
 use neo_proto::PackProgress;
 
-use super::{Client, Transactions, block_on};
+use super::{Client, block_on, next_of};
 use crate::current::CurrentObject;
 use crate::error::Result;
+use crate::iterator::TransactionObject;
 use crate::object::Lookup;
 
 impl Client {
@@ -24,12 +25,18 @@ impl Client {
         self.0.prefetch(oids, before);
     }
 
-    /// See [`crate::Client::history`].
+    /// See [`crate::Client::history`]: an iterator.
+    #[must_use]
+    pub fn history(&self, oid: Oid, before: Tid) -> History {
+        History(self.0.history(oid, before))
+    }
+
+    /// See [`crate::Client::iterate`]: an iterator.
     ///
     /// # Errors
     /// As there.
-    pub fn history(&self, oid: Oid, before: Tid, limit: usize) -> Result<Vec<HistoryEntry>> {
-        block_on(self.0.history(oid, before, limit))
+    pub fn iterate(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
+        block_on(self.0.iterate(range)).map(Transactions)
     }
 
     /// See [`crate::Client::database_bytes`].
@@ -40,7 +47,7 @@ impl Client {
         block_on(self.0.database_bytes())
     }
 
-    /// See [`crate::Client::undo_log`].
+    /// See [`crate::Client::undo_log`]: an iterator.
     ///
     /// # Errors
     /// As there.
@@ -72,7 +79,7 @@ impl Client {
         block_on(self.0.pack_progress())
     }
 
-    /// See [`crate::Client::current_objects`].
+    /// See [`crate::Client::current_objects`]: an iterator.
     ///
     /// # Errors
     /// As there.
@@ -122,8 +129,58 @@ impl CurrentObjects {
 impl Iterator for CurrentObjects {
     type Item = Result<CurrentObject>;
 
-    /// See [`crate::CurrentObjects::next`].
     fn next(&mut self) -> Option<Self::Item> {
-        block_on(self.0.next()).transpose()
+        next_of(&mut self.0)
+    }
+}
+
+/// [`crate::History`], blocking.
+#[derive(Debug)]
+pub struct History(crate::History);
+
+impl Iterator for History {
+    type Item = Result<HistoryEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next_of(&mut self.0)
+    }
+}
+
+/// [`crate::Transactions`], blocking.
+#[derive(Debug)]
+pub struct Transactions(crate::Transactions);
+
+impl Transactions {
+    /// See [`crate::Transactions::objects`]: an iterator.
+    pub const fn objects(&mut self) -> TransactionObjects<'_> {
+        TransactionObjects(self.0.objects())
+    }
+
+    /// See [`crate::Transactions::objects_as_stored`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn objects_as_stored(&mut self, of: &TransactionRecord) -> Result<Vec<TransactionObject>> {
+        block_on(self.0.objects_as_stored(of))
+    }
+}
+
+impl Iterator for Transactions {
+    type Item = Result<TransactionRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next_of(&mut self.0)
+    }
+}
+
+/// [`crate::TransactionObjects`], blocking.
+#[derive(Debug)]
+pub struct TransactionObjects<'a>(crate::TransactionObjects<'a>);
+
+impl Iterator for TransactionObjects<'_> {
+    type Item = Result<TransactionObject>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next_of(&mut self.0)
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fake::{Cluster, Order, cluster};
+use futures_util::TryStreamExt as _;
 use neo_client::{
     Client, CompressionSetting, ConflictResolver, ConflictingChange, Error, Invalidation, Lookup,
     Oid, Snapshot, Tid, TransactionMeta,
@@ -290,7 +291,7 @@ async fn history_is_iterated_in_order() {
     }
     let mut transactions = client.iterate(tids[3]..=tids[17]).await.unwrap();
     let mut n = 3;
-    while let Some(transaction) = transactions.next().await.unwrap() {
+    while let Some(transaction) = transactions.try_next().await.unwrap() {
         assert_eq!(transaction.tid, tids[n]);
         assert_eq!(transaction.meta.user, format!("u{n}"));
         let count = n % 5 + 1;
@@ -301,7 +302,8 @@ async fn history_is_iterated_in_order() {
             1 => {
                 let mut last = None;
                 let mut told = 0;
-                while let Some(object) = transactions.next_object().await.unwrap() {
+                let mut objects = transactions.objects();
+                while let Some(object) = objects.try_next().await.unwrap() {
                     assert!(Some(object.oid) > last);
                     last = Some(object.oid);
                     told += 1;
@@ -309,7 +311,7 @@ async fn history_is_iterated_in_order() {
                 assert_eq!(told, count);
             }
             _ => {
-                let objects = transactions.objects(&transaction).await.unwrap();
+                let objects = transactions.objects_as_stored(&transaction).await.unwrap();
                 let oids: Vec<Oid> = objects.iter().map(|object| object.oid).collect();
                 assert_eq!(oids, transaction.oids);
                 assert!(
@@ -331,7 +333,7 @@ async fn history_is_iterated_in_order() {
             .is_none()
     );
     let mut none = client.iterate(Tid::MAX..=Tid::MAX).await.unwrap();
-    assert!(none.next().await.unwrap().is_none());
+    assert!(none.try_next().await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

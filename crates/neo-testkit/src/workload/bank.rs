@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use neo_api::{Oid, Tid};
 use neo_client::{Client, Error};
 
@@ -162,9 +163,10 @@ impl Bank {
         let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await?;
         let mut checked = 0;
         let expected = self.each * self.accounts.len() as u64;
-        while let Some(transaction) = transactions.next().await? {
+        while let Some(transaction) = transactions.try_next().await? {
             let mut is_ours = false;
-            while let Some(object) = transactions.next_object().await? {
+            let mut objects = transactions.objects();
+            while let Some(object) = objects.try_next().await? {
                 if self.accounts.contains(&object.oid) {
                     is_ours = true;
                     let data = object.data.unwrap_or_default();

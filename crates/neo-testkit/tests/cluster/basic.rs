@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use neo_api::{Oid, Tid, TransactionMeta};
 use neo_client::{Client, Error, Lookup};
 use neo_testkit::Cluster;
@@ -137,20 +138,17 @@ async fn iteration_gives_every_transaction_in_order_with_its_objects() {
     let other = cluster.client().await.unwrap();
     let mut transactions = other.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
     let mut seen = Vec::new();
-    while let Some(transaction) = transactions.next().await.unwrap() {
+    while let Some(transaction) = transactions.try_next().await.unwrap() {
         let n = seen.len() as u8;
         assert_eq!(transaction.meta.description, format!("number {n}"));
-        let mut objects = 0;
-        while let Some(object) = transactions.next_object().await.unwrap() {
-            assert_eq!(object.data, Some(Bytes::from(vec![n; 10])));
-            objects += 1;
-        }
-        assert_eq!(objects, transaction.oids.len());
+        let objects: Vec<_> = transactions.objects().try_collect().await.unwrap();
+        let values = objects.iter().map(|object| object.data.as_deref());
+        assert!(values.eq(vec![Some(&[n; 10][..]); transaction.oids.len()]));
         seen.push(transaction.tid);
     }
     assert_eq!(seen, tids);
     let mut middle = other.iterate(tids[3]..=tids[5]).await.unwrap();
-    assert_eq!(middle.next().await.unwrap().unwrap().tid, tids[3]);
+    assert_eq!(middle.try_next().await.unwrap().unwrap().tid, tids[3]);
 }
 
 #[tokio::test]
@@ -163,8 +161,8 @@ async fn a_dropped_transaction_is_aborted_and_its_locks_are_free() {
     drop(txn);
     put(&client, oid, Tid::ZERO, "first").await;
     let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
-    assert!(transactions.next().await.unwrap().is_some());
-    assert!(transactions.next().await.unwrap().is_none());
+    assert!(transactions.try_next().await.unwrap().is_some());
+    assert!(transactions.try_next().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //! were.
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, TryStream, TryStreamExt as _};
 use neo_api::{Oid, Tid, TransactionMeta};
-use neo_client::{Client, Lookup, TransactionObject};
+use neo_client::{Client, Error, Lookup, TransactionObject};
 
 use crate::replicated;
 
@@ -139,9 +140,9 @@ async fn the_history_of_an_object_is_told_from_its_end() {
     let second = commit(&client, &[(oid, first, Some("four"))]).await;
     let third = commit(&client, &[(oid, second, None)]).await;
     let history = async |before: Tid, limit: usize| {
-        let entries = client.history(oid, before, limit).await.unwrap();
-        let told = entries.iter().map(|entry| (entry.serial, entry.bytes));
-        told.collect::<Vec<_>>()
+        let entries = client.history(oid, before).take(limit);
+        let told = entries.map_ok(|entry| (entry.serial, entry.bytes));
+        told.try_collect::<Vec<_>>().await.unwrap()
     };
     let all = [(third, None), (second, Some(4)), (first, Some(1))];
     assert_eq!(history(Tid::MAX, 100).await, all);
@@ -149,8 +150,89 @@ async fn the_history_of_an_object_is_told_from_its_end() {
     assert_eq!(history(third, 100).await, all[1..]);
     assert_eq!(history(first, 100).await, []);
     assert_eq!(history(Tid::MAX, 0).await, []);
-    let unknown = client.history(Oid(1 << 40), Tid::MAX, 9).await.unwrap();
-    assert_eq!(unknown, []);
+    let mut unknown = client.history(Oid(1 << 40), Tid::MAX);
+    assert_eq!(unknown.try_next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_long_history_comes_in_pages() {
+    let (_cluster, client) = replicated().await;
+    let oid = oids(&client, 1).await[0];
+    let mut serials = vec![Tid::ZERO];
+    // More than the first two pages have.
+    for _ in 0..300 {
+        let last = serials[serials.len() - 1];
+        serials.push(commit(&client, &[(oid, last, Some("x"))]).await);
+    }
+    let history = client.history(oid, Tid::MAX);
+    let told = history.map_ok(|entry| entry.serial);
+    let mut told: Vec<Tid> = told.try_collect().await.unwrap();
+    told.push(Tid::ZERO);
+    told.reverse();
+    assert_eq!(told, serials);
+}
+
+/// Polls until it gives something, and lets go of every future that does not at once.
+async fn impatient<S: TryStream + Unpin>(stream: &mut S) -> Result<Option<S::Ok>, S::Error> {
+    loop {
+        match stream.try_next().now_or_never() {
+            Some(next) => return next,
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_a_wait_for_it_was_dropped() {
+    let (_cluster, client) = replicated().await;
+    let oids = oids(&client, 40).await;
+    let mut tids = Vec::new();
+    for oid in &oids {
+        tids.push(commit(&client, &[(*oid, Tid::ZERO, Some("value"))]).await);
+    }
+    let mut seen = Vec::new();
+    let mut all = client.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
+    while let Some(transaction) = impatient(&mut all).await.unwrap() {
+        while let Some(object) = impatient(&mut all.objects()).await.unwrap() {
+            seen.push((transaction.tid, object.oid));
+        }
+    }
+    let expected = tids.iter().copied().zip(oids.iter().copied());
+    assert_eq!(seen, expected.collect::<Vec<_>>());
+    let mut objects = client.current_objects(Tid::MAX, Oid::ZERO).await.unwrap();
+    let mut told = Vec::new();
+    while let Some(object) = impatient(&mut objects).await.unwrap() {
+        told.push(object.oid);
+    }
+    assert_eq!(told, oids);
+    let mut history = client.history(oids[0], Tid::MAX);
+    let newest = impatient(&mut history).await.unwrap();
+    assert_eq!(newest.map(|entry| entry.serial), Some(tids[0]));
+    assert_eq!(impatient(&mut history).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_error_that_stays_ends_a_stream() {
+    let (_cluster, client) = replicated().await;
+    let oid = oids(&client, 1).await[0];
+    commit(&client, &[(oid, Tid::ZERO, Some("value"))]).await;
+    let all = client.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
+    let objects = client.current_objects(Tid::MAX, Oid::ZERO).await.unwrap();
+    let history = client.history(oid, Tid::MAX);
+    client.close().await;
+    // Whoever goes on in spite of errors comes to an end.
+    assert!(matches!(
+        &all.collect::<Vec<_>>().await[..],
+        [Err(Error::Closed)]
+    ));
+    assert!(matches!(
+        &objects.collect::<Vec<_>>().await[..],
+        [Err(Error::Closed)]
+    ));
+    assert!(matches!(
+        &history.collect::<Vec<_>>().await[..],
+        [Err(Error::Closed)]
+    ));
 }
 
 #[tokio::test]
@@ -174,13 +256,14 @@ async fn the_undo_log_is_the_iteration_from_the_end() {
     let other = cluster.client().await.unwrap();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     let mut iterated = client.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
-    while let Some(transaction) = iterated.next().await.unwrap() {
-        let objects: Vec<TransactionObject> = iterated.objects(&transaction).await.unwrap();
+    while let Some(transaction) = iterated.try_next().await.unwrap() {
+        let objects: Vec<TransactionObject> =
+            iterated.objects_as_stored(&transaction).await.unwrap();
         up.push((transaction, objects));
     }
     let mut log = other.undo_log(Tid::ZERO..=Tid::MAX).await.unwrap();
-    while let Some(transaction) = log.next().await.unwrap() {
-        let objects = log.objects(&transaction).await.unwrap();
+    while let Some(transaction) = log.try_next().await.unwrap() {
+        let objects = log.objects_as_stored(&transaction).await.unwrap();
         down.push((transaction, objects));
     }
     assert_eq!(up.len(), 250);
@@ -191,9 +274,9 @@ async fn the_undo_log_is_the_iteration_from_the_end() {
     let (min, max) = (up[20].0.tid, up[230].0.tid);
     let mut log = other.undo_log(min..=max).await.unwrap();
     let mut seen = Vec::new();
-    while let Some(transaction) = log.next().await.unwrap() {
+    while let Some(transaction) = log.try_next().await.unwrap() {
         if seen.len() == 1 {
-            let object = log.next_object().await.unwrap();
+            let object = log.objects().try_next().await.unwrap();
             assert_eq!(object.as_ref(), up[229].1.first());
         }
         seen.push(transaction.tid);
@@ -202,7 +285,7 @@ async fn the_undo_log_is_the_iteration_from_the_end() {
     expected.reverse();
     assert_eq!(seen, expected);
     let mut empty = other.undo_log(max..=min).await.unwrap();
-    assert_eq!(empty.next().await.unwrap(), None);
+    assert_eq!(empty.try_next().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -225,7 +308,7 @@ async fn all_objects_are_told_as_they_were() {
             objects = objects.without_values();
         }
         let mut all = Vec::new();
-        while let Some(object) = objects.next().await.unwrap() {
+        while let Some(object) = objects.try_next().await.unwrap() {
             let value = object.data.as_deref().map(|data| data == b"first");
             assert_eq!((object.serial, value), (first, values.then_some(true)));
             all.push(object.oid);

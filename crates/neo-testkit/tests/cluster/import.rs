@@ -1,6 +1,7 @@
 //! Ordered bulk loads.
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use neo_api::{Oid, Tid, TransactionMeta, TransactionRecord};
 use neo_client::{Client, Error, TransactionObject};
 
@@ -37,15 +38,14 @@ fn nth(n: u64) -> (TransactionRecord, Vec<TransactionObject>) {
 async fn count(client: &Client) -> u64 {
     let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await.unwrap();
     let mut n = 0;
-    while let Some(transaction) = transactions.next().await.unwrap() {
+    while let Some(transaction) = transactions.try_next().await.unwrap() {
         let (record, expected) = nth(n);
         assert_eq!(transaction.tid, record.tid);
         assert_eq!(transaction.meta, record.meta);
         assert_eq!(transaction.oids, record.oids);
-        let mut objects = Vec::new();
-        while let Some(object) = transactions.next_object().await.unwrap() {
-            objects.push((object.oid, object.data, object.data_serial));
-        }
+        let told = |o: TransactionObject| (o.oid, o.data, o.data_serial);
+        let objects: Vec<_> = transactions.objects().try_collect().await.unwrap();
+        let objects: Vec<_> = objects.into_iter().map(told).collect();
         // What repeats comes with the data of what it repeats.
         let whole = |o: TransactionObject| match o.data_serial {
             Some(_) => (

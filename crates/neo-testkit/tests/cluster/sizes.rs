@@ -1,5 +1,6 @@
 //! Large objects, many objects.
 
+use futures_util::TryStreamExt as _;
 use neo_api::{Tid, TransactionMeta};
 use neo_testkit::seed::Rng;
 
@@ -54,12 +55,9 @@ async fn a_transaction_of_two_thousand_objects_is_whole() {
     let record = other.transaction(tid).await.unwrap().unwrap();
     assert_eq!(record.oids.len(), 2000);
     let mut transactions = other.iterate(tid..=tid).await.unwrap();
-    transactions.next().await.unwrap().unwrap();
-    let mut objects = 0;
-    while transactions.next_object().await.unwrap().is_some() {
-        objects += 1;
-    }
-    assert_eq!(objects, 2000);
+    transactions.try_next().await.unwrap().unwrap();
+    let objects: Vec<_> = transactions.objects().try_collect().await.unwrap();
+    assert_eq!(objects.len(), 2000);
 }
 
 #[tokio::test]

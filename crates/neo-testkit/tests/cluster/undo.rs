@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use neo_api::{ConflictResolver, ConflictingChange, Oid, Tid, TransactionMeta};
 use neo_client::{Client, Error, Transaction};
 use neo_testkit::Cluster;
@@ -38,8 +39,8 @@ async fn begin(client: &Client) -> Transaction {
 async fn put(client: &Client, values: &[(Oid, Option<&str>)]) -> Tid {
     let txn = begin(client).await;
     for (oid, value) in values {
-        let history = client.history(*oid, Tid::MAX, 1).await.unwrap();
-        let serial = history.first().map_or(Tid::ZERO, |entry| entry.serial);
+        let newest = client.history(*oid, Tid::MAX).try_next().await.unwrap();
+        let serial = newest.map_or(Tid::ZERO, |entry| entry.serial);
         match value {
             Some(value) => txn.store(*oid, serial, (*value).to_owned()).await.unwrap(),
             None => txn.delete(*oid, serial).await.unwrap(),
@@ -85,8 +86,9 @@ async fn the_last_change_is_undone_in_all_partitions() {
     let other = cluster.client().await.unwrap();
     for oid in &oids {
         assert_eq!(value(&other, *oid).await, some("first"));
-        let history = other.history(*oid, Tid::MAX, 9).await.unwrap();
-        let told: Vec<_> = history.iter().map(|e| (e.serial, e.data_serial)).collect();
+        let history = other.history(*oid, Tid::MAX);
+        let told = history.map_ok(|e| (e.serial, e.data_serial));
+        let told: Vec<_> = told.try_collect().await.unwrap();
         assert_eq!(told, [(third, Some(first)), (second, None), (first, None)]);
     }
     let transaction = other.transaction(third).await.unwrap().unwrap();
@@ -114,8 +116,8 @@ async fn a_creation_and_a_deletion_are_undone() {
     assert_eq!(value(&client, oid).await, None);
     let again = undo(&client, &[gone]).await;
     assert_eq!(value(&client, oid).await, some("a"));
-    let history = client.history(oid, Tid::MAX, 1).await.unwrap();
-    assert_eq!(history[0].data_serial, Some(created));
+    let newest = client.history(oid, Tid::MAX).try_next().await.unwrap();
+    assert_eq!(newest.unwrap().data_serial, Some(created));
     undo(&client, &[again]).await;
     assert_eq!(value(&client, oid).await, None);
     let other = client.new_oid().await.unwrap();
