@@ -93,6 +93,7 @@ mod history;
 mod import;
 mod invalidation;
 mod iterator;
+mod load;
 mod many;
 mod object;
 mod pack;
