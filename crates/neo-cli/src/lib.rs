@@ -13,6 +13,8 @@
 //! A wrong command line or file ends with status 2, a failure with status 1; each with one line that
 //! says what is wrong and what to do.
 
+#![deny(clippy::print_stderr)] // It writes a line in pieces: `report::say`.
+
 pub mod config;
 pub mod ctl;
 pub mod lacking;

@@ -22,6 +22,7 @@ use crate::migrate::{self, Direction, MigrateArgs, Progress};
 use crate::node::args::{self, AdminArgs, CommonArgs, MasterArgs, StorageArgs};
 use crate::node::run::{self, NodeConfig, NodeEvent};
 use crate::report;
+use crate::report::say;
 use crate::signal::Signals;
 use crate::simple;
 use crate::simple::args::SimpleArgs;
@@ -108,7 +109,10 @@ async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Resul
             Ok(connected) => connected,
             Err(_) => {
                 let masters = addresses.join(", ");
-                eprintln!("waiting for cluster {:?} at {masters}", args.cluster);
+                say(format_args!(
+                    "waiting for cluster {:?} at {masters}",
+                    args.cluster
+                ));
                 connecting.await
             }
         }
@@ -156,7 +160,7 @@ pub fn neostress() -> ExitCode {
                 ended = stress::run(args) => ended,
                 // What was started is killed with what is dropped.
                 (signal, status) = signals.next() => {
-                    eprintln!("neostress: {signal}: ended before its time");
+                    say(format_args!("neostress: {signal}: ended before its time"));
                     Ok(ExitCode::from(status))
                 }
             }

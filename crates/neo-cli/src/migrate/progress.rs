@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::report::say;
+
 use super::Copied;
 
 /// Pause between lines, where there is no terminal.
@@ -55,7 +57,7 @@ impl Progress {
     /// Says something beside.
     pub(super) fn say(&self, text: &str) {
         if !matches!(self.shown, Shown::Quiet) {
-            eprintln!("{text}");
+            say(text);
         }
     }
 
@@ -63,8 +65,8 @@ impl Progress {
     pub(super) fn warn(&self, text: &str) {
         let line = format!("warning: {text}");
         match &self.shown {
-            Shown::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            Shown::Quiet | Shown::Lines => eprintln!("{line}"),
+            Shown::Bar(bar) => bar.suspend(|| say(line)),
+            Shown::Quiet | Shown::Lines => say(line),
         }
     }
 
@@ -97,7 +99,7 @@ impl Progress {
             Shown::Lines => {
                 if self.told.elapsed() >= LINES {
                     self.told = Instant::now();
-                    eprintln!("{}", self.line(done, copied));
+                    say(self.line(done, copied));
                 }
             }
         }
@@ -109,7 +111,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         if !matches!(self.shown, Shown::Quiet) {
-            eprintln!("{}", summary(self.what, copied, self.began.elapsed()));
+            say(summary(self.what, copied, self.began.elapsed()));
         }
     }
 

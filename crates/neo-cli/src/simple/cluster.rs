@@ -23,6 +23,7 @@ use crate::config::NodeKind;
 use crate::migrate::{self, Progress};
 use crate::node::run::NodeEvent;
 use crate::programs::block_on;
+use crate::report::say;
 use crate::signal::Signals;
 
 /// How long nodes may take to stop; the master gives transactions 30 s to finish.
@@ -129,7 +130,7 @@ impl Cluster {
                 },
                 () = tokio::time::sleep_until(told) => {
                     told += STILL;
-                    eprintln!("neosimple: {}", self.still());
+                    say(format_args!("neosimple: {}", self.still()));
                 }
             }
         }
@@ -282,7 +283,7 @@ impl Cluster {
     async fn turn(&mut self, signals: &mut Signals) -> anyhow::Result<Turn> {
         tokio::select! {
             (signal, _) = signals.next() => {
-                eprintln!("neosimple: {signal}: stopping");
+                say(format_args!("neosimple: {signal}: stopping"));
                 Ok(Turn::Signal)
             }
             (name, event) = self.nodes.next() => {
@@ -379,7 +380,9 @@ impl Cluster {
         }
         if let Some(pause) = self.restarts.died(name, Instant::now()) {
             let pause = pause.as_secs_f32();
-            eprintln!("neosimple: {how}; starting it again in {pause:.1} s");
+            say(format_args!(
+                "neosimple: {how}; starting it again in {pause:.1} s"
+            ));
             return Ok(());
         }
         let times = format!(
@@ -391,9 +394,9 @@ impl Cluster {
                 bail!("{how}; {times}, and no other {} is left", kind.section());
             }
         }
-        eprintln!(
+        say(format_args!(
             "neosimple: {how}; {times}: it is given up, and the others go on as long as they can"
-        );
+        ));
         Ok(())
     }
 
@@ -439,7 +442,9 @@ impl Cluster {
         };
         drop(word);
         if matches!(end, Ok(Some(End::Interrupted))) {
-            eprintln!("neosimple: the import is interrupted: the same command goes on with it");
+            say(format_args!(
+                "neosimple: the import is interrupted: the same command goes on with it"
+            ));
         }
         // A client that has lost its cluster may wait for it to come back: it is not waited for.
         if matches!(end, Ok(None) | Ok(Some(End::Interrupted))) {
@@ -464,11 +469,11 @@ impl Cluster {
         let stale: BTreeSet<String> = stale.map(|cell| cell.nid.to_string()).collect();
         if !stale.is_empty() {
             let stale: Vec<String> = stale.into_iter().collect();
-            eprintln!(
+            say(format_args!(
                 "neosimple: warning: the copies of {} are out of date: they were away while the \
                  others went on, and catch up now",
                 stale.join(", ")
-            );
+            ));
         }
     }
 
@@ -524,7 +529,7 @@ impl Cluster {
                 () = tokio::time::sleep_until(told), if told < deadline => {
                     told += STILL;
                     let left: Vec<&str> = self.nodes.running().collect();
-                    eprintln!("neosimple: waiting for {}", left.join(", "));
+                    say(format_args!("neosimple: waiting for {}", left.join(", ")));
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     let left: Vec<&str> = self.nodes.running().collect();
@@ -539,7 +544,7 @@ impl Cluster {
     }
 
     fn stop_at_once(&mut self, signal: &str, status: u8) {
-        eprintln!("neosimple: {signal} again: stopping at once");
+        say(format_args!("neosimple: {signal} again: stopping at once"));
         self.nodes.kill_all();
         std::process::exit(i32::from(status));
     }

@@ -10,6 +10,7 @@ use neo_backends::Engine;
 
 use super::args::SimpleArgs;
 use crate::config::{ConfigError, FromValue, Ini};
+use crate::report::say;
 
 /// Where a cluster's directory is, unless one is named.
 const DEFAULT_DIR: &str = "neo-data";
@@ -202,7 +203,9 @@ impl ClusterDir {
             );
         }
         if !missing.is_empty() {
-            eprintln!("neosimple: warning: {names} is missing; its node starts without data");
+            say(format_args!(
+                "neosimple: warning: {names} is missing; its node starts without data"
+            ));
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use self::args::SimpleArgs;
 use self::cluster::{Cluster, End};
 use self::memory::{ClusterDir, ClusterPlan};
 use crate::config::ConfigError;
+use crate::report::say;
 use crate::signal::Signals;
 
 /// Runs a cluster until it is told to stop. A failure of a node is told at once, on stderr.
@@ -54,9 +55,11 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
         Err(error) if !cluster.has_nodes() => Err(error),
         Err(error) => {
             // Stopping may take its time.
-            eprintln!("neosimple: {error:#}; stopping the other nodes");
+            say(format_args!(
+                "neosimple: {error:#}; stopping the other nodes"
+            ));
             if let Err(error) = cluster.stop(&mut signals).await {
-                eprintln!("neosimple: {error:#}");
+                say(format_args!("neosimple: {error:#}"));
             }
             Ok(ExitCode::FAILURE)
         }

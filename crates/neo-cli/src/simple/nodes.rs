@@ -18,6 +18,7 @@ use crate::config::NodeKind;
 use crate::node::args::{self, AdminArgs, MasterArgs, StorageArgs};
 use crate::node::run::{self, NodeConfig, NodeEvent};
 use crate::programs::block_on;
+use crate::report::say;
 
 /// A node to start: what it is called here, and its command line.
 #[derive(Debug, Clone)]
@@ -235,7 +236,7 @@ async fn follow(
                 Some(event) => {
                     let _ = events.send((name.to_owned(), event)).await;
                 }
-                None => eprintln!("{name}: {line}"),
+                None => say(format_args!("{name}: {line}")),
             }
         }
     };

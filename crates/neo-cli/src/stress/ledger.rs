@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use neo_api::{Oid, Tid};
 
+use crate::report::say;
+
 use super::value::AttemptId;
 
 /// What a client was told of an attempt.
@@ -83,7 +85,7 @@ impl Ledger {
     pub(super) fn anomaly(&self, what: impl Into<String>) {
         let what = what.into();
         let seconds = self.start.elapsed().as_secs_f64();
-        eprintln!("neostress: ANOMALY at {seconds:.1} s: {what}");
+        say(format_args!("neostress: ANOMALY at {seconds:.1} s: {what}"));
         self.entries().anomalies.push(what);
         self.failed.store(true, Ordering::SeqCst);
     }

@@ -26,6 +26,7 @@ use super::nodes::{Nodes, Party};
 use super::report::Report;
 use super::worker::{HANGS, Job, Objects, Worker};
 use crate::config::ConfigError;
+use crate::report::say;
 
 const PARTITIONS: u32 = 12;
 const ACCOUNTS: u32 = 12;
@@ -67,10 +68,10 @@ pub async fn run(args: StressArgs) -> anyhow::Result<ExitCode> {
         .seed
         .unwrap_or_else(|| SystemEnv::new().random() % 1_000_000);
     let place = Place::new(args.dir.as_deref())?;
-    eprintln!(
+    say(format_args!(
         "neostress: seed {seed}, databases and logs in {}",
         place.path().display()
-    );
+    ));
     let report = match Run::start(args, seed, place.path()).await {
         Ok(mut run) => run.carry_out().await,
         Err(error) => Err(error),
@@ -78,10 +79,10 @@ pub async fn run(args: StressArgs) -> anyhow::Result<ExitCode> {
     let is_well = matches!(&report, Ok(report) if report.anomalies == 0);
     if !is_well {
         let kept = place.keep();
-        eprintln!(
+        say(format_args!(
             "neostress: databases and logs are kept in {}",
             kept.display()
-        );
+        ));
     }
     println!("{}", report?);
     Ok(if is_well {
@@ -257,7 +258,10 @@ impl Run {
         let struck: Vec<String> = struck
             .map(|((one, other), count)| format!("{count} between {one} and {other}"))
             .collect();
-        eprintln!("neostress: resets and stalls: {}", struck.join(", "));
+        say(format_args!(
+            "neostress: resets and stalls: {}",
+            struck.join(", ")
+        ));
         Ok(Report {
             commits,
             seconds,
@@ -287,10 +291,10 @@ impl Run {
                 tell += TELL;
                 let view = self.watcher.look().await;
                 let (at, counts) = (self.ledger.seconds(), self.ledger.counts());
-                eprintln!(
+                say(format_args!(
                     "neostress: {at:.0} s: {} committed, {} refused, {} unknown; {view}",
                     counts.committed, counts.refused, counts.unknown
-                );
+                ));
             }
             tokio::time::sleep(TICK).await;
         }
@@ -324,10 +328,10 @@ impl Run {
             }
             if now > tell {
                 tell += TELL;
-                eprintln!(
+                say(format_args!(
                     "neostress: {:.0} s: waiting for {lacks}",
                     self.ledger.seconds()
-                );
+                ));
             }
             tokio::time::sleep(TICK).await;
         }
@@ -374,10 +378,10 @@ impl Run {
     }
 
     async fn check(&self, table: PartitionTable) -> anyhow::Result<()> {
-        eprintln!(
+        say(format_args!(
             "neostress: {:.0} s: comparing replicas",
             self.ledger.seconds()
-        );
+        ));
         let mut backends = BTreeMap::new();
         for node in self.nodes.storages() {
             let Some((nid, at)) = node.nid().zip(node.storage()) else {
@@ -392,22 +396,22 @@ impl Run {
         }
         let copies = Copies { table, backends };
         let compared = copies.compare(&self.ledger).await?;
-        eprintln!(
+        say(format_args!(
             "neostress: {:.0} s: reading the history",
             self.ledger.seconds()
-        );
+        ));
         let history = History::read(&copies, &self.ledger).await?;
         let told = self.ledger.read_entries();
         let unknown = history.check(&told, &self.ledger);
         for backend in copies.backends.values() {
             backend.close().await?;
         }
-        eprintln!(
+        say(format_args!(
             "neostress: {} transactions, {unknown} of them known by no client; {compared} rows are \
              the same on another node; {} reads were right",
             history.transactions(),
             told.reads.len()
-        );
+        ));
         Ok(())
     }
 
