@@ -57,6 +57,33 @@ impl ConflictingChange {
 ///   conflict more than once.
 /// - It **must** contain both changes. Where that can't be, answer `None`: the transaction then
 ///   fails with a conflict, and the application redoes it.
+///
+/// ```
+/// use bytes::Bytes;
+/// use neo_api::{ConflictResolver, ConflictingChange, Oid, Tid};
+///
+/// /// Objects are numbers, 8 bytes each, to which something is added.
+/// #[derive(Debug)]
+/// struct Counters;
+///
+/// fn number(data: &[u8]) -> Option<u64> {
+///     data.try_into().ok().map(u64::from_be_bytes)
+/// }
+///
+/// impl ConflictResolver for Counters {
+///     fn resolve(&self, change: &ConflictingChange) -> Option<Bytes> {
+///         let base = number(change.base.as_ref()?)?;
+///         let committed = number(change.committed.as_ref()?)?;
+///         let added = number(&change.new)?.checked_sub(base)?;
+///         Some(committed.checked_add(added)?.to_be_bytes().to_vec().into())
+///     }
+/// }
+///
+/// let data = |n: u64| Bytes::from(n.to_be_bytes().to_vec());
+/// let (base, theirs) = ((Tid(1), Some(data(10))), (Tid(2), Some(data(15))));
+/// let change = ConflictingChange::new(Oid(7), base, theirs, data(12));
+/// assert_eq!(Counters.resolve(&change), Some(data(17)));
+/// ```
 pub trait ConflictResolver: Debug + Send + Sync + 'static {
     /// The merged data, or `None` when the changes can't be merged.
     fn resolve(&self, change: &ConflictingChange) -> Option<Bytes>;

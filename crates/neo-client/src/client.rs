@@ -22,6 +22,32 @@ use crate::transaction::Transaction;
 ///
 /// When the last clone, snapshot and transaction is gone, what is being committed is finished, and
 /// the connections are closed.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+/// use neo_client::{Client, Error, Oid};
+///
+/// /// Adds one to a counter, and returns what it is then.
+/// async fn count(client: &Client, counter: Oid) -> Result<usize, Error> {
+///     client
+///         .transact(|txn| async move {
+///             let old = txn.load(counter).await?;
+///             let n = old.map_or(0, |object| object.data.len()) + 1;
+///             txn.store(counter, vec![b'|'; n]).await?;
+///             Ok(n)
+///         })
+///         .await
+/// }
+///
+/// let counter = client.new_oid().await?;
+/// assert_eq!(count(&client, counter).await?, 1);
+/// // A clone is the same client, with the same connections and the same cache.
+/// let clone = client.clone();
+/// assert_eq!(tokio::spawn(async move { count(&clone, counter).await }).await??, 2);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
@@ -59,11 +85,44 @@ const OIDS: u32 = 100;
 
 impl Client {
     /// A builder for a client of the cluster of this name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let cluster = neo_testkit::Cluster::builder().tcp().start().await?;
+    /// # let master = cluster.masters()[0].to_string();
+    /// use std::time::Duration;
+    ///
+    /// use neo_client::Client;
+    ///
+    /// let client = Client::builder("test")
+    ///     .master(master)
+    ///     .cache_bytes(256 << 20)
+    ///     .operation_timeout(Duration::from_secs(20))
+    ///     .connect()
+    ///     .await?;
+    /// assert!(!client.is_read_only());
+    /// # Ok(()) }
+    /// ```
     pub fn builder(cluster: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(cluster)
     }
 
     /// Connects with the default settings, and waits until the cluster serves.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let cluster = neo_testkit::Cluster::builder().tcp().start().await?;
+    /// # let master = cluster.masters()[0].to_string();
+    /// use neo_client::Client;
+    ///
+    /// let client = Client::connect("test", [master]).await?;
+    /// assert_eq!(client.cluster(), "test");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`ClientBuilder::connect`].
@@ -144,24 +203,49 @@ impl Client {
     // --- state ---
 
     /// The name of the cluster.
+    ///
+    /// [Example](Self::connect).
     #[must_use]
     pub fn cluster(&self) -> &str {
         &self.inner.cluster
     }
 
     /// Whether the client promised not to write.
+    ///
+    /// [Example](Self::builder).
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.inner.read_only
     }
 
     /// This client's node id, while it is connected; another one after each reconnection.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// assert!(client.nid().is_some());
+    /// client.close().await;
+    /// assert_eq!(client.nid(), None);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn nid(&self) -> Option<NodeId> {
         self.inner.shared.status().nid
     }
 
     /// How oids and tids map to partitions, once it was connected.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let oid = client.new_oid().await?;
+    /// let partitioning = client.partitioning().expect("it is connected");
+    /// println!("object {oid} is in partition {} of {}", partitioning.of_oid(oid), partitioning.count());
+    /// # assert_eq!(partitioning.count(), 12);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn partitioning(&self) -> Option<Partitioning> {
         self.inner.shared.status().partitioning
@@ -175,12 +259,40 @@ impl Client {
     }
 
     /// Bytes that the cache uses, overhead included.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let before = client.cached_bytes();
+    /// let oid = client.new_oid().await?;
+    /// client.transact(|txn| async move { txn.store(oid, vec![7; 5000]).await }).await?;
+    /// // What is written is cached, too.
+    /// assert!(client.cached_bytes() > before);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn cached_bytes(&self) -> usize {
         self.inner.shared.cache.bytes()
     }
 
     /// Waits until the client can work.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let cluster = neo_testkit::Cluster::builder().tcp().start().await?;
+    /// # let master = cluster.masters()[0].to_string();
+    /// use std::time::Duration;
+    ///
+    /// use neo_client::Client;
+    ///
+    /// // Does not wait: the program can start before the cluster.
+    /// let client = Client::builder("test").master(master).start()?;
+    /// client.wait_ready(Duration::from_secs(5)).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`] after `timeout`, saying what the masters say.
@@ -194,6 +306,18 @@ impl Client {
 
     /// The last transaction that this client has heard of: a look at a number, no round trip. Its
     /// invalidations were delivered; [`load`](Self::load) sees it, and everything before.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let oid = client.new_oid().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(oid, neo_client::Tid::ZERO, "x").await?;
+    /// let tid = txn.commit().await?;
+    /// assert!(client.last_tid() >= tid);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn last_tid(&self) -> Tid {
         self.inner.shared.last_tid()
@@ -201,6 +325,20 @@ impl Client {
 
     /// Asks the master for the last transaction: afterwards [`last_tid`](Self::last_tid), which it
     /// returns, is at least that of anything that was committed, by anybody, before the call.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let cluster = neo_testkit::Cluster::builder().start().await?;
+    /// # let (client, other) = (cluster.client().await?, cluster.client().await?);
+    /// let oid = other.new_oid().await?;
+    /// other.transact(|txn| async move { txn.store(oid, "news").await }).await?;
+    /// // Invalidations are on their way: without it, it could be a moment too early.
+    /// client.sync().await?;
+    /// assert!(client.load(oid).await?.is_some());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`].
@@ -214,6 +352,23 @@ impl Client {
     }
 
     /// A subscription to what changes from now on, by this client or another, in order.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Invalidation;
+    ///
+    /// let mut changes = client.invalidations();
+    /// let oid = client.new_oid().await?;
+    /// client.transact(|txn| async move { txn.store(oid, "changed").await }).await?;
+    /// match changes.recv().await {
+    ///     Some(Invalidation::Objects { oids, .. }) => assert_eq!(*oids, [oid]),
+    ///     Some(_) => println!("anything may have changed"),
+    ///     None => println!("the client was closed"),
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn invalidations(&self) -> Invalidations {
         let subscription = self.inner.shared.subscribers.subscribe();
@@ -225,6 +380,17 @@ impl Client {
 
     /// Ends the client: what is being committed is finished, other transactions are aborted, other
     /// calls fail with [`Error::Closed`]. May be called more than once.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Error;
+    ///
+    /// client.close().await;
+    /// assert!(matches!(client.new_oid().await, Err(Error::Closed)));
+    /// # Ok(()) }
+    /// ```
     ///
     /// Dropped before it is done, it goes on all the same.
     pub async fn close(&self) {
@@ -244,6 +410,15 @@ impl Client {
     // --- oids ---
 
     /// An oid that nobody was given before. Mostly without a round trip: they are allocated by 100.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let (one, two) = (client.new_oid().await?, client.new_oid().await?);
+    /// assert_ne!(one, two);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`]; [`Error::ReadOnly`].
@@ -281,6 +456,26 @@ impl Client {
 
     /// Begins a transaction. See [`transact`](Self::transact) for the short way.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Tid, TransactionMeta};
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let meta = TransactionMeta {
+    ///     user: "mary".into(),
+    ///     description: "the first object".into(),
+    ///     ..TransactionMeta::default()
+    /// };
+    /// let txn = client.begin(meta.clone()).await?;
+    /// txn.store(oid, Tid::ZERO, "hello").await?;
+    /// let tid = txn.commit().await?;
+    /// let record = client.transaction(tid).await?.expect("it is committed");
+    /// assert_eq!((record.meta, record.oids), (meta, vec![oid]));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`]; [`Error::ReadOnly`]; [`Error::TooLarge`] for
     /// metadata beyond 1 MiB each.
@@ -294,6 +489,20 @@ impl Client {
     /// Begins a transaction whose tid is imposed, to restore a database: it must be greater than
     /// any, and no other transaction may be pending. `packed` is what its
     /// [`TransactionRecord`](neo_api::TransactionRecord) says there: it can't be undone then.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Tid;
+    ///
+    /// let tid = Tid(client.sync().await?.0 + 1_000_000);
+    /// let txn = client.begin_at(Default::default(), tid).await?;
+    /// let oid = client.new_oid().await?;
+    /// txn.store(oid, Tid::ZERO, "as it was").await?;
+    /// assert_eq!(txn.commit().await?, tid);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`begin`](Self::begin); [`Error::Denied`] for a tid that can't be.

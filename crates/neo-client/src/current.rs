@@ -54,15 +54,20 @@ impl Client {
     /// revision up to that tid. With a tid in the future, as of everything that is committed before
     /// the call.
     ///
-    /// ```no_run
-    /// # use neo_client::{Client, Error, Oid, Tid};
-    /// # async fn f(client: Client) -> Result<(), Error> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
     /// use futures_util::TryStreamExt;
+    /// use neo_client::{Oid, Tid};
     ///
+    /// # let oid = client.new_oid().await?;
+    /// # client.transact(|txn| async move { txn.store(oid, "x").await }).await?;
     /// let objects = client.current_objects(Tid::MAX, Oid::ZERO).await?.without_values();
     /// let tid = objects.tid();
     /// let count = objects.try_fold(0, async |count, _| Ok(count + 1)).await?;
     /// println!("{count} objects at {tid}");
+    /// # assert_eq!(count, 1);
     /// # Ok(()) }
     /// ```
     ///
@@ -87,12 +92,16 @@ impl Client {
 
 impl CurrentObjects {
     /// The tid that it shows the database at.
+    ///
+    /// [Example](Client::current_objects).
     #[must_use]
     pub const fn tid(&self) -> Tid {
         self.at
     }
 
     /// Only which objects there are: values are not read.
+    ///
+    /// [Example](Client::current_objects).
     #[must_use]
     pub const fn without_values(mut self) -> Self {
         self.values = false;

@@ -39,6 +39,22 @@ impl Client {
     ///
     /// Nothing is asked before the stream is polled. Who takes few of them reads few.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use futures_util::{StreamExt, TryStreamExt};
+    /// use neo_client::{HistoryEntry, Tid};
+    ///
+    /// let oid = client.new_oid().await?;
+    /// for value in ["a", "bb", "ccc"] {
+    ///     client.transact(|txn| async move { txn.store(oid, value).await }).await?;
+    /// }
+    /// let newest: Vec<HistoryEntry> = client.history(oid, Tid::MAX).take(2).try_collect().await?;
+    /// assert_eq!((newest[0].bytes, newest[1].bytes), (Some(3), Some(2)));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Those of the stream are as [`load`](Self::load).
     #[must_use]
@@ -54,6 +70,8 @@ impl Client {
 
     /// A transaction's metadata; `None`: no transaction has this tid, or packs have removed all that
     /// it wrote.
+    ///
+    /// [Example](Self::begin).
     ///
     /// # Errors
     /// [`Error::NotReady`](crate::Error::NotReady) or [`Error::Timeout`](crate::Error::Timeout).

@@ -23,6 +23,31 @@ const WINDOW: usize = 8;
 /// An import: transactions with their tids, in order, alone on the cluster. Made by
 /// [`Client::import`].
 ///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+/// use neo_client::{Oid, Tid, TransactionObject, TransactionRecord};
+///
+/// let mut import = client.import().await?;
+/// for n in 1..=3 {
+///     let (tid, oid) = (Tid(import.last_tid().0 + 1), Oid(n));
+///     let record = TransactionRecord {
+///         tid,
+///         txn: None,
+///         meta: Default::default(),
+///         oids: vec![oid],
+///         packed: false,
+///         pack: None,
+///     };
+///     import.push(record, [TransactionObject::new(oid, Some("imported".into()))]).await?;
+/// }
+/// let last = import.finish().await?;
+/// assert_eq!(client.sync().await?, last);
+/// assert_eq!(client.load(Oid(3)).await?.unwrap().data, "imported");
+/// # Ok(()) }
+/// ```
+///
 /// Dropped before [`finish`](Self::finish), it ends at its last checkpoint: what came after is
 /// removed.
 #[derive(Debug)]
@@ -56,6 +81,8 @@ impl Drop for Import {
 
 impl Client {
     /// Begins an import, after the last transaction of the database.
+    ///
+    /// [Example](Import).
     ///
     /// # Errors
     /// [`Error::NotReady`] while transactions are pending, or another import is on;

@@ -78,6 +78,8 @@ impl Subscription {
 ///
 /// When [`Client::last_tid`](crate::Client::last_tid) shows a tid, everything up to it is in the
 /// queue already.
+///
+/// [Example](crate::Client::invalidations).
 #[derive(Debug)]
 pub struct Invalidations(Arc<Subscription>);
 

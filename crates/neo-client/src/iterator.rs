@@ -94,17 +94,22 @@ impl Client {
     /// A [`TransactionRecord`] names the oids that the transaction stored or deleted;
     /// [`Transactions::objects`] gives what became of them.
     ///
-    /// ```no_run
-    /// # use neo_client::{Client, Error, Tid};
-    /// # async fn f(client: Client) -> Result<(), Error> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
     /// use futures_util::TryStreamExt;
+    /// use neo_client::Tid;
     ///
+    /// # let oid = client.new_oid().await?;
+    /// # client.transact(|txn| async move { txn.store(oid, "x").await }).await?;
     /// let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX).await?;
     /// while let Some(transaction) = transactions.try_next().await? {
     ///     println!("{} names {} objects", transaction.tid, transaction.oids.len());
     ///     let mut objects = transactions.objects();
     ///     while let Some(object) = objects.try_next().await? {
     ///         println!("  {}: {:?} bytes", object.oid, object.data.map(|data| data.len()));
+    /// #       assert_eq!(object.oid, oid);
     ///     }
     /// }
     /// # Ok(()) }
@@ -121,17 +126,22 @@ impl Client {
     /// As [`iterate`](Self::iterate), from the last transaction to the first: what can be undone,
     /// mostly. Who takes few of them reads little; the objects of a transaction cost a round trip.
     ///
-    /// ```no_run
-    /// # use neo_client::{Client, Error, Tid};
-    /// # async fn f(client: Client) -> Result<(), Error> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
     /// use futures_util::TryStreamExt;
+    /// use neo_client::Tid;
     ///
+    /// # let oid = client.new_oid().await?;
+    /// # client.transact(|txn| async move { txn.store(oid, "x").await }).await?;
     /// let mut log = client.undo_log(Tid::ZERO..=Tid::MAX).await?;
     /// if let Some(last) = log.try_next().await? {
     ///     let txn = client.begin(Default::default()).await?;
     ///     txn.undo(last.tid).await?;
     ///     txn.commit().await?;
     /// }
+    /// # assert_eq!(client.load(oid).await?, None);
     /// # Ok(()) }
     /// ```
     ///
@@ -175,12 +185,35 @@ impl Transactions {
     /// What the transaction that was told last did to its objects, by ascending oid: those that
     /// were not taken yet. What is not taken before the next transaction is skipped, and mostly not
     /// read. Objects whose revision was packed away are not told.
+    ///
+    /// [Example](Client::iterate).
     pub const fn objects(&mut self) -> TransactionObjects<'_> {
         TransactionObjects(self)
     }
 
     /// The same of `of`, which was told last, in the order in which it stored them. They are all in
     /// memory then: for transactions of a known size.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use futures_util::TryStreamExt;
+    /// use neo_client::Tid;
+    ///
+    /// let (low, high) = (client.new_oid().await?, client.new_oid().await?);
+    /// client
+    ///     .transact(|txn| async move {
+    ///         txn.store(high, "first").await?;
+    ///         txn.store(low, "second").await
+    ///     })
+    ///     .await?;
+    /// let mut all = client.iterate(Tid::ZERO..=Tid::MAX).await?;
+    /// let transaction = all.try_next().await?.expect("it is committed");
+    /// let objects = all.objects_as_stored(&transaction).await?;
+    /// assert_eq!(objects.iter().map(|object| object.oid).collect::<Vec<_>>(), [high, low]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Those of the stream.

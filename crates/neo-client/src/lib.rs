@@ -5,26 +5,32 @@
 //! none; a [`Snapshot`] reads all objects as of one transaction, the newest or any earlier one.
 //! What the bytes mean is the application's.
 //!
-//! ```no_run
+//! ```
 //! use neo_client::{Client, Error};
 //!
-//! #[tokio::main]
-//! async fn main() -> Result<(), Error> {
-//!     let client = Client::connect("main", ["127.0.0.1:10000"]).await?;
-//!     let greeting = client.new_oid().await?;
-//!     // Redone by itself when somebody else was faster.
-//!     client
-//!         .transact(|txn| async move { txn.store(greeting, "hello").await })
-//!         .await?;
-//!     let before = client.snapshot();
-//!     client
-//!         .transact(|txn| async move { txn.store(greeting, "good evening").await })
-//!         .await?;
-//!     assert_eq!(client.load(greeting).await?.unwrap().data, "good evening");
-//!     assert_eq!(before.load(greeting).await?.unwrap().data, "hello");
-//!     Ok(())
-//! }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = neo_testkit::Cluster::builder().name("main").tcp().start().await?;
+//! # let master = cluster.masters()[0].to_string();
+//! // What stands behind `masters=`, when `neosimple` has started.
+//! let client = Client::connect("main", [master]).await?;
+//! let greeting = client.new_oid().await?;
+//! // Redone by itself when somebody else was faster.
+//! client
+//!     .transact(|txn| async move { txn.store(greeting, "hello").await })
+//!     .await?;
+//! let before = client.snapshot();
+//! client
+//!     .transact(|txn| async move { txn.store(greeting, "good evening").await })
+//!     .await?;
+//! assert_eq!(client.load(greeting).await?.unwrap().data, "good evening");
+//! assert_eq!(before.load(greeting).await?.unwrap().data, "hello");
+//! # Ok(()) }
 //! ```
+//!
+//! The guide `docs/rust.md` of the repository leads through all of it, and tells how applications
+//! are tested. The examples here run, too: each on a cluster of its own in memory
+//! (`neo_testkit::Cluster`), from which `client` comes where nothing else is said.
 //!
 //! # What is where
 //!
@@ -39,7 +45,8 @@
 //! | see what others just committed | [`Client::sync`] |
 //! | keep a cache of your own | [`Client::invalidations`], [`InvalidationListener`] |
 //! | read many objects at once | [`Client::load_many`], [`Client::prefetch`], [`Client::current_objects`] |
-//! | read history | [`Client::iterate`], [`Client::undo_log`], [`Client::history`] |
+//! | read history, by streams | [`Client::iterate`], [`Client::undo_log`], [`Client::history`] |
+//! | make room | [`Client::pack`] |
 //! | fill a database | [`Client::import`] |
 //! | block instead of await | [`blocking`] |
 //! | know what to do about an error | [`Error::is_retryable`] |

@@ -16,6 +16,19 @@ impl Client {
     /// Without a round trip when it is cached. Reads that belong together are better done with one
     /// [`snapshot`](Self::snapshot).
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let oid = client.new_oid().await?;
+    /// assert_eq!(client.load(oid).await?, None);
+    /// client.transact(|txn| async move { txn.store(oid, "there").await }).await?;
+    /// let object = client.load(oid).await?.expect("it is there");
+    /// println!("{:?}, written by transaction {}", object.data, object.serial);
+    /// # assert_eq!(object.data, "there");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`] when no replica answers in time;
     /// [`Error::Checksum`] when no replica has it intact.
@@ -43,6 +56,29 @@ impl Client {
     /// The newest revision of an object with a serial *below* `tid`. What the client has not heard
     /// of yet is asked of the master first; for a tid in the future that is everything committed.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Lookup, Tid};
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let mut serials = vec![Tid::ZERO];
+    /// for value in ["first", "second"] {
+    ///     let txn = client.begin(Default::default()).await?;
+    ///     txn.store(oid, serials[serials.len() - 1], value).await?;
+    ///     serials.push(txn.commit().await?);
+    /// }
+    /// // With the range of tids in which it is what the object was.
+    /// let Lookup::Found { data, serial, next_serial } = client.load_before(oid, serials[2]).await? else {
+    ///     panic!("it was there");
+    /// };
+    /// assert_eq!(data, "first");
+    /// assert_eq!((serial, next_serial), (serials[1], Some(serials[2])));
+    /// assert_eq!(client.load_before(oid, serials[1]).await?, Lookup::NotYet);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`load`](Self::load).
     ///
@@ -69,6 +105,22 @@ impl Client {
     /// The revision of an object with exactly this serial; [`Lookup::NotYet`] when the object has
     /// others only.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Lookup, Tid};
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(oid, Tid::ZERO, "exactly this").await?;
+    /// let tid = txn.commit().await?;
+    /// let object = client.load_serial(oid, tid).await?.object().expect("it is there");
+    /// assert_eq!(object.data, "exactly this");
+    /// assert_eq!(client.load_serial(oid, Tid(tid.0 - 1)).await?, Lookup::NotYet);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`load`](Self::load).
     ///
@@ -81,12 +133,34 @@ impl Client {
     }
 
     /// The database as of [`last_tid`](Self::last_tid).
+    ///
+    /// [Example](Snapshot).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.clone(), self.last_tid())
     }
 
     /// The database as of a tid. One that the client has not heard of is asked of the master.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Error, Tid};
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(oid, Tid::ZERO, "then").await?;
+    /// let then = txn.commit().await?;
+    /// client.transact(|txn| async move { txn.store(oid, "now").await }).await?;
+    ///
+    /// let past = client.snapshot_at(then).await?;
+    /// assert_eq!(past.load(oid).await?.unwrap().data, "then");
+    /// // What will be, nobody knows.
+    /// let future = Tid(client.last_tid().0 + 1_000_000);
+    /// assert!(matches!(client.snapshot_at(future).await, Err(Error::Misuse(_))));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Misuse`] for a tid in the future, at which more may be committed; as

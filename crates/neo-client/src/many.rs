@@ -15,12 +15,19 @@ impl Client {
     /// As [`load_before`](Self::load_before), for many objects: what is not cached takes one round
     /// trip to each storage node, more where the values are many MiB. In the order asked.
     ///
-    /// ```no_run
-    /// # use neo_client::{Client, Error, Oid, Tid};
-    /// # async fn f(client: Client, oids: Vec<Oid>) -> Result<(), Error> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Oid, Tid};
+    ///
+    /// let oids: Vec<Oid> = vec![client.new_oid().await?, client.new_oid().await?];
+    /// # let first = oids[0];
+    /// # client.transact(|txn| async move { txn.store(first, "x").await }).await?;
     /// let before = Tid(client.last_tid().0 + 1);
     /// let wanted: Vec<(Oid, Tid)> = oids.into_iter().map(|oid| (oid, before)).collect();
-    /// for (lookup, (oid, _)) in client.load_many(&wanted).await?.into_iter().zip(&wanted) {
+    /// let found = client.load_many(&wanted).await?;
+    /// for (lookup, (oid, _)) in found.into_iter().zip(&wanted) {
     ///     println!("{oid}: {:?} bytes", lookup.object().map(|object| object.data.len()));
     /// }
     /// # Ok(()) }
@@ -67,6 +74,20 @@ impl Client {
     /// Brings objects into the cache, as they are before a tid: what is loaded soon is there then,
     /// or on its way. Returns at once. What does not succeed is not told, what does not exist is no
     /// error, and a client that has much else to do may leave it out.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let oids = vec![client.new_oid().await?, client.new_oid().await?];
+    /// use neo_client::Tid;
+    ///
+    /// client.prefetch(oids.iter().copied(), Tid::MAX);
+    /// for oid in oids {
+    ///     println!("{:?}", client.load(oid).await?);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn prefetch(&self, oids: impl IntoIterator<Item = Oid>, before: Tid) {
         let before = before.min(Tid(self.last_tid().0.saturating_add(1)));
         let shared = &self.inner.shared;

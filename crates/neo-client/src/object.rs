@@ -55,6 +55,32 @@ impl Lookup {
 /// The database as of one tid: every read sees exactly the transactions up to it.
 ///
 /// Cheap to make and to clone. It holds no resource of the cluster.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+/// let (a, b) = (client.new_oid().await?, client.new_oid().await?);
+/// client
+///     .transact(|txn| async move {
+///         txn.store(a, "1").await?;
+///         txn.store(b, "1").await
+///     })
+///     .await?;
+/// let snapshot = client.snapshot();
+/// let first = snapshot.load(a).await?.expect("it is there");
+/// // Whatever others do meanwhile, both are of one moment.
+/// client
+///     .transact(|txn| async move {
+///         txn.store(a, "2").await?;
+///         txn.store(b, "2").await
+///     })
+///     .await?;
+/// let second = snapshot.load(b).await?.expect("it is there");
+/// assert_eq!((&first.data[..], &second.data[..]), (&b"1"[..], &b"1"[..]));
+/// assert!(first.serial <= snapshot.tid());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     client: Client,
@@ -67,6 +93,8 @@ impl Snapshot {
     }
 
     /// The tid that it shows the database at.
+    ///
+    /// [Example](Self).
     #[must_use]
     pub const fn tid(&self) -> Tid {
         self.tid
@@ -78,6 +106,8 @@ impl Snapshot {
 
     /// An object; `None` when it is not there: never created, created later, or deleted.
     ///
+    /// [Example](Self).
+    ///
     /// # Errors
     /// As [`Client::load`].
     ///
@@ -87,6 +117,22 @@ impl Snapshot {
     }
 
     /// What there is of an object, with all that is known.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Lookup;
+    ///
+    /// let (deleted, never) = (client.new_oid().await?, client.new_oid().await?);
+    /// client.transact(|txn| async move { txn.store(deleted, "x").await }).await?;
+    /// client.transact(|txn| async move { txn.delete(deleted).await }).await?;
+    /// // To `load` it is the same: `None`.
+    /// let snapshot = client.snapshot();
+    /// assert!(matches!(snapshot.look_up(deleted).await?, Lookup::Deleted { .. }));
+    /// assert_eq!(snapshot.look_up(never).await?, Lookup::Unknown);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::load`].

@@ -24,6 +24,27 @@ impl Client {
     /// The cluster packs in the background, whoever is there: [`Pack::wait`] waits for the end.
     /// An `at` after the last transaction means that one.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # use neo_client::Error;
+    /// let oid = client.new_oid().await?;
+    /// for value in ["old", "new"] {
+    ///     client.transact(|txn| async move { txn.store(oid, value).await }).await?;
+    /// }
+    /// let old = client.load(oid).await?.expect("it is there").serial;
+    /// let old = client.load_before(oid, old).await?.object().expect("it was there").serial;
+    ///
+    /// let pack = client.pack(client.last_tid()).await?;
+    /// pack.wait().await?;
+    /// // What it was before is refused, rather than told wrongly.
+    /// let past = client.snapshot_at(old).await?;
+    /// assert!(matches!(past.load(oid).await, Err(Error::PackedAway { .. })));
+    /// assert_eq!(client.load(oid).await?.unwrap().data, "new");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As those of a transaction; nothing is ordered then, except with [`Error::Unknown`].
     ///
@@ -33,6 +54,16 @@ impl Client {
     }
 
     /// The same, of some objects only; at most [`PACK_OIDS_MAX`](neo_api::PACK_OIDS_MAX).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let oid = client.new_oid().await?;
+    /// # client.transact(|txn| async move { txn.store(oid, "x").await }).await?;
+    /// client.pack_objects(client.last_tid(), vec![oid]).await?.wait().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`pack`](Self::pack); [`Error::TooLarge`] for more objects.
@@ -67,6 +98,18 @@ impl Client {
     }
 
     /// The pack that transaction `id` ordered, to wait for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let oid = client.new_oid().await?;
+    /// # client.transact(|txn| async move { txn.store(oid, "x").await }).await?;
+    /// let id = client.pack(client.last_tid()).await?.id();
+    /// // Later, maybe in another process that was told the id:
+    /// client.pack_of(id).wait().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn pack_of(&self, id: Tid) -> Pack {
         let client = self.clone();
@@ -74,6 +117,19 @@ impl Client {
     }
 
     /// How far the cluster is with its packs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let progress = client.pack_progress().await?;
+    /// match progress.order {
+    ///     Some(order) => println!("{order}: {} of {} copies", progress.cells_done, progress.cells),
+    ///     None => println!("all packs are done"),
+    /// }
+    /// # assert_eq!(progress.order, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotReady`] or [`Error::Timeout`].
@@ -89,6 +145,8 @@ impl Client {
 
 impl Pack {
     /// The tid of the transaction that ordered it.
+    ///
+    /// [Example](Client::pack_of).
     #[must_use]
     pub const fn id(&self) -> Tid {
         self.id
@@ -97,6 +155,8 @@ impl Pack {
     /// Waits until every readable cell has been packed, however long it takes, whatever primary
     /// master there is. A copy that catches up is packed when it is readable. The cache begins anew
     /// then: it may have what is gone.
+    ///
+    /// [Example](Client::pack).
     ///
     /// # Errors
     /// [`Error::Denied`] when there is no such transaction; [`Error::Closed`].

@@ -21,6 +21,31 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// One attempt of [`Client::transact`]: reads go through one snapshot, and stores start from what
 /// they read. Clones are the same attempt.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+/// use neo_client::{Error, Tid};
+///
+/// let (list, item) = (client.new_oid().await?, client.new_oid().await?);
+/// let new = client
+///     .transact(|txn| async move {
+///         // All reads are of one moment: `txn.tid()`.
+///         assert_eq!(txn.load(item).await?, None);
+///         // It relies on the list, which it does not change: so nobody else may change it meanwhile.
+///         txn.check_current(list).await?;
+///         let new = txn.new_oid().await?;
+///         txn.store(new, "the content").await?;
+///         // What it stored it reads; who else reads sees it when all is committed.
+///         assert_eq!(txn.load(new).await?.unwrap().data, "the content");
+///         Ok(new)
+///     })
+///     .await?;
+/// client.transact(|txn| async move { txn.delete(new).await }).await?;
+/// assert_eq!(client.load(new).await?, None);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Attempt {
     inner: Arc<Inner>,
@@ -187,17 +212,31 @@ impl Client {
     /// An object is in conflict when it was changed since the snapshot and this transaction stores,
     /// deletes or checks it.
     ///
-    /// ```no_run
-    /// # use neo_client::{Client, Error, Oid};
-    /// # async fn f(client: Client, counter: Oid) -> Result<(), Error> {
-    /// let count = client
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Error, Oid};
+    ///
+    /// let (from, to): (Oid, Oid) = (client.new_oid().await?, client.new_oid().await?);
+    /// client
     ///     .transact(|txn| async move {
-    ///         let old = txn.load(counter).await?;
-    ///         let n = old.map_or(0, |object| object.data.len()) + 1;
-    ///         txn.store(counter, vec![b'|'; n]).await?;
-    ///         Ok(n)
+    ///         txn.store(from, vec![100]).await?;
+    ///         txn.store(to, vec![0]).await
     ///     })
     ///     .await?;
+    /// // Both changes, or none; and nobody else's change is overwritten.
+    /// let left = client
+    ///     .transact(|txn| async move {
+    ///         let account = |object: Option<neo_client::Object>| object.map_or(0, |it| it.data[0]);
+    ///         let (a, b) = (account(txn.load(from).await?), account(txn.load(to).await?));
+    ///         let left = a.checked_sub(30).ok_or_else(|| Error::application("not enough"))?;
+    ///         txn.store(from, vec![left]).await?;
+    ///         txn.store(to, vec![b + 30]).await?;
+    ///         Ok(left)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(left, 70);
     /// # Ok(()) }
     /// ```
     ///
@@ -216,6 +255,23 @@ impl Client {
     }
 
     /// As [`transact`](Self::transact), with the transaction's metadata.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::TransactionMeta;
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let meta = TransactionMeta {
+    ///     user: "mary".into(),
+    ///     ..TransactionMeta::default()
+    /// };
+    /// client.transact_as(meta, |txn| async move { txn.store(oid, "by mary").await }).await?;
+    /// let record = client.transaction(client.last_tid()).await?.expect("it is committed");
+    /// assert_eq!(record.meta.user, "mary");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`transact`](Self::transact).

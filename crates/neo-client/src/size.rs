@@ -9,6 +9,14 @@ impl Client {
     /// Bytes that one copy of the database takes on the storage nodes, more or less, with its
     /// history: for people.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// println!("{} MiB", client.database_bytes().await? >> 20);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotReady`](crate::Error::NotReady) or [`Error::Timeout`](crate::Error::Timeout).
     ///

@@ -18,6 +18,40 @@ use crate::shell::{Answer, Callback};
 /// before, it is aborted.
 ///
 /// Its methods take `&self`: stores may be made by several tasks.
+///
+/// What it stores, deletes or checks is locked until it ends: younger transactions that want the same
+/// object wait. So a task that has one in hand must not wait for another one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+/// use neo_client::{Error, Tid};
+///
+/// let (counter, log) = (client.new_oid().await?, client.new_oid().await?);
+/// let txn = client.begin(Default::default()).await?;
+/// // New objects start from tid zero.
+/// txn.store(counter, Tid::ZERO, "1").await?;
+/// txn.store(log, Tid::ZERO, "created").await?;
+/// txn.vote().await?;
+/// // Nobody sees it yet.
+/// assert_eq!(client.load(counter).await?, None);
+/// let first = txn.finish().await?;
+///
+/// // A change starts from the revision that was read.
+/// let read = client.load(counter).await?.expect("it is committed");
+/// assert_eq!(read.serial, first);
+/// let (mine, theirs) = (
+///     client.begin(Default::default()).await?,
+///     client.begin(Default::default()).await?,
+/// );
+/// theirs.store(counter, read.serial, "theirs").await?;
+/// theirs.commit().await?;
+/// mine.store(counter, read.serial, "mine").await?;
+/// let refused = mine.commit().await.expect_err("somebody was faster");
+/// assert!(matches!(refused, Error::Conflict { oid, .. } if oid == counter));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Transaction {
     client: Client,
@@ -89,6 +123,15 @@ impl Transaction {
     }
 
     /// Its name until it has a tid.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// println!("{} has begun", txn.name());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub const fn name(&self) -> TxnId {
         self.name
@@ -103,6 +146,15 @@ impl Transaction {
     }
 
     /// The client.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// assert_eq!(txn.client().cluster(), "test");
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
@@ -114,6 +166,8 @@ impl Transaction {
     /// Sent to every replica, and not waited for, unless too many bytes are on their way: that the
     /// object was changed by somebody else shows at the [`vote`](Self::vote). The value is kept
     /// until the transaction ends.
+    ///
+    /// [Example](Self).
     ///
     /// # Errors
     /// [`Error::TooLarge`] beyond 64 MiB as stored, or 1 GiB before compression, or when the
@@ -140,6 +194,30 @@ impl Transaction {
 
     /// Stores the value of an earlier revision of the object again, as an [`undo`](Self::undo) does.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Tid;
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let mut serials = vec![Tid::ZERO];
+    /// for value in ["good", "bad"] {
+    ///     let txn = client.begin(Default::default()).await?;
+    ///     txn.store(oid, serials[serials.len() - 1], value).await?;
+    ///     serials.push(txn.commit().await?);
+    /// }
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store_same_as(oid, serials[2], serials[1]).await?;
+    /// txn.commit().await?;
+    /// assert_eq!(client.load(oid).await?.unwrap().data, "good");
+    /// // The value is not kept twice.
+    /// let newest = client.history(oid, Tid::MAX).try_next().await?.expect("it has revisions");
+    /// assert_eq!(newest.data_serial, Some(serials[1]));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`store`](Self::store); at the vote, [`Error::MissingRevision`] when it is not there.
     ///
@@ -151,6 +229,25 @@ impl Transaction {
 
     /// Deletes an object; `serial` is that of its newest revision. Earlier revisions stay readable.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Tid;
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(oid, Tid::ZERO, "short-lived").await?;
+    /// let serial = txn.commit().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.delete(oid, serial).await?;
+    /// txn.commit().await?;
+    /// assert_eq!(client.load(oid).await?, None);
+    /// let past = client.snapshot_at(serial).await?;
+    /// assert_eq!(past.load(oid).await?.unwrap().data, "short-lived");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`store`](Self::store); a conflict is never merged.
     ///
@@ -161,6 +258,26 @@ impl Transaction {
 
     /// Makes sure that the object's newest revision is this one, and stays so until the transaction
     /// is committed. Of no effect for an object that the transaction stores.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::{Error, Tid};
+    ///
+    /// let (limit, order) = (client.new_oid().await?, client.new_oid().await?);
+    /// client.transact(|txn| async move { txn.store(limit, "10").await }).await?;
+    /// let read = client.load(limit).await?.expect("it is there");
+    ///
+    /// // Meanwhile:
+    /// client.transact(|txn| async move { txn.store(limit, "5").await }).await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(order, Tid::ZERO, "9, which is below the limit").await?;
+    /// txn.check_current(limit, read.serial).await?;
+    /// assert!(matches!(txn.commit().await, Err(Error::ReadConflict { .. })));
+    /// assert_eq!(client.load(order).await?, None);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`store`](Self::store); at the vote, [`Error::ReadConflict`] when it is not.
@@ -200,6 +317,8 @@ impl Transaction {
     /// stored.
     ///
     /// After a vote, [`finish`](Self::finish) fails only with nodes.
+    ///
+    /// [Example](Self).
     ///
     /// # Errors
     /// [`Error::Conflict`] and [`Error::ReadConflict`]; [`Error::IncompleteTransaction`] when too
@@ -281,6 +400,8 @@ impl Transaction {
 
     /// Commits, after the vote, and returns the tid: [`Client::last_tid`] is at least that then.
     ///
+    /// [Example](Self).
+    ///
     /// # Errors
     /// [`Error::Misuse`] before the vote. [`Error::IncompleteTransaction`] and [`Error::NotReady`]:
     /// it is not committed. [`Error::Unknown`]: nobody could tell in time; do not redo it blindly.
@@ -297,6 +418,25 @@ impl Transaction {
     /// when the future was dropped. After the connection to the primary master was lost meanwhile,
     /// it runs when the outcome is known; [`Invalidation::All`](crate::Invalidation::All) may have
     /// been delivered before.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// use neo_client::Tid;
+    ///
+    /// let known = Arc::new(AtomicU64::new(0));
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(client.new_oid().await?, Tid::ZERO, "x").await?;
+    /// txn.vote().await?;
+    /// let told = Arc::clone(&known);
+    /// let tid = txn.finish_with(move |tid| told.store(tid.0, Ordering::SeqCst)).await?;
+    /// assert_eq!(known.load(Ordering::SeqCst), tid.0);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`finish`](Self::finish); `f` is not called then.
@@ -322,6 +462,8 @@ impl Transaction {
 
     /// Votes and commits.
     ///
+    /// [Example](Self).
+    ///
     /// # Errors
     /// As [`vote`](Self::vote) and [`finish`](Self::finish).
     ///
@@ -333,5 +475,20 @@ impl Transaction {
 
     /// Forgets everything that it did. The same as dropping it, but visible. Returns at once; its
     /// locks go a moment later.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// use neo_client::Tid;
+    ///
+    /// let oid = client.new_oid().await?;
+    /// let txn = client.begin(Default::default()).await?;
+    /// txn.store(oid, Tid::ZERO, "never").await?;
+    /// txn.abort();
+    /// client.sync().await?;
+    /// assert_eq!(client.load(oid).await?, None);
+    /// # Ok(()) }
+    /// ```
     pub fn abort(self) {}
 }

@@ -34,6 +34,22 @@ impl Transaction {
     ///
     /// When it fails, this transaction is as it was before the call.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// let oid = client.new_oid().await?;
+    /// for value in ["right", "wrong"] {
+    ///     client.transact(|txn| async move { txn.store(oid, value).await }).await?;
+    /// }
+    /// let wrong = client.load(oid).await?.expect("it is there").serial;
+    /// let txn = client.begin(Default::default()).await?;
+    /// assert_eq!(txn.undo(wrong).await?, [oid]);
+    /// txn.commit().await?;
+    /// assert_eq!(client.load(oid).await?.unwrap().data, "right");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Undo`] when no transaction has this tid, when what it wrote was packed away, or when
     /// a later change can't be merged; [`Error::Misuse`] after the vote; as [`store`](Self::store)

@@ -43,7 +43,9 @@ pub(super) fn check(workspace: &Workspace, tree: &Tree, findings: &mut Findings)
             }
         }
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            if !dependency["path"].is_null() && dependency["req"] == "*" {
+            // What only tests need is left out of a package when it has no version.
+            let is_for_tests = dependency["kind"] == "dev";
+            if !dependency["path"].is_null() && dependency["req"] == "*" && !is_for_tests {
                 let on = dependency["name"].as_str().unwrap_or("?");
                 findings.error(name, format_args!("depends on {on} by its path alone"));
             }
