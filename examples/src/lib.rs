@@ -10,6 +10,11 @@
 //! | `custom_transport` | a cluster that talks through Unix sockets, and the conformance suite of a transport |
 //! | `custom_election` | who leads, decided by a lease service outside the cluster |
 
+// The code in the guide is compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/rust.md"))]
+struct Guide;
+
 // The code in the README is compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
