@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use neo_admin::Control;
+use neo_admin::{Control, ControlError};
 use neo_api::Transport;
 use neo_backends::filestorage::Reader;
 use neo_client::Client;
@@ -40,7 +40,13 @@ pub fn neoctl() -> ExitCode {
     let text = match args.command {
         None => Ok(ctl::args::CtlArgs::command().render_help().to_string()),
         Some(command) => block_on(async {
-            let control = Control::connect(&args.address.or_port(ADMIN_PORT)).await?;
+            let control = Control::connect(&args.address.or_port(ADMIN_PORT)).await;
+            let control = control.map_err(|error| match error {
+                ControlError::Connect { .. } => {
+                    anyhow!("{error}; -a HOST:PORT says where it is: neosimple prints it as admin=")
+                }
+                other => other.into(),
+            })?;
             ctl::execute(&control, command).await
         }),
     };

@@ -48,14 +48,15 @@ pub(crate) fn encode(oid: Oid, value: Bytes, setting: CompressionSetting) -> Res
     // What is longer could not be read again, however short its stored form is.
     if len > VALUE_BYTES_MAX {
         return Err(Error::TooLarge(format!(
-            "object {oid} has {len} bytes uncompressed, at most {VALUE_BYTES_MAX} can be"
+            "object {oid} has {len} bytes uncompressed, at most {VALUE_BYTES_MAX} can be: store it \
+             in parts"
         )));
     }
     let record = pack(value, setting);
     let len = record.data.len();
     if len > OBJECT_BYTES_MAX {
         return Err(Error::TooLarge(format!(
-            "object {oid} has {len} bytes, at most {OBJECT_BYTES_MAX} can be"
+            "object {oid} has {len} bytes, at most {OBJECT_BYTES_MAX} can be: store it in parts"
         )));
     }
     Ok(record)

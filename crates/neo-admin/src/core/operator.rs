@@ -64,10 +64,18 @@ impl AdminCore {
             | Packet::TweakPartitionTable { .. }
             | Packet::SetNumReplicas { .. } => return self.relay(conn, id, packet, out),
             other => {
-                let problem = format!(
-                    "{} is no command of an operator: this is an admin node, others go to a master",
-                    other.name()
-                );
+                let problem = match other {
+                    Packet::RequestIdentification { .. } => {
+                        "this is an admin node, which is for neoctl: give clients and other nodes \
+                         the address of a master"
+                            .to_owned()
+                    }
+                    other => format!(
+                        "{} is no command of an operator: this is an admin node, others go to a \
+                         master",
+                        other.name()
+                    ),
+                };
                 warn!(words = problem, "protocol error: disconnecting");
                 if !other.is_answer() && id != MsgId(0) {
                     out.send(conn, id, protocol_error(&problem));

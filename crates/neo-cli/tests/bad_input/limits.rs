@@ -27,7 +27,9 @@ fn what_is_too_large_is_refused_with_its_limit() {
     let transaction = client.begin(TransactionMeta::default()).expect("begun");
     let oid = client.new_oid().expect("an oid");
     let stored = transaction.store(oid, Tid::ZERO, vec![7; 64 * MIB + 1]);
-    let expected = format!("too large: object {oid} has 67108865 bytes, at most 67108864 can be");
+    let expected = format!(
+        "too large: object {oid} has 67108865 bytes, at most 67108864 can be: store it in parts"
+    );
     assert_eq!(words(stored), expected);
     transaction.abort();
     let meta = TransactionMeta {

@@ -109,7 +109,8 @@ fn at_the_master(at: &Address, process: &mut Process, storage: &Address) {
     refused(
         &lock(),
         ErrorCode::Protocol,
-        "AskLockInformation before identification: this is a master, neoctl is for an admin node",
+        "AskLockInformation before identification: this is a master, give neoctl the address of an admin \
+         node",
     );
     let mut other = identification(NodeType::Client);
     other.cluster = "other".to_owned();
@@ -329,11 +330,15 @@ fn as_clients(at: &Address, process: &mut Process, master: &Address, kind: Kind)
 }
 
 fn at_the_admin(at: &Address, process: &mut Process) {
-    for packet in [
-        lock(),
-        identify(identification(NodeType::Client)),
-        Packet::AskBeginTransaction { tid: None },
-    ] {
+    refused(
+        at,
+        process,
+        &identify(identification(NodeType::Client)),
+        ErrorCode::Protocol,
+        "this is an admin node, which is for neoctl: give clients and other nodes the address of a \
+         master",
+    );
+    for packet in [lock(), Packet::AskBeginTransaction { tid: None }] {
         let words = format!(
             "{} is no command of an operator: this is an admin node, others go to a master",
             packet.name()

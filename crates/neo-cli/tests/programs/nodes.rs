@@ -111,7 +111,9 @@ fn a_cluster_by_configuration_file_and_by_hand() {
     let gone = run("neoctl", &["-a", &address, "print", "cluster"]);
     assert_eq!(gone.status.code(), Some(1));
     let words = format!("neoctl: cannot connect to the admin node at {address}: ");
-    assert!(String::from_utf8_lossy(&gone.stderr).starts_with(&words));
+    let said = String::from_utf8_lossy(&gone.stderr);
+    assert!(said.starts_with(&words), "{said}");
+    assert!(said.contains("-a HOST:PORT says where it is"), "{said}");
 }
 
 #[test]

@@ -348,7 +348,8 @@ impl MasterCore {
             }
             (Some(Peer::New { .. }), packet) => {
                 let words = format!(
-                    "{} before identification: this is a master, neoctl is for an admin node",
+                    "{} before identification: this is a master, give neoctl the address of an admin \
+                     node",
                     packet.name()
                 );
                 self.violation(now, conn, id, &words, out);
