@@ -31,12 +31,7 @@ fn runnable(guide: &str) -> String {
             out.push_str(END);
             in_snippet = false;
         }
-        // A whole program is run with its commands, by a test.
-        out.push_str(if line.starts_with("```rust file=") {
-            "```no_run"
-        } else {
-            line
-        });
+        out.push_str(fence(line));
         out.push('\n');
         if line == "```rust" {
             out.push_str(BEGIN);
@@ -44,4 +39,14 @@ fn runnable(guide: &str) -> String {
         }
     }
     out
+}
+
+/// Of what begins a block, what rustdoc knows of.
+fn fence(line: &str) -> &str {
+    match line.split_once(' ') {
+        // A whole program is run with its commands, by a test.
+        Some(("```rust", _)) => "```no_run",
+        Some((start, _)) if start.starts_with("```") => start,
+        _ => line,
+    }
 }

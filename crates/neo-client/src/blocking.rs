@@ -2,6 +2,28 @@
 //!
 //! The client's driver runs on a thread of its own. Not for use inside an async task: it would
 //! block the task's thread.
+//!
+//! ```
+//! # let runtime = tokio::runtime::Runtime::new()?;
+//! # let cluster = runtime.block_on(neo_testkit::Cluster::builder().tcp().start())?;
+//! # let master = cluster.masters()[0].to_string();
+//! use neo_client::Tid;
+//! use neo_client::blocking::Client;
+//!
+//! let client = Client::connect("test", [master])?;
+//! let oid = client.new_oid()?;
+//! client.transact(|txn| txn.store(oid, "hello"))?;
+//! // Streams are iterators.
+//! let mut transactions = client.iterate(Tid::ZERO..=Tid::MAX)?;
+//! while let Some(transaction) = transactions.next().transpose()? {
+//!     println!("{} by {:?}", transaction.tid, transaction.meta.user);
+//!     for object in transactions.objects() {
+//!         assert_eq!(object?.data.as_deref(), Some(&b"hello"[..]));
+//!     }
+//! }
+//! client.close();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod history;
 
