@@ -43,7 +43,7 @@ const FILL: (u64, u64) = (16, 100);
 impl Packing {
     /// Measures.
     pub(crate) async fn measure(&self, dir: &Path, report: &mut Report) -> Result<()> {
-        let mut fragile = Fragile::start(dir, 1, 2, 1).await?;
+        let fragile = Fragile::start(dir, 1, 2, 1).await?;
         let client = fragile.client().await?;
         let start = Instant::now();
         self.fill(&client).await?;
