@@ -497,7 +497,7 @@ impl Client {
     /// use neo_client::Tid;
     ///
     /// let tid = Tid(client.sync().await?.0 + 1_000_000);
-    /// let txn = client.begin_at(Default::default(), tid).await?;
+    /// let txn = client.begin_at(Default::default(), tid, false).await?;
     /// let oid = client.new_oid().await?;
     /// txn.store(oid, Tid::ZERO, "as it was").await?;
     /// assert_eq!(txn.commit().await?, tid);

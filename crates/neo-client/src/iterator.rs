@@ -249,6 +249,13 @@ impl Transactions {
         Poll::Ready(next.map(Ok))
     }
 
+    /// Whether it is told to nobody.
+    fn hides(&self, record: &TransactionRecord) -> bool {
+        // To order a pack changes nothing that could be undone.
+        let is_order = record.pack.is_some() && self.order == Order::Descending;
+        is_order || record.is_emptied()
+    }
+
     /// The objects of this transaction are the next to be read.
     fn look_at(&mut self, transaction: &TransactionRecord) {
         self.revisions_max = transaction.tid;
@@ -370,9 +377,7 @@ impl Stream for Transactions {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = loop {
             match ready!(self.poll_record(cx)) {
-                // To order a pack changes nothing that could be undone.
-                Some(Ok(record)) if self.order == Order::Descending && record.pack.is_some() => {}
-                Some(Ok(record)) if record.is_emptied() => {}
+                Some(Ok(record)) if self.hides(&record) => {}
                 Some(Ok(record)) => break Some(record),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => break None,

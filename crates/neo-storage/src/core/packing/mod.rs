@@ -36,8 +36,9 @@ pub(crate) use state::{pack_state_of, read_pack_state, set_pack_state};
 
 /// Revisions that a step looks at, at least and at most.
 const ROWS: (usize, usize) = (50, 5_000);
-/// A step should take about as long: a client may have to wait for its end.
-const STEP: Duration = Duration::from_millis(10);
+/// A step should take about as long: while clients are at work, as one may have to wait for its end,
+/// and otherwise.
+const STEP: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(10));
 /// What looking at a revision costs, of the rate that is kept although clients wait.
 const ROW_BYTES: usize = 1 << 10;
 /// The pause after a step that failed.
@@ -111,6 +112,7 @@ pub(crate) struct Packing {
     step: Option<Step>,
     /// Names the step.
     number: u64,
+    step_time: Duration,
     rows: usize,
     pace: Pace,
     not_before: Option<Instant>,
@@ -127,6 +129,7 @@ impl Packing {
             pass: None,
             step: None,
             number: 0,
+            step_time: STEP.0,
             rows: ROWS.0,
             pace: Pace::new(rows_per_s_bytes_min),
             not_before: None,
@@ -255,6 +258,10 @@ impl Packing {
         if is_importing || !self.has_work() || !self.pace.allows(now, clients) {
             return;
         }
+        self.step_time = match clients {
+            Clients::Away => STEP.1,
+            Clients::About | Clients::Waiting => STEP.0,
+        };
         let (Some(pass), Some(partitioning)) = (self.next_pass(cells), cells.partitioning()) else {
             return;
         };
@@ -504,7 +511,7 @@ impl Packing {
         };
         let now = io.now.mono;
         let took = now.since(step.since);
-        let rows = if took < STEP {
+        let rows = if took < self.step_time {
             self.rows * 2
         } else {
             self.rows / 2
