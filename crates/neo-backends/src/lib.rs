@@ -18,6 +18,8 @@ mod memory;
 mod open;
 mod pack;
 #[cfg(feature = "sqlite")]
+mod quick;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod worker;
 

@@ -30,9 +30,10 @@ mod history;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -46,28 +47,54 @@ use crate::object::{Lookup, Object};
 
 pub use history::{CurrentObjects, History, Pack, TransactionObjects, Transactions};
 
-#[derive(Debug)]
-struct Unpark(Thread);
+/// How long a thread looks for what it waits for before it goes to sleep: to be woken up takes as long
+/// as many answers do.
+const LOOK: Duration = Duration::from_micros(150);
 
-impl Wake for Unpark {
+#[derive(Debug)]
+struct Sleeper {
+    thread: Thread,
+    is_woken: AtomicBool,
+}
+
+impl Sleeper {
+    /// Waits until it is woken; gives way to all other threads meanwhile.
+    fn wait(&self) {
+        let until = Instant::now() + LOOK;
+        while !self.is_woken.swap(false, Ordering::Acquire) {
+            if Instant::now() < until {
+                std::thread::yield_now();
+            } else {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
 /// Waits for a future of this crate: they need no runtime, only the client's driver.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let sleeper = Arc::new(Sleeper {
+        thread: std::thread::current(),
+        is_woken: AtomicBool::new(false),
+    });
+    let waker = Waker::from(Arc::clone(&sleeper));
     let mut cx = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut cx) {
             Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
+            Poll::Pending => sleeper.wait(),
         }
     }
 }

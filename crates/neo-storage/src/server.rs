@@ -2,7 +2,9 @@
 //! it.
 
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use neo_api::{Address, BackendError, Durability, NodeId, StorageBackend, WriteBatch};
 use neo_proto::net::{
@@ -229,13 +231,25 @@ impl StorageShell {
 
     fn read(&self, token: Token, query: Query, done: &DoneSender<StorageCore>) {
         let (backend, reads) = (Arc::clone(&self.backend), Arc::clone(&self.reads));
+        let is_small = matches!(query, Query::Load { .. });
         let guard = ReadPanics(token, done.clone());
-        tokio::spawn(async move {
+        let read = async move {
             // The semaphore is never closed.
             let _turn = reads.acquire().await;
             let result = execute_query(&*backend, query).await;
             guard.1.send(Done::Read { token, result });
-        });
+        };
+        if !is_small {
+            tokio::spawn(read);
+            return;
+        }
+        // What a backend can answer at once needs no task of its own.
+        let mut read = Box::pin(read);
+        let poll = || read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        // One that panics has told so.
+        if let Ok(Poll::Pending) = catch_unwind(AssertUnwindSafe(poll)) {
+            tokio::spawn(read);
+        }
     }
 }
 

@@ -47,6 +47,7 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use crate::limits;
+use crate::quick::Quick;
 use crate::worker::Worker;
 use read::Reader;
 use write::Writer;
@@ -57,7 +58,7 @@ use write::Writer;
 pub struct SqliteSettings {
     /// The file; created if it does not exist, in a directory that does.
     pub path: PathBuf,
-    /// Threads that read; 2.
+    /// Threads that read; 2. What is quick is read on its caller's thread.
     #[serde(default = "default::readers")]
     pub readers: usize,
     /// Memory for pages of all connections together, in bytes; 48 MiB.
@@ -137,6 +138,7 @@ pub enum Synchronous {
 pub struct SqliteBackend {
     info: BackendInfo,
     // Dropped before the writer, which holds the lock.
+    here: Quick<Reader>,
     readers: Worker<Reader>,
     writer: Worker<Writer>,
     broken: Arc<Broken>,
@@ -191,6 +193,7 @@ impl SqliteBackend {
         let writer = Writer::open(settings, &broken, true)?;
         let info = info(settings)?;
         let n = settings.readers.max(1);
+        let here = Quick::new(Some(Reader::open(settings, &broken)?));
         let reader = {
             let (settings, broken) = (settings.clone(), Arc::clone(&broken));
             move |_| Reader::open(&settings, &broken)
@@ -203,6 +206,7 @@ impl SqliteBackend {
         })?;
         Ok(Self {
             info,
+            here,
             writer,
             readers,
             broken,
@@ -220,6 +224,7 @@ impl SqliteBackend {
         Ok(Self {
             info: info(settings)?,
             writer: Worker::inline(writer),
+            here: Quick::new(None),
             readers: Worker::inline(Reader::open(settings, &broken)?),
             broken,
         })
@@ -256,7 +261,14 @@ impl StorageBackend for SqliteBackend {
     }
 
     async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded> {
-        self.read(move |r| r.load(partition, oid, at)).await
+        self.broken.check()?;
+        match self
+            .here
+            .run(move |r: &mut Reader| r.load(partition, oid, at))
+        {
+            Ok(loaded) => loaded,
+            Err(load) => self.read(load).await,
+        }
     }
 
     async fn load_many(
@@ -444,6 +456,7 @@ impl StorageBackend for SqliteBackend {
 
     async fn close(&self) -> BackendResult<()> {
         // Readers first: the log can be emptied only when nobody reads from it.
+        self.here.close();
         let read = self.readers.close().await;
         self.writer.close_with(Writer::finish).await??;
         Ok(read?)

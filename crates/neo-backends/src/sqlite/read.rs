@@ -24,7 +24,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open(settings: &SqliteSettings, broken: &Arc<Broken>) -> BackendResult<Self> {
         let path = lock::resolve(&settings.path)?;
-        let readers = settings.readers.max(1) as u64;
+        // One beside those of the threads.
+        let readers = settings.readers.max(1) as u64 + 1;
         let conn = schema::open_reader(&path, settings.cache_bytes / 2 / readers)?;
         Ok(Self {
             conn,

@@ -14,6 +14,11 @@ use neo_proto::{Identification, MsgId, Packet, decode};
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an answer may take: then the driver asks, who knows what to do about a slow node.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long an answer is looked for before the thread goes to sleep: to be woken up takes as long as
+/// most answers do.
+const LOOK: Duration = Duration::from_micros(60);
+/// After an answer that took longer, so many asks sleep at once, at most: twice as many each time.
+const ASLEEP_MAX: u32 = 256;
 /// Bytes of values that may be on their way.
 const WINDOW_BYTES: u64 = 128 << 20;
 
@@ -29,10 +34,17 @@ pub(super) struct Conn {
     consumed: u64,
     session: Option<SessionId>,
     asked_at: Instant,
+    /// Asks that sleep at once, and how many it will be after the next answer that is slow.
+    asleep: u32,
+    next_asleep: u32,
 }
 
 fn damage(error: impl ToString) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+fn is_nothing_yet(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl Conn {
@@ -53,6 +65,8 @@ impl Conn {
             consumed: 0,
             session: own.session.map(|(_, session)| session),
             asked_at: Instant::now(),
+            asleep: 0,
+            next_asleep: 1,
         };
         let identification = Box::new(own.clone());
         let id = conn.put(&Packet::RequestIdentification { identification })?;
@@ -84,6 +98,7 @@ impl Conn {
         self.asked_at = Instant::now();
         let id = self.put(packet)?;
         self.flush()?;
+        self.look()?;
         let (packet, payload) = self.answer(id)?;
         self.consumed += payload.len() as u64;
         if self.consumed > WINDOW_BYTES / 4 {
@@ -106,7 +121,7 @@ impl Conn {
         let read = loop {
             match self.read() {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if is_nothing_yet(&error) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
@@ -116,6 +131,35 @@ impl Conn {
             if id != MsgId(0) || matches!(packet, Packet::Error { .. }) {
                 return Err(damage(packet.name()));
             }
+        }
+        Ok(())
+    }
+
+    /// Looks for the answer for a moment, as long as answers are quick, and gives way to all other
+    /// threads meanwhile.
+    fn look(&mut self) -> io::Result<()> {
+        if self.asleep > 0 {
+            self.asleep -= 1;
+            return Ok(());
+        }
+        let until = self.asked_at + LOOK;
+        self.stream.set_nonblocking(true)?;
+        let is_there = loop {
+            // Whatever it is, the read tells.
+            if !matches!(self.stream.peek(&mut [0]), Err(error) if is_nothing_yet(&error)) {
+                break true;
+            }
+            if Instant::now() > until {
+                break false;
+            }
+            std::thread::yield_now();
+        };
+        self.stream.set_nonblocking(false)?;
+        if is_there {
+            self.next_asleep = 1;
+        } else {
+            self.asleep = self.next_asleep;
+            self.next_asleep = (self.next_asleep * 2).min(ASLEEP_MAX);
         }
         Ok(())
     }
