@@ -34,13 +34,12 @@ def own(directory, name):
 
 def as_copied(lines):
     """A manifest as the tools copy it: in a transaction, each object has its last record, at the
-    place of its first; what has no data repeats none; that a pack has been through it is lost."""
+    place of its first; what has no data repeats none."""
     for line in lines:
         txn = json.loads(line)
         last = {record[0]: record for record in txn["records"]}
         txn["records"] = [[oid, data_txn if size is not None else None, size, sha256]
                           for oid, data_txn, size, sha256 in last.values()]
-        txn["status"] = " "
         yield json.dumps(txn)
 
 

@@ -16,9 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long an answer is looked for before the thread goes to sleep: to be woken up takes as long as
 /// most answers do.
-const LOOK: Duration = Duration::from_micros(60);
+const LOOK: Duration = Duration::from_micros(120);
 /// After an answer that took longer, so many asks sleep at once, at most: twice as many each time.
-const ASLEEP_MAX: u32 = 256;
+const ASLEEP_MAX: u32 = 16;
 /// Bytes of values that may be on their way.
 const WINDOW_BYTES: u64 = 128 << 20;
 
