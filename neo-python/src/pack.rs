@@ -21,7 +21,7 @@ use crate::storage::{BaseStorage, tid_argument};
 type Progress<'py> = (Option<Bound<'py, PyBytes>>, u32, u32, Bound<'py, PyBytes>);
 
 /// How often a wait looks for signals.
-const SIGNALS: Duration = Duration::from_millis(100);
+pub(crate) const SIGNALS: Duration = Duration::from_millis(100);
 
 struct Unpark(Thread);
 

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::convert::{oid_bytes, tid_bytes};
+use crate::pack::SIGNALS;
 
 thread_local! {
     /// What the last merge on this thread, which waits for the vote, raised.
@@ -89,17 +90,20 @@ impl Shared {
     }
 
     /// Waits until ZODB has been told of what is committed, and the last tid shows it.
-    pub(crate) fn wait_until_told(&self, py: Python<'_>) {
+    pub(crate) fn wait_until_told(&self, py: Python<'_>) -> PyResult<()> {
         let telling = &self.telling;
-        if Telling::is_by_another(*lock(&telling.by)) {
+        while Telling::is_by_another(*lock(&telling.by)) {
             py.detach(|| {
                 let by = lock(&telling.by);
                 let is_told = telling
                     .ended
-                    .wait_while(by, |by| Telling::is_by_another(*by));
+                    .wait_timeout_while(by, SIGNALS, |by| Telling::is_by_another(*by));
                 drop(is_told);
             });
+            // Whoever waits for ever can be interrupted.
+            py.check_signals()?;
         }
+        Ok(())
     }
 
     pub(crate) fn set_storage(&self, weak: Py<PyAny>) {

@@ -223,7 +223,7 @@ impl BaseStorage {
     #[pyo3(name = "lastTransaction")]
     fn last_transaction<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let client = self.client(py)?;
-        self.shared.wait_until_told(py);
+        self.shared.wait_until_told(py)?;
         Ok(tid_bytes(py, client.last_tid()))
     }
 

@@ -27,6 +27,7 @@
 
 mod history;
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -44,12 +45,16 @@ use crate::error::Result;
 use crate::invalidation::{Invalidation, Invalidations as AsyncInvalidations};
 use crate::iterator::TransactionObject;
 use crate::object::{Lookup, Object};
+use crate::patience::Patience;
 
 pub use history::{CurrentObjects, History, Pack, TransactionObjects, Transactions};
 
-/// How long a thread looks for what it waits for before it goes to sleep: to be woken up takes as long
-/// as many answers do.
+/// How long a thread looks for what it waits for before it goes to sleep.
 const LOOK: Duration = Duration::from_micros(150);
+
+thread_local! {
+    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
+}
 
 #[derive(Debug)]
 struct Sleeper {
@@ -60,13 +65,17 @@ struct Sleeper {
 impl Sleeper {
     /// Waits until it is woken; gives way to all other threads meanwhile.
     fn wait(&self) {
-        let until = Instant::now() + LOOK;
-        while !self.is_woken.swap(false, Ordering::Acquire) {
-            if Instant::now() < until {
+        let mut patience = PATIENCE.get();
+        if patience.looks() {
+            let until = Instant::now() + LOOK;
+            while !self.is_woken.load(Ordering::Acquire) && Instant::now() < until {
                 std::thread::yield_now();
-            } else {
-                std::thread::park();
             }
+            patience.learn(self.is_woken.load(Ordering::Acquire));
+        }
+        PATIENCE.set(patience);
+        while !self.is_woken.swap(false, Ordering::Acquire) {
+            std::thread::park();
         }
     }
 }

@@ -104,6 +104,7 @@ mod load;
 mod many;
 mod object;
 mod pack;
+mod patience;
 mod retry;
 mod shell;
 mod size;

@@ -198,6 +198,9 @@ pub trait StorageBackend: Debug + Send + Sync + 'static {
     ///
     /// `next_serial` is that of the next committed revision, deletions included. `partition` is
     /// that of `oid`.
+    ///
+    /// The first poll is on the node's only thread: what may wait for a disk is handed over to
+    /// another one, but for what is quick.
     async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded>;
 
     /// Revisions of several objects, in the order asked, each as [`load`](Self::load) tells it: the

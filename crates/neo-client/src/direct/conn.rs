@@ -10,15 +10,14 @@ use neo_proto::frame::{self, Decoder};
 use neo_proto::handshake::{GREETING_BYTES, Versions, read_greeting};
 use neo_proto::{Identification, MsgId, Packet, decode};
 
+use crate::patience::Patience;
+
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an answer may take: then the driver asks, who knows what to do about a slow node.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long an answer is looked for before the thread goes to sleep: to be woken up takes as long as
-/// most answers do.
+/// How long an answer is looked for before the thread goes to sleep.
 const LOOK: Duration = Duration::from_micros(120);
-/// After an answer that took longer, so many asks sleep at once, at most: twice as many each time.
-const ASLEEP_MAX: u32 = 16;
 /// Bytes of values that may be on their way.
 const WINDOW_BYTES: u64 = 128 << 20;
 
@@ -34,9 +33,7 @@ pub(super) struct Conn {
     consumed: u64,
     session: Option<SessionId>,
     asked_at: Instant,
-    /// Asks that sleep at once, and how many it will be after the next answer that is slow.
-    asleep: u32,
-    next_asleep: u32,
+    patience: Patience,
 }
 
 fn damage(error: impl ToString) -> io::Error {
@@ -65,8 +62,7 @@ impl Conn {
             consumed: 0,
             session: own.session.map(|(_, session)| session),
             asked_at: Instant::now(),
-            asleep: 0,
-            next_asleep: 1,
+            patience: Patience::new(),
         };
         let identification = Box::new(own.clone());
         let id = conn.put(&Packet::RequestIdentification { identification })?;
@@ -138,8 +134,7 @@ impl Conn {
     /// Looks for the answer for a moment, as long as answers are quick, and gives way to all other
     /// threads meanwhile.
     fn look(&mut self) -> io::Result<()> {
-        if self.asleep > 0 {
-            self.asleep -= 1;
+        if !self.patience.looks() {
             return Ok(());
         }
         let until = self.asked_at + LOOK;
@@ -155,12 +150,7 @@ impl Conn {
             std::thread::yield_now();
         };
         self.stream.set_nonblocking(false)?;
-        if is_there {
-            self.next_asleep = 1;
-        } else {
-            self.asleep = self.next_asleep;
-            self.next_asleep = (self.next_asleep * 2).min(ASLEEP_MAX);
-        }
+        self.patience.learn(is_there);
         Ok(())
     }
 

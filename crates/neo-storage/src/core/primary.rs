@@ -380,9 +380,11 @@ impl StorageCore {
             Packet::AskPackOrders { .. } | Packet::AskRemaining { .. } if !serves => {
                 return Err("packs are asked about before this node serves".to_owned());
             }
-            Packet::AskRemaining { at: Some(at), .. }
-                if (self.service.as_ref())
-                    .is_some_and(|s| s.transactions.greatest_locked(at).is_some()) =>
+            Packet::AskRemaining { at, ref ids, .. }
+                if self.service.as_ref().is_some_and(|service| {
+                    let last = ids.iter().map(|id| id.tid).chain(at).max();
+                    last.is_some_and(|last| service.transactions.greatest_locked(last).is_some())
+                }) =>
             {
                 // What is locked has no place yet.
                 let text = "a transaction that is locked here comes before";

@@ -53,7 +53,8 @@ enum Kind {
     Validate(Validate),
     Truncate(Truncate),
     PackOrders,
-    Remaining,
+    /// Of a partition, in the period since which it is readable.
+    Remaining(Partition, u64),
 }
 
 #[derive(Debug)]
@@ -143,15 +144,16 @@ impl Tasks {
                 (Kind::PackOrders, query)
             }
             Packet::AskRemaining { partition, at, ids } => {
-                if cells.readable(partition).is_none() {
+                let Some(period) = cells.readable(partition) else {
                     let text = "this node has no readable cell of the partition";
                     return io.error(asker, ErrorCode::NonReadableCell, text);
-                }
+                };
                 if ids.len() > OPERATION_OBJECTS_MAX {
                     let text = format!("more than {OPERATION_OBJECTS_MAX} revisions at once");
                     return io.error(asker, ErrorCode::TooLarge, text);
                 }
-                (Kind::Remaining, Query::Remaining { partition, at, ids })
+                let query = Query::Remaining { partition, at, ids };
+                (Kind::Remaining(partition, period), query)
             }
             other => {
                 let text = format!("{} is not understood here", other.name());
@@ -199,8 +201,16 @@ impl Tasks {
             (Kind::PackOrders, QueryResult::PackOrders { orders, complete }) => {
                 self.finish(io, Packet::AnswerPackOrders { orders, complete });
             }
-            (Kind::Remaining, QueryResult::Remaining(remaining)) => {
-                self.finish(io, Packet::AnswerRemaining { remaining });
+            (Kind::Remaining(partition, period), QueryResult::Remaining(remaining)) => {
+                // What is not found in a cell that is not readable any more may just be gone.
+                let answer = if cells.readable(*partition) == Some(*period) {
+                    Packet::AnswerRemaining { remaining }
+                } else {
+                    let message = "the cell is not readable any more".to_owned();
+                    let code = ErrorCode::NonReadableCell;
+                    Packet::Error { code, message }
+                };
+                self.finish(io, answer);
             }
             (Kind::Validate(_), QueryResult::Unfinished(page)) => {
                 self.validate(io, page.into_iter().next());
@@ -268,7 +278,11 @@ impl Tasks {
                 self.finish(io, Packet::AnswerTruncated { after });
             }
             Kind::Truncate(_) => self.truncate(io),
-            Kind::Locked | Kind::FinalTid | Kind::LastIds | Kind::PackOrders | Kind::Remaining => {}
+            Kind::Locked
+            | Kind::FinalTid
+            | Kind::LastIds
+            | Kind::PackOrders
+            | Kind::Remaining(..) => {}
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Emptied {
     /// What is to be asked: the first one is being asked.
     questions: VecDeque<Question>,
     remaining: BTreeSet<RevisionId>,
+    /// The period since which the partition is readable here where it is being read.
+    period: Option<u64>,
     /// It goes to the primary.
     unsent: Option<Packet>,
     /// It went there.
@@ -74,6 +76,7 @@ impl Emptied {
             page,
             questions,
             remaining: BTreeSet::new(),
+            period: None,
             unsent: None,
             sent: None,
         }
@@ -116,13 +119,16 @@ impl Emptied {
 
 /// Whether a transaction never had objects that could be packed.
 fn is_whole(record: &TransactionRecord) -> bool {
-    record.oids.is_empty() && !record.packed
+    record.oids.is_empty() && !record.is_emptied()
 }
 
 /// Whether the name of a transaction stays, when a pack is ordered by another one.
 fn is_kept(record: &TransactionRecord, order: Tid) -> bool {
-    let age = order.to_unix().0.saturating_sub(record.tid.to_unix().0);
-    record.txn.is_some() && age < NAMES_KEPT.as_micros() as i64
+    // Its tid may be imposed, and old.
+    record.txn.is_some_and(|txn| {
+        let age = order.to_unix().0.saturating_sub(txn.ttid.to_unix().0);
+        age < NAMES_KEPT.as_micros() as i64
+    })
 }
 
 impl Packing {
@@ -198,7 +204,8 @@ impl Packing {
             ref ids,
         } = *question;
         let ids = ids.clone();
-        if cells.readable(partition).is_some() {
+        emptied.period = cells.readable(partition);
+        if emptied.period.is_some() {
             let query = Query::Remaining { partition, at, ids };
             io.read(query, AfterRead::Remaining(self.number));
         } else {
@@ -229,8 +236,17 @@ impl Packing {
         if number != self.number || self.step.is_none() {
             return;
         }
+        // What is not found in a cell that is not readable any more may just be gone.
+        let emptied = self.step.as_ref().and_then(|step| step.emptied.as_ref());
+        let is_readable = emptied.is_some_and(|emptied| {
+            let question = emptied.questions.front();
+            let period = question.and_then(|question| cells.readable(question.partition));
+            period.is_some() && period == emptied.period
+        });
         match result {
-            Ok(QueryResult::Remaining(remaining)) => self.answered(cells, io, remaining),
+            Ok(QueryResult::Remaining(remaining)) if is_readable => {
+                self.answered(cells, io, remaining);
+            }
             Ok(_) => self.give_up_step(io),
             Err(error) => {
                 tracing::warn!(error = %words(&error), "cannot find out what a pack empties");

@@ -241,6 +241,8 @@ fn what_a_pack_leaves_is_told_whether_it_was_applied_or_not() {
     world.voted(c, 44, &[6]);
     world.locked(44, 144);
     assert_error(&world.remaining(0, Some(150), &ids), ErrorCode::NotReady);
+    let late = world.remaining(0, None, &[(6, 144)]);
+    assert_error(&late, ErrorCode::NotReady);
     assert_eq!(world.remaining(0, Some(131), &ids), left);
     let many = vec![(4, 110); neo_api::OPERATION_OBJECTS_MAX + 1];
     assert_error(&world.remaining(0, None, &many), ErrorCode::TooLarge);

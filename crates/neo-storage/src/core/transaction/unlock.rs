@@ -194,8 +194,9 @@ pub(crate) fn committed(
         tid,
         txn: Some(txn),
         meta: record.meta,
+        // Without objects there is nothing that could not be undone; it is not an emptied one.
+        packed: record.packed && !record.oids.is_empty(),
         oids: record.oids,
-        packed: record.packed,
         pack: record.pack,
     };
     WriteOp::PutTransaction { partition, record }
