@@ -14,13 +14,14 @@ const SAMPLES: u64 = 16;
 const OBJECTS: usize = 100;
 
 /// The first transaction, of those that are compared, that is not the same on both sides: the
-/// first one, the last one at `last`, and some between, each with its values. Of a transaction that
-/// a pack has been through, the values are compared that are left on both sides.
+/// first one, the last one at `last`, and some between, each with its values. The file may have more
+/// than packs have left.
 pub(super) async fn first_difference(
     client: &Client,
     reader: &mut Reader,
     last: Tid,
 ) -> anyhow::Result<Option<Tid>> {
+    let packed_at = client.pack_progress().await?.packed_at;
     let mut all = client.iterate(Tid::ZERO..=last).await?;
     let Some(first) = all.try_next().await?.map(|transaction| transaction.tid) else {
         return Ok(Some(last));
@@ -32,8 +33,18 @@ pub(super) async fn first_difference(
         let moment = Tid(first.0 + part as u64);
         let ours = client.iterate(moment..=last).await?.try_next().await?;
         reader.seek_after(Tid(moment.0.saturating_sub(1)))?;
-        let theirs = reader.next_transaction()?;
-        let (Some(ours), Some(theirs)) = (ours, theirs) else {
+        let Some(ours) = ours else {
+            return Ok(Some(moment));
+        };
+        let theirs = loop {
+            let theirs = reader.next_transaction()?;
+            // Nothing of it is left.
+            let is_gone = |tid| tid < ours.tid && tid <= packed_at;
+            if !theirs.as_ref().is_some_and(|theirs| is_gone(theirs.tid)) {
+                break theirs;
+            }
+        };
+        let Some(theirs) = theirs else {
             return Ok(Some(moment));
         };
         if compared.replace(ours.tid) == Some(ours.tid) {
@@ -54,10 +65,10 @@ async fn are_objects_same(
     ours: &TransactionRecord,
 ) -> anyhow::Result<bool> {
     let (oids, mut later) = distinct(reader.record_oids()?);
-    // The transaction names what a pack has removed since, and the file may have it or not.
+    // The transaction names what packs have left, and the file may have more.
     let are_named = if ours.packed {
-        let named: BTreeSet<Oid> = ours.oids.iter().copied().collect();
-        oids.iter().all(|oid| named.contains(oid))
+        let named: BTreeSet<Oid> = oids.iter().copied().collect();
+        ours.oids.iter().all(|oid| named.contains(oid))
     } else {
         oids == ours.oids
     };
