@@ -62,6 +62,10 @@ pub(crate) fn no_such_object(py: Python<'_>, oid: Oid) -> PyErr {
     make(py, "key", oid.to_string(), Some(oid_bytes(py, oid)), None)
 }
 
+/// What is said of a parent's storage in a child process.
+pub(crate) const FORKED: &str =
+    "the storage was opened before a fork: open another one in the child process";
+
 /// An error of a kind that the package itself raises.
 pub(crate) fn of_kind(py: Python<'_>, kind: &str, message: impl Into<String>) -> PyErr {
     make(py, kind, message.into(), None, None)

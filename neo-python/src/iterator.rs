@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use neo_api::TransactionRecord;
-use neo_client::TransactionObject;
 use neo_client::blocking::Transactions;
+use neo_client::{Result, TransactionObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::convert::{oid_bytes, tid_bytes};
-use crate::error::raise;
+use crate::error::{FORKED, of_kind, raise};
 
 /// A transaction: tid, user, description, extension, whether it was packed.
 type Transaction<'py> = (
@@ -33,18 +33,34 @@ struct Stream {
 
 /// An iterator over transactions; `objects` gives what the last one wrote.
 #[pyclass(frozen, module = "neozodb._neozodb")]
-pub(crate) struct TransactionIterator(Mutex<Stream>);
+pub(crate) struct TransactionIterator {
+    stream: Mutex<Stream>,
+    /// Whose it is: after a fork, nobody answers in the child.
+    process: u32,
+}
 
 impl TransactionIterator {
     pub(crate) fn new(transactions: Transactions) -> Self {
-        Self(Mutex::new(Stream {
-            transactions,
-            current: None,
-        }))
+        Self {
+            stream: Mutex::new(Stream {
+                transactions,
+                current: None,
+            }),
+            process: std::process::id(),
+        }
     }
 
-    fn with<T: Send>(&self, py: Python<'_>, f: impl FnOnce(&mut Stream) -> T + Send) -> T {
-        py.detach(|| f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&mut Stream) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        if std::process::id() != self.process {
+            return Err(of_kind(py, "closed", FORKED));
+        }
+        let found =
+            py.detach(|| f(&mut self.stream.lock().unwrap_or_else(PoisonError::into_inner)));
+        found.map_err(|error| raise(py, &error))
     }
 }
 
@@ -69,8 +85,7 @@ impl TransactionIterator {
                 stream.current.clone_from(next);
             }
             next
-        });
-        let next = next.map_err(|error| raise(py, &error))?;
+        })?;
         Ok(next.map(|transaction| {
             let meta = &transaction.meta;
             (
@@ -88,8 +103,7 @@ impl TransactionIterator {
         let objects = self.with(py, |stream| match stream.current.take() {
             Some(current) => stream.transactions.objects_as_stored(&current),
             None => Ok(Vec::new()),
-        });
-        let objects = objects.map_err(|error| raise(py, &error))?;
+        })?;
         PyList::new(py, objects.iter().map(|it| object(py, it)))
     }
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::convert::{oid, oid_bytes, tid, tid_bytes};
-use crate::error::{no_such_object, of_kind, raise};
+use crate::error::{FORKED, no_such_object, of_kind, raise};
 use crate::history::Readers;
 use crate::iterator::TransactionIterator;
 use crate::shared::{Listener, Resolver, Shared};
@@ -55,11 +55,7 @@ impl BaseStorage {
             State::Open(client) => Ok(client.clone()),
             State::New => Err(of_kind(py, "closed", "the storage was not opened")),
             State::Closed => Err(of_kind(py, "closed", "the storage is closed")),
-            State::Forked => Err(of_kind(
-                py,
-                "closed",
-                "the storage was opened before a fork: open another one in the child process",
-            )),
+            State::Forked => Err(of_kind(py, "closed", FORKED)),
         }
     }
 

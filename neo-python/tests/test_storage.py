@@ -284,22 +284,25 @@ def test_a_read_only_storage_refuses_to_write(cluster):
 def test_after_a_fork_the_child_is_told_to_open_its_own(cluster, storage):
     oid = storage.new_oid()
     commit(storage, {oid: (z64, b"x")})
+    iterator = storage.iterator()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            try:
-                storage.load(oid)
-                said = "loaded"
-            except neozodb.NEOStorageClosed as error:
-                said = str(error)
+            said = ""
+            for use in (lambda: storage.load(oid), lambda: next(iterator)):
+                try:
+                    use()
+                    said += "done "
+                except neozodb.NEOStorageClosed as error:
+                    said += str(error)
             storage.close()
             os.write(writer, said.encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        assert "before a fork" in pipe.read()
+        assert pipe.read().count("before a fork") == 2
     os.waitpid(child, 0)
     assert storage.load(oid)[0] == b"x"
 
