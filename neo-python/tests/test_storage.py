@@ -340,3 +340,9 @@ def test_loads_of_rubbish_are_refused(storage):
         storage.load(p64(1 << 60))
     with pytest.raises(POSException.POSKeyError):
         storage.loadBefore(p64(1 << 60), maxtid)
+
+
+def test_the_storage_is_found_where_users_of_neo_look_for_it():
+    from neo.client.Storage import Storage
+
+    assert Storage is neozodb.Storage
