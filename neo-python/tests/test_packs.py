@@ -223,8 +223,11 @@ def test_the_progress_of_a_pack_is_told(storage):
 
 
 WAIT = """
+import signal
 import sys
 import neozodb
+# It is ignored in whatever a script started in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 masters, name, order = sys.argv[1:]
 storage = neozodb.Storage(masters, name)
 print("open", flush=True)

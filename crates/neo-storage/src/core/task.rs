@@ -4,15 +4,18 @@
 //! Outside of service each waits until every write of an earlier period is done: what verification
 //! is told must not change by a write that was still on its way.
 
+mod truncation;
+
 use std::collections::VecDeque;
 
 use neo_api::{
-    BackendResult, Durability, LastIds, OPERATION_OBJECTS_MAX, ObjectData, Oid, Order, PageLimit,
-    Partition, Partitioning, Reign, RevisionId, Tid, TxnId, UnfinishedTransaction, VotedRecord,
-    WriteBatch, WriteOp,
+    BackendResult, Durability, LastIds, OPERATION_OBJECTS_MAX, ObjectData, Oid, Partition,
+    Partitioning, Reign, RevisionId, Tid, TxnId, UnfinishedTransaction, VotedRecord, WriteBatch,
+    WriteOp,
 };
 use neo_proto::{CellLastIds, ErrorCode, FinalTid, Packet, WireLastIds};
 
+use self::truncation::{Found, Truncation};
 use super::cells::Cells;
 use super::effect::{Query, QueryResult};
 use super::io::{AfterPersist, AfterRead, Asker, Io, code_of, words};
@@ -20,8 +23,6 @@ use super::transaction::{UNLOCK_PAGE, committed};
 
 /// Transactions in one answer.
 const LOCKED_PAGE: usize = 1_000;
-/// Rows removed by one batch of a truncation.
-const TRUNCATE_PAGE: usize = 1_000;
 
 /// A request that waits for its turn.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ enum Kind {
     FinalTid,
     LastIds,
     Validate(Validate),
-    Truncate(Truncate),
+    Truncate(Truncation),
     PackOrders,
     /// Of a partition, in the period since which it is readable.
     Remaining(Partition, u64),
@@ -63,15 +64,6 @@ struct Validate {
     tid: Tid,
     record: Option<VotedRecord>,
     after: Option<Oid>,
-    last: bool,
-}
-
-#[derive(Debug)]
-struct Truncate {
-    after: Tid,
-    partitions: VecDeque<Partition>,
-    /// Of the first partition.
-    transactions: bool,
     last: bool,
 }
 
@@ -117,13 +109,7 @@ impl Tasks {
                 (Kind::Validate(validate), Query::UnfinishedOne { txn })
             }
             Packet::AskTruncate { after } => {
-                let truncate = Truncate {
-                    after,
-                    partitions: cells.assigned().into(),
-                    transactions: false,
-                    last: false,
-                };
-                let kind = Kind::Truncate(truncate);
+                let kind = Kind::Truncate(Truncation::new(after, cells));
                 self.current = Some(Task { asker, kind });
                 return self.truncate(io);
             }
@@ -227,27 +213,22 @@ impl Tasks {
                 }
                 io.persist_surely(batch, durability, AfterPersist::Task(number));
             }
-            (Kind::Truncate(truncate), QueryResult::Revisions(page)) => {
-                let Some(partition) = truncate.partitions.front().copied() else {
-                    return;
-                };
-                truncate.transactions = page.is_empty();
-                let delete = |id| WriteOp::DeleteObject { partition, id };
-                let batch: Vec<_> = page.into_iter().map(delete).collect();
-                self.remove(io, batch);
-            }
-            (Kind::Truncate(truncate), QueryResult::Transactions { page, .. }) => {
-                let Some(partition) = truncate.partitions.front().copied() else {
-                    return;
-                };
-                if page.is_empty() {
-                    truncate.partitions.pop_front();
-                    truncate.transactions = false;
+            (Kind::Truncate(truncation), found) => match truncation.found(cells, found) {
+                Found::Page(ops) => self.remove(io, ops),
+                Found::Packed(at) => {
+                    let after = truncation.after;
+                    let text = format!(
+                        "cannot go back to {after}: this node is packed up to {at}, and what \
+                         replaced the revisions that went would go too"
+                    );
+                    self.current = None;
+                    io.error(asker, ErrorCode::Denied, text);
                 }
-                let delete = |tid| WriteOp::DeleteTransaction { partition, tid };
-                let batch: Vec<_> = page.into_iter().map(|r| delete(r.tid)).collect();
-                self.remove(io, batch);
-            }
+                Found::Odd => {
+                    self.current = None;
+                    io.error(asker, ErrorCode::Internal, "the node failed");
+                }
+            },
             _ => {
                 self.current = None;
                 io.error(asker, ErrorCode::Internal, "the node failed");
@@ -273,8 +254,8 @@ impl Tasks {
                 };
                 io.read(query, AfterRead::Task(number));
             }
-            Kind::Truncate(truncate) if truncate.last => {
-                let after = truncate.after;
+            Kind::Truncate(truncation) if truncation.is_done() => {
+                let after = truncation.after;
                 self.finish(io, Packet::AnswerTruncated { after });
             }
             Kind::Truncate(_) => self.truncate(io),
@@ -325,39 +306,19 @@ impl Tasks {
     fn truncate(&mut self, io: &mut Io<'_>) {
         let number = self.number;
         let Some(Task {
-            kind: Kind::Truncate(truncate),
+            kind: Kind::Truncate(truncation),
             ..
         }) = &mut self.current
         else {
             return;
         };
-        let first = truncate.after.checked_next();
-        let (Some(partition), Some(min)) = (truncate.partitions.front().copied(), first) else {
-            truncate.last = true;
-            let nothing = WriteBatch::new();
-            return io.persist_surely(nothing, Durability::Synced, AfterPersist::Task(number));
-        };
-        let query = if truncate.transactions {
-            Query::Transactions {
-                partition,
-                min,
-                max: Tid::MAX,
-                order: Order::Ascending,
-                limit: PageLimit {
-                    entries: TRUNCATE_PAGE,
-                    bytes: 1 << 20,
-                },
+        match truncation.query() {
+            Some(query) => io.read(query, AfterRead::Task(number)),
+            None => {
+                let nothing = WriteBatch::new();
+                io.persist_surely(nothing, Durability::Synced, AfterPersist::Task(number));
             }
-        } else {
-            let oid = Oid::ZERO;
-            Query::Revisions {
-                partition,
-                min: RevisionId { tid: min, oid },
-                max: Tid::MAX,
-                limit: TRUNCATE_PAGE,
-            }
-        };
-        io.read(query, AfterRead::Task(number));
+        }
     }
 
     fn remove(&mut self, io: &mut Io<'_>, ops: Vec<WriteOp>) {

@@ -162,6 +162,32 @@ fn a_pack_of_some_objects_leaves_the_others() {
 }
 
 #[test]
+fn a_truncation_below_a_pack_is_refused_by_whoever_remembers_only_what_is_on_disk() {
+    let mut world = World::serving();
+    world.past();
+    world.order(0, &[(150, order(138))]);
+    world.later(10_000);
+    let mut again = World::with(settings(), world.after_crash(world.applied.len()));
+    again.join();
+    for after in [0, 110, 137] {
+        again.ask(MASTER, Packet::AskTruncate { after: Tid(after) });
+        let Packet::Error { code, message } = again.one(MASTER) else {
+            panic!("{after} is not refused");
+        };
+        assert_eq!(code, ErrorCode::Denied);
+        assert!(message.contains("packed up to"), "{message}");
+        assert_eq!(rows(&again.backend, 0), PACKED);
+    }
+    // The next request has its turn all the same.
+    for (after, left) in [(141, &PACKED[..2]), (138, &PACKED[..1])] {
+        let after = Tid(after);
+        again.ask(MASTER, Packet::AskTruncate { after });
+        assert_eq!(again.one(MASTER), Packet::AnswerTruncated { after });
+        assert_eq!(rows(&again.backend, 0), left);
+    }
+}
+
+#[test]
 fn a_crash_at_any_moment_is_harmless() {
     let mut world = World::serving();
     world.past();

@@ -178,7 +178,11 @@ impl SimTxn {
         let Reply::Transaction(found) = client.page(page).await? else {
             panic!("an answer of another kind");
         };
-        let oids = found.ok_or_else(|| cant(None, "there is none"))?.oids.0;
+        let found = found.ok_or_else(|| cant(None, "there is none"))?;
+        if found.packed {
+            return Err(cant(None, "it is packed away"));
+        }
+        let oids = found.oids.0;
         let txn = self.key;
         let ask = |reply| Command::Changes {
             txn,

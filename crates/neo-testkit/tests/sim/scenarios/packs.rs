@@ -261,6 +261,35 @@ fn an_order_outlives_every_master() {
 }
 
 #[test]
+fn what_was_packed_away_is_refused_after_every_node_was_restarted() {
+    let mut world = World::booted(replicated(2));
+    let oids = counters(&mut world, c(1), 3);
+    let early = count_up(&mut world, &oids, 1);
+    let at = count_up(&mut world, &oids, 2);
+    count_up(&mut world, &oids, 1);
+    let id = order(&mut world, at, None);
+    wait_pack(&mut world, id);
+    check_and_crash(&mut world);
+    let refused = run(&mut world, c(2), async move |client: SimClient| {
+        client.wait_ready(PATIENCE).await?;
+        for oid in &oids {
+            let found = client.load_before(*oid, Tid(early.0 + 1)).await;
+            assert!(matches!(found, Err(Error::PackedAway { .. })), "{found:?}");
+        }
+        let found = client.objects(early, &[]).await;
+        assert!(matches!(found, Err(Error::PackedAway { .. })), "{found:?}");
+        for tid in [early, at] {
+            let txn = client.begin().await?;
+            let undone = txn.undo(tid, |_| None).await;
+            assert!(matches!(undone, Err(Error::Undo { .. })), "{undone:?}");
+        }
+        Ok::<_, Error>(())
+    });
+    refused.unwrap();
+    check_all_packed(&world);
+}
+
+#[test]
 fn packs_go_on_while_others_commit_and_nodes_come_and_go() {
     let mut world = World::booted(replicated(4));
     let oids = counters(&mut world, c(1), 5);
