@@ -8,6 +8,7 @@ use std::thread::{self, ThreadId};
 use bytes::Bytes;
 use neo_api::{ConflictResolver, ConflictingChange};
 use neo_client::{Invalidation, InvalidationListener};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -120,6 +121,23 @@ impl Shared {
     }
 }
 
+/// Calls what ZODB must hear of, whatever the user does: the thread that waits runs it, and that may be
+/// the one which Ctrl-C interrupts. Then it is called again, and the interrupt comes afterwards. ZODB
+/// can be told twice.
+pub(crate) fn uninterrupted(
+    py: Python<'_>,
+    call: impl Fn() -> PyResult<Py<PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let result = call();
+    let is_interrupt = |error: &PyErr| error.is_instance_of::<PyKeyboardInterrupt>(py);
+    if !result.as_ref().is_err_and(is_interrupt) {
+        return result;
+    }
+    let result = call();
+    py.import("_thread")?.call_method0("interrupt_main")?;
+    result
+}
+
 /// Tells ZODB what others changed, in order, before `lastTransaction` shows it.
 #[derive(Debug)]
 pub(crate) struct Listener(pub(crate) Arc<Shared>);
@@ -132,16 +150,16 @@ impl InvalidationListener for Listener {
             let Some(database) = self.0.database(py) else {
                 return;
             };
-            let told = match invalidation {
+            let told = uninterrupted(py, || match invalidation {
                 // The callback of `tpc_finish` has told it.
-                Invalidation::Objects { own: true, .. } => return,
+                Invalidation::Objects { own: true, .. } => Ok(py.None()),
                 Invalidation::Objects { tid, oids, .. } => {
-                    PyList::new(py, oids.iter().map(|oid| oid_bytes(py, *oid))).and_then(|oids| {
-                        database.call_method1("invalidate", (tid_bytes(py, *tid), oids))
-                    })
+                    let oids = PyList::new(py, oids.iter().map(|oid| oid_bytes(py, *oid)))?;
+                    let told = database.call_method1("invalidate", (tid_bytes(py, *tid), oids));
+                    Ok(told?.unbind())
                 }
-                _ => database.call_method0("invalidateCache"),
-            };
+                _ => Ok(database.call_method0("invalidateCache")?.unbind()),
+            });
             if let Err(error) = told {
                 error.write_unraisable(py, Some(&database));
             }

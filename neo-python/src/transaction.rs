@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::convert::{oid_bytes, tid, tid_bytes};
 use crate::error::{of_kind, raise, raise_with};
-use crate::shared::take_conflict;
+use crate::shared::{take_conflict, uninterrupted};
 use crate::storage::{BaseStorage, no_version, oid_argument, serial_argument};
 
 /// A transaction that has begun.
@@ -260,7 +260,7 @@ impl BaseStorage {
                 let Some(func) = func else { return };
                 // An interpreter that ends has nobody to tell.
                 Python::try_attach(|py| {
-                    let result = func.call1(py, (tid_bytes(py, tid),));
+                    let result = uninterrupted(py, || func.call1(py, (tid_bytes(py, tid),)));
                     // Here, where the interpreter is at hand.
                     drop(func);
                     if let Err(error) = result {

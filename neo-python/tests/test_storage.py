@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -173,6 +174,51 @@ def test_a_connection_that_is_opened_meanwhile_does_not_miss_an_invalidation(clu
     assert last_transactions(other, foreign) == tids * 10
     assert foreign.tids == [(before, *tids)]
     other.close()
+
+
+class Interrupted(Told):
+    """Ctrl-C comes while it is told; what is not told to the end does not count."""
+
+    def invalidate(self, tid, oids=()):
+        if not self.is_told.is_set():
+            self.is_told.set()
+            signal.raise_signal(signal.SIGINT)
+        self.tids.append(tid)
+
+
+@pytest.fixture
+def interrupts():
+    """Ctrl-C raises, also where a script that ignores it has started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_loses_no_invalidation(cluster, storage, interrupts):
+    oid = storage.new_oid()
+    serial = commit(storage, {oid: (z64, b"1")})
+    other = cluster.storage()
+    told = Interrupted(other)
+    other.registerDB(told)
+    with pytest.raises(KeyboardInterrupt):
+        tids = [serial := commit(storage, {oid: (serial, b"2")})]
+        while True:
+            other.sync()
+    assert told.tids == tids
+    other.close()
+
+
+def test_an_interrupt_loses_no_callback(storage, interrupts):
+    oid, told = storage.new_oid(), Interrupted(storage)
+    txn = TransactionMetaData()
+    storage.tpc_begin(txn)
+    storage.store(oid, z64, b"1", "", txn)
+    storage.tpc_vote(txn)
+    with pytest.raises(KeyboardInterrupt):
+        storage.tpc_finish(txn, told.invalidate)
+        # The callback may have run elsewhere.
+        threading.Event().wait()
+    assert told.tids == [storage.load(oid)[1]]
 
 
 def test_transactions_of_many_threads_are_in_progress_at_once(storage):

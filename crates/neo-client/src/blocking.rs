@@ -1,7 +1,8 @@
 //! The same API for callers that block: threads without a runtime.
 //!
-//! The client's driver runs on a thread of its own. Not for use inside an async task: it would
-//! block the task's thread.
+//! A thread that waits for an answer runs the client's driver itself, and with it what the client
+//! calls, as the listener to invalidations; while none waits, a thread of the client's own does. Not
+//! for use inside an async task: it would block the task's thread.
 //!
 //! ```
 //! # let runtime = tokio::runtime::Runtime::new()?;
@@ -27,90 +28,63 @@
 
 mod history;
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use neo_api::{At, NodeId, Oid, Partitioning, Tid, TransactionMeta, TransactionRecord, TxnId};
+use tokio::runtime::Handle;
 
 use crate::config::ClientBuilder;
 use crate::error::Result;
 use crate::invalidation::{Invalidation, Invalidations as AsyncInvalidations};
 use crate::iterator::TransactionObject;
 use crate::object::{Lookup, Object};
-use crate::patience::Patience;
 
 pub use history::{CurrentObjects, History, Pack, TransactionObjects, Transactions};
 
-/// How long a thread looks for what it waits for before it goes to sleep.
-const LOOK: Duration = Duration::from_micros(150);
+/// Wakes a thread up.
+struct Unpark(Thread);
 
-thread_local! {
-    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
-}
-
-#[derive(Debug)]
-struct Sleeper {
-    thread: Thread,
-    is_woken: AtomicBool,
-}
-
-impl Sleeper {
-    /// Waits until it is woken; gives way to all other threads meanwhile.
-    fn wait(&self) {
-        let mut patience = PATIENCE.get();
-        if patience.looks() {
-            let until = Instant::now() + LOOK;
-            while !self.is_woken.load(Ordering::Acquire) && Instant::now() < until {
-                std::thread::yield_now();
-            }
-            patience.learn(self.is_woken.load(Ordering::Acquire));
-        }
-        PATIENCE.set(patience);
-        while !self.is_woken.swap(false, Ordering::Acquire) {
-            std::thread::park();
-        }
-    }
-}
-
-impl Wake for Sleeper {
+impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.is_woken.store(true, Ordering::Release);
-        self.thread.unpark();
+        self.0.unpark();
     }
 }
 
 /// Waits for a future of this crate: they need no runtime, only the client's driver.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let sleeper = Arc::new(Sleeper {
-        thread: std::thread::current(),
-        is_woken: AtomicBool::new(false),
-    });
-    let waker = Waker::from(Arc::clone(&sleeper));
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut cx = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut cx) {
             Poll::Ready(output) => return output,
-            Poll::Pending => sleeper.wait(),
+            Poll::Pending => std::thread::park(),
         }
     }
 }
 
-/// Waits for the next one of a stream.
-fn next_of<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    block_on(poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)))
+impl crate::Client {
+    /// Waits for a future of this client. The thread runs the client's driver meanwhile, unless
+    /// another one does, or it is inside a runtime already.
+    fn wait<F: Future>(&self, future: F) -> F::Output {
+        let engine = self.inner.commands.engine.as_ref();
+        match engine.and_then(Weak::upgrade) {
+            Some(engine) if Handle::try_current().is_err() => engine.wait(future),
+            _ => block_on(future),
+        }
+    }
+
+    /// Waits for the next one of a stream of this client.
+    fn next_of<S: Stream + Unpin>(&self, stream: &mut S) -> Option<S::Item> {
+        self.wait(poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)))
+    }
 }
 
 impl ClientBuilder {
@@ -119,7 +93,10 @@ impl ClientBuilder {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn connect_blocking(self) -> Result<Client> {
-        block_on(self.own_thread().direct().connect()).map(Client)
+        let timeout = self.connect_timeout;
+        let client = self.own_thread().direct().start()?;
+        client.wait(client.wait_ready(timeout))?;
+        Ok(Client(client))
     }
 }
 
@@ -144,7 +121,7 @@ fn look_up(client: &crate::Client, oid: Oid, at: At) -> Result<Lookup> {
 fn fetch(client: &crate::Client, oid: Oid, at: At) -> Result<Lookup> {
     client
         .load_direct(oid, at)
-        .unwrap_or_else(|| block_on(client.fetch(oid, at)))
+        .unwrap_or_else(|| client.wait(client.fetch(oid, at)))
 }
 
 /// [`crate::Client`], blocking.
@@ -211,7 +188,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
-        block_on(self.0.wait_ready(timeout))
+        self.0.wait(self.0.wait_ready(timeout))
     }
 
     /// See [`crate::Client::last_tid`].
@@ -225,7 +202,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn sync(&self) -> Result<Tid> {
-        block_on(self.0.sync())
+        self.0.wait(self.0.sync())
     }
 
     /// See [`crate::Client::new_oid`].
@@ -233,7 +210,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn new_oid(&self) -> Result<Oid> {
-        block_on(self.0.new_oid())
+        self.0.wait(self.0.new_oid())
     }
 
     /// See [`crate::Client::load`].
@@ -271,7 +248,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn snapshot_at(&self, tid: Tid) -> Result<Snapshot> {
-        block_on(self.0.snapshot_at(tid)).map(Snapshot)
+        self.0.wait(self.0.snapshot_at(tid)).map(Snapshot)
     }
 
     /// See [`crate::Client::begin`].
@@ -279,7 +256,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn begin(&self, meta: TransactionMeta) -> Result<Transaction> {
-        block_on(self.0.begin(meta)).map(Transaction)
+        self.0.wait(self.0.begin(meta)).map(Transaction)
     }
 
     /// See [`crate::Client::begin_at`].
@@ -287,7 +264,9 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn begin_at(&self, meta: TransactionMeta, tid: Tid, packed: bool) -> Result<Transaction> {
-        block_on(self.0.begin_at(meta, tid, packed)).map(Transaction)
+        self.0
+            .wait(self.0.begin_at(meta, tid, packed))
+            .map(Transaction)
     }
 
     /// See [`crate::Client::transact`].
@@ -308,7 +287,7 @@ impl Client {
         mut f: impl FnMut(&Attempt) -> Result<T>,
     ) -> Result<T> {
         // The closure blocks inside the future, which is polled on this thread alone.
-        block_on(self.0.transact_as(meta, |attempt| {
+        self.0.wait(self.0.transact_as(meta, |attempt| {
             let result = f(&Attempt(attempt));
             std::future::ready(result)
         }))
@@ -319,7 +298,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn transaction(&self, tid: Tid) -> Result<Option<TransactionRecord>> {
-        block_on(self.0.transaction(tid))
+        self.0.wait(self.0.transaction(tid))
     }
 
     /// See [`crate::Client::import`].
@@ -327,7 +306,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn import(&self) -> Result<Import> {
-        block_on(self.0.import()).map(Import)
+        self.0.wait(self.0.import()).map(Import)
     }
 
     /// See [`crate::Client::invalidations`].
@@ -338,7 +317,7 @@ impl Client {
 
     /// See [`crate::Client::close`].
     pub fn close(&self) {
-        block_on(self.0.close());
+        self.0.wait(self.0.close());
     }
 }
 
@@ -393,7 +372,7 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn store(&self, oid: Oid, base_serial: Tid, data: impl Into<Bytes>) -> Result<()> {
-        block_on(self.0.store(oid, base_serial, data))
+        self.0.client().wait(self.0.store(oid, base_serial, data))
     }
 
     /// See [`crate::Transaction::store_same_as`].
@@ -401,7 +380,9 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn store_same_as(&self, oid: Oid, base_serial: Tid, serial: Tid) -> Result<()> {
-        block_on(self.0.store_same_as(oid, base_serial, serial))
+        self.0
+            .client()
+            .wait(self.0.store_same_as(oid, base_serial, serial))
     }
 
     /// See [`crate::Transaction::undo`].
@@ -409,7 +390,7 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn undo(&self, tid: Tid) -> Result<Vec<Oid>> {
-        block_on(self.0.undo(tid))
+        self.0.client().wait(self.0.undo(tid))
     }
 
     /// See [`crate::Transaction::delete`].
@@ -417,7 +398,7 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn delete(&self, oid: Oid, serial: Tid) -> Result<()> {
-        block_on(self.0.delete(oid, serial))
+        self.0.client().wait(self.0.delete(oid, serial))
     }
 
     /// See [`crate::Transaction::check_current`].
@@ -425,7 +406,7 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn check_current(&self, oid: Oid, serial: Tid) -> Result<()> {
-        block_on(self.0.check_current(oid, serial))
+        self.0.client().wait(self.0.check_current(oid, serial))
     }
 
     /// See [`crate::Transaction::vote`].
@@ -433,7 +414,7 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn vote(&self) -> Result<Vec<Oid>> {
-        block_on(self.0.vote())
+        self.0.client().wait(self.0.vote())
     }
 
     /// See [`crate::Transaction::finish`].
@@ -441,7 +422,8 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn finish(self) -> Result<Tid> {
-        block_on(self.0.finish())
+        let client = self.0.client().clone();
+        client.wait(self.0.finish())
     }
 
     /// See [`crate::Transaction::finish_with`].
@@ -449,7 +431,8 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn finish_with(self, f: impl FnOnce(Tid) + Send + 'static) -> Result<Tid> {
-        block_on(self.0.finish_with(f))
+        let client = self.0.client().clone();
+        client.wait(self.0.finish_with(f))
     }
 
     /// See [`crate::Transaction::commit`].
@@ -457,7 +440,8 @@ impl Transaction {
     /// # Errors
     /// As there.
     pub fn commit(self) -> Result<Tid> {
-        block_on(self.0.commit())
+        let client = self.0.client().clone();
+        client.wait(self.0.commit())
     }
 
     /// See [`crate::Transaction::abort`].
@@ -482,7 +466,7 @@ impl Attempt {
     /// # Errors
     /// As there.
     pub fn load(&self, oid: Oid) -> Result<Option<Object>> {
-        block_on(self.0.load(oid))
+        self.0.client().wait(self.0.load(oid))
     }
 
     /// See [`crate::Attempt::store`].
@@ -490,7 +474,7 @@ impl Attempt {
     /// # Errors
     /// As there.
     pub fn store(&self, oid: Oid, data: impl Into<Bytes>) -> Result<()> {
-        block_on(self.0.store(oid, data))
+        self.0.client().wait(self.0.store(oid, data))
     }
 
     /// See [`crate::Attempt::delete`].
@@ -498,7 +482,7 @@ impl Attempt {
     /// # Errors
     /// As there.
     pub fn delete(&self, oid: Oid) -> Result<()> {
-        block_on(self.0.delete(oid))
+        self.0.client().wait(self.0.delete(oid))
     }
 
     /// See [`crate::Attempt::check_current`].
@@ -506,7 +490,7 @@ impl Attempt {
     /// # Errors
     /// As there.
     pub fn check_current(&self, oid: Oid) -> Result<()> {
-        block_on(self.0.check_current(oid))
+        self.0.client().wait(self.0.check_current(oid))
     }
 
     /// See [`crate::Attempt::new_oid`].
@@ -514,7 +498,7 @@ impl Attempt {
     /// # Errors
     /// As there.
     pub fn new_oid(&self) -> Result<Oid> {
-        block_on(self.0.new_oid())
+        self.0.client().wait(self.0.new_oid())
     }
 }
 
@@ -544,7 +528,8 @@ impl Import {
         transaction: TransactionRecord,
         objects: impl IntoIterator<Item = TransactionObject>,
     ) -> Result<()> {
-        block_on(self.0.push(transaction, objects))
+        let client = self.0.client().clone();
+        client.wait(self.0.push(transaction, objects))
     }
 
     /// See [`crate::Import::checkpoint`].
@@ -552,7 +537,8 @@ impl Import {
     /// # Errors
     /// As there.
     pub fn checkpoint(&mut self) -> Result<Tid> {
-        block_on(self.0.checkpoint())
+        let client = self.0.client().clone();
+        client.wait(self.0.checkpoint())
     }
 
     /// See [`crate::Import::finish`].
@@ -560,7 +546,8 @@ impl Import {
     /// # Errors
     /// As there.
     pub fn finish(self) -> Result<Tid> {
-        block_on(self.0.finish())
+        let client = self.0.client().clone();
+        client.wait(self.0.finish())
     }
 }
 

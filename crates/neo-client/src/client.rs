@@ -13,6 +13,7 @@ use crate::codec::CompressionSetting;
 use crate::config::ClientBuilder;
 use crate::core::{ClientCore, Command, CoreSettings, Mutations, Reply, ReplyId};
 use crate::direct::Direct;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::invalidation::Invalidations;
 use crate::shell::{Answer, ClientShell, Commands, Shared};
@@ -163,20 +164,12 @@ impl Client {
             // Nobody may wait for the end.
             let _ = ending.send(());
         };
-        let runtime = if builder.own_thread {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Error::Node(format!("no runtime: {error}")))?;
-            let handle = runtime.handle().clone();
-            std::thread::Builder::new()
-                .name("neo-client".into())
-                .spawn(move || runtime.block_on(driver))
-                .map_err(|error| Error::Node(format!("no thread: {error}")))?;
-            handle
+        let (runtime, engine) = if builder.own_thread {
+            let engine = Engine::start(driver)?;
+            (engine.handle().clone(), Some(Arc::downgrade(&engine)))
         } else {
             tokio::spawn(driver);
-            tokio::runtime::Handle::current()
+            (tokio::runtime::Handle::current(), None)
         };
         let direct = builder.direct.then(|| Direct::new(Arc::clone(&shared)));
         if let Some(direct) = &direct {
@@ -186,7 +179,11 @@ impl Client {
             inner: Arc::new(Inner {
                 shared,
                 direct,
-                commands: Commands { sender, runtime },
+                commands: Commands {
+                    sender,
+                    runtime,
+                    engine,
+                },
                 resolver: builder.resolver,
                 compression: builder.compression,
                 in_flight_bytes_max: builder.in_flight_bytes_max.clamp(1, Semaphore::MAX_PERMITS),

@@ -91,6 +91,10 @@ impl Client {
 }
 
 impl CurrentObjects {
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The tid that it shows the database at.
     ///
     /// [Example](Client::current_objects).

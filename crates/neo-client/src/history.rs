@@ -89,6 +89,12 @@ impl Client {
     }
 }
 
+impl History {
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
 impl Stream for History {
     type Item = Result<HistoryEntry>;
 

@@ -121,6 +121,10 @@ impl Client {
 }
 
 impl Import {
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The greatest tid so far: the next transaction's must be greater.
     #[must_use]
     pub const fn last_tid(&self) -> Tid {

@@ -182,6 +182,10 @@ impl Client {
 }
 
 impl Transactions {
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What the transaction that was told last did to its objects, by ascending oid: those that
     /// were not taken yet. What is not taken before the next transaction is skipped, and mostly not
     /// read. Objects whose revision was packed away are not told.
@@ -402,6 +406,12 @@ impl Stream for Transactions {
 /// the next object.
 #[derive(Debug)]
 pub struct TransactionObjects<'a>(&'a mut Transactions);
+
+impl TransactionObjects<'_> {
+    pub(crate) const fn client(&self) -> &Client {
+        self.0.client()
+    }
+}
 
 impl Stream for TransactionObjects<'_> {
     type Item = Result<TransactionObject>;

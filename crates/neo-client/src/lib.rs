@@ -95,6 +95,7 @@ pub mod core;
 mod current;
 mod cursor;
 mod direct;
+mod engine;
 mod error;
 mod history;
 mod import;

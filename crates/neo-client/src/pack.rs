@@ -144,6 +144,10 @@ impl Client {
 }
 
 impl Pack {
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The tid of the transaction that ordered it.
     ///
     /// [Example](Client::pack_of).

@@ -71,6 +71,10 @@ struct Seen {
 }
 
 impl Attempt {
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
     fn new(client: &Client, meta: TransactionMeta) -> Self {
         Self {
             inner: Arc::new(Inner {

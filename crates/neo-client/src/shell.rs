@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use neo_api::{Loaded, NodeId, Oid, Partitioning, Tid};
 use neo_proto::net::{DoneSender, Shell};
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::cache::Cache;
 use crate::core::{ClientCore, Command, Event, Reply, ReplyId, Routes, TxnKey};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::invalidation::{Invalidation, InvalidationListener, Subscribers};
 
@@ -380,11 +381,15 @@ impl Drop for ClientShell {
 pub(crate) struct Commands {
     pub(crate) sender: mpsc::Sender<Command>,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Of a driver on a thread of its own, until it has ended.
+    pub(crate) engine: Option<Weak<Engine>>,
 }
 
 impl Commands {
     pub(crate) async fn send(&self, command: Command) -> Result<()> {
-        self.sender.send(command).await.map_err(|_| Error::Closed)
+        self.sender.send(command).await.map_err(|_| Error::Closed)?;
+        self.queued();
+        Ok(())
     }
 
     /// Sends from where nothing can be awaited: a destructor.
@@ -398,6 +403,13 @@ impl Commands {
                     let _ = sender.send(command).await;
                 });
             }
+        }
+        self.queued();
+    }
+
+    fn queued(&self) {
+        if let Some(engine) = self.engine.as_ref().and_then(Weak::upgrade) {
+            engine.queued(self.sender.max_capacity() - self.sender.capacity());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use neo_api::{HistoryEntry, Oid, Tid, TransactionRecord};
 use neo_proto::PackProgress;
 
-use super::{Client, block_on, next_of};
+use super::Client;
 use crate::current::CurrentObject;
 use crate::error::Result;
 use crate::iterator::TransactionObject;
@@ -17,7 +17,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn load_many(&self, objects: &[(Oid, Tid)]) -> Result<Vec<Lookup>> {
-        block_on(self.0.load_many(objects))
+        self.0.wait(self.0.load_many(objects))
     }
 
     /// See [`crate::Client::prefetch`].
@@ -36,7 +36,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn iterate(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
-        block_on(self.0.iterate(range)).map(Transactions)
+        self.0.wait(self.0.iterate(range)).map(Transactions)
     }
 
     /// See [`crate::Client::database_bytes`].
@@ -44,7 +44,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn database_bytes(&self) -> Result<u64> {
-        block_on(self.0.database_bytes())
+        self.0.wait(self.0.database_bytes())
     }
 
     /// See [`crate::Client::undo_log`]: an iterator.
@@ -52,7 +52,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn undo_log(&self, range: RangeInclusive<Tid>) -> Result<Transactions> {
-        block_on(self.0.undo_log(range)).map(Transactions)
+        self.0.wait(self.0.undo_log(range)).map(Transactions)
     }
 
     /// See [`crate::Client::pack`].
@@ -60,7 +60,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn pack(&self, at: Tid) -> Result<Pack> {
-        block_on(self.0.pack(at)).map(Pack)
+        self.0.wait(self.0.pack(at)).map(Pack)
     }
 
     /// See [`crate::Client::pack_objects`].
@@ -68,7 +68,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn pack_objects(&self, at: Tid, oids: Vec<Oid>) -> Result<Pack> {
-        block_on(self.0.pack_objects(at, oids)).map(Pack)
+        self.0.wait(self.0.pack_objects(at, oids)).map(Pack)
     }
 
     /// See [`crate::Client::pack_progress`].
@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn pack_progress(&self) -> Result<PackProgress> {
-        block_on(self.0.pack_progress())
+        self.0.wait(self.0.pack_progress())
     }
 
     /// See [`crate::Client::current_objects`]: an iterator.
@@ -84,7 +84,9 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn current_objects(&self, at: Tid, start: Oid) -> Result<CurrentObjects> {
-        block_on(self.0.current_objects(at, start)).map(CurrentObjects)
+        self.0
+            .wait(self.0.current_objects(at, start))
+            .map(CurrentObjects)
     }
 }
 
@@ -104,7 +106,7 @@ impl Pack {
     /// # Errors
     /// As there.
     pub fn wait(&self) -> Result<()> {
-        block_on(self.0.wait())
+        self.0.client().wait(self.0.wait())
     }
 }
 
@@ -130,7 +132,8 @@ impl Iterator for CurrentObjects {
     type Item = Result<CurrentObject>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        next_of(&mut self.0)
+        let client = self.0.client().clone();
+        client.next_of(&mut self.0)
     }
 }
 
@@ -142,7 +145,8 @@ impl Iterator for History {
     type Item = Result<HistoryEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        next_of(&mut self.0)
+        let client = self.0.client().clone();
+        client.next_of(&mut self.0)
     }
 }
 
@@ -161,7 +165,8 @@ impl Transactions {
     /// # Errors
     /// As there.
     pub fn objects_as_stored(&mut self, of: &TransactionRecord) -> Result<Vec<TransactionObject>> {
-        block_on(self.0.objects_as_stored(of))
+        let client = self.0.client().clone();
+        client.wait(self.0.objects_as_stored(of))
     }
 }
 
@@ -169,7 +174,8 @@ impl Iterator for Transactions {
     type Item = Result<TransactionRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        next_of(&mut self.0)
+        let client = self.0.client().clone();
+        client.next_of(&mut self.0)
     }
 }
 
@@ -181,6 +187,7 @@ impl Iterator for TransactionObjects<'_> {
     type Item = Result<TransactionObject>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        next_of(&mut self.0)
+        let client = self.0.client().clone();
+        client.next_of(&mut self.0)
     }
 }
