@@ -10,19 +10,26 @@
 //! | feature | on by default | |
 //! | --- | --- | --- |
 //! | `sqlite` | yes | `SqliteBackend`, and SQLite itself, compiled in: needs a C compiler |
+//! | `sled` | no | `SledEngine`: a database of Rust alone. What it promises less is in its documentation |
 
 pub mod filestorage;
 mod kv;
 mod limits;
+#[cfg(any(feature = "sqlite", feature = "sled"))]
+mod lock;
 mod memory;
 mod open;
 mod pack;
 #[cfg(feature = "sqlite")]
 mod quick;
+#[cfg(feature = "sled")]
+mod sled;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod worker;
 
+#[cfg(feature = "sled")]
+pub use self::sled::{SledEngine, SledSettings};
 pub use kv::KvBackend;
 pub use memory::MemoryEngine;
 pub use open::{Engine, UnknownEngine, open};

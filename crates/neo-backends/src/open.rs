@@ -1,6 +1,6 @@
 //! The engines by name, as an operator gives them.
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "sled"))]
 mod uri;
 
 use std::fmt;
@@ -12,6 +12,8 @@ use neo_api::{BackendError, BackendInfo, BackendResult, StorageBackend};
 
 use crate::kv::KvBackend;
 use crate::memory::MemoryEngine;
+#[cfg(feature = "sled")]
+use crate::sled::SledEngine;
 #[cfg(feature = "sqlite")]
 use crate::sqlite::SqliteBackend;
 
@@ -60,22 +62,25 @@ impl Engine {
         match self {
             Self::Memory => true,
             Self::Sqlite => cfg!(feature = "sqlite"),
-            Self::Sled | Self::MySql | Self::Importer => false,
+            Self::Sled => cfg!(feature = "sled"),
+            Self::MySql | Self::Importer => false,
         }
     }
 
-    /// The file of a database of this engine, if it keeps one.
+    /// The file of a database of this engine, or its directory, if it keeps one.
     ///
     /// # Errors
     /// When `database` has settings that do not exist, or a home that is not known.
     #[cfg_attr(
-        not(feature = "sqlite"),
+        not(any(feature = "sqlite", feature = "sled")),
         expect(unused_variables, reason = "no other engine keeps a file")
     )]
     pub fn file(self, database: &str) -> BackendResult<Option<PathBuf>> {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite => Ok(Some(uri::sqlite_settings(database)?.path)),
+            #[cfg(feature = "sled")]
+            Self::Sled => Ok(Some(uri::sled_settings(database)?.path)),
             _ => Ok(None),
         }
     }
@@ -120,10 +125,11 @@ const MEMORY_READERS: usize = 2;
 
 /// Opens the database of a storage node, and creates it if it does not exist.
 ///
-/// A `database` that is a path may start with `~/`, the home directory. For SQLite it may also be
-/// `file:PATH?NAME=VALUE&...`, with the names `readers`, `cache_bytes`, `max_database_bytes`,
-/// `reserve_bytes` and `synchronous` of `SqliteSettings`. Memory has no name: `database` is not
-/// looked at.
+/// A `database` that is a path may start with `~/`, the home directory. It may also be
+/// `file:PATH?NAME=VALUE&...`; for SQLite with the names `readers`, `cache_bytes`,
+/// `max_database_bytes`, `reserve_bytes` and `synchronous` of `SqliteSettings`, for sled with
+/// `readers`, `cache_bytes` and `reserve_bytes` of `SledSettings`. Memory has no name: `database`
+/// is not looked at.
 ///
 /// ```
 /// let backend = neo_backends::open("Memory", "")?;
@@ -135,7 +141,7 @@ const MEMORY_READERS: usize = 2;
 /// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
 /// setting that does not exist, and whatever the engine says.
 #[cfg_attr(
-    not(feature = "sqlite"),
+    not(any(feature = "sqlite", feature = "sled")),
     expect(unused_variables, reason = "memory has no name")
 )]
 pub fn open(adapter: &str, database: &str) -> BackendResult<Arc<dyn StorageBackend>> {
@@ -152,6 +158,11 @@ pub fn open(adapter: &str, database: &str) -> BackendResult<Arc<dyn StorageBacke
         Engine::Sqlite => {
             let settings = uri::sqlite_settings(database)?;
             Ok(Arc::new(SqliteBackend::open(&settings)?))
+        }
+        #[cfg(feature = "sled")]
+        Engine::Sled => {
+            let settings = uri::sled_settings(database)?;
+            Ok(Arc::new(SledEngine::open_backend(&settings)?))
         }
         _ => Err(BackendError::Unsupported(format!(
             "the adapter {engine} is not available in this version"
@@ -173,7 +184,12 @@ mod tests {
         let words = "not supported by this database: there is no adapter \"Oracle\"; the adapters are: Memory";
         assert!(refused.starts_with(words), "{refused}");
         // Those that could only be refused in turn are not offered.
-        assert!(!refused.contains("Sled"), "{refused}");
+        assert!(!refused.contains("MySQL"), "{refused}");
+        assert_eq!(
+            refused.contains("Sled"),
+            cfg!(feature = "sled"),
+            "{refused}"
+        );
         assert_eq!(
             refusal("mysql"),
             "not supported by this database: the adapter MySQL is not available in this version"

@@ -1,45 +1,89 @@
-//! How an operator names an SQLite database: a path, or `file:PATH?NAME=VALUE&…`.
+//! How an operator names a database in files: a path, or `file:PATH?NAME=VALUE&…`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use neo_api::{BackendError, BackendResult};
 
+#[cfg(feature = "sled")]
+use crate::sled::SledSettings;
+#[cfg(feature = "sqlite")]
 use crate::sqlite::{SqliteSettings, Synchronous};
 
-const SQLITE_SETTINGS: &str =
-    "readers, cache_bytes, max_database_bytes, reserve_bytes and synchronous=full or off";
-
 /// The settings of an SQLite database that an operator named.
+#[cfg(feature = "sqlite")]
 pub(super) fn sqlite_settings(database: &str) -> BackendResult<SqliteSettings> {
-    let (path, query) = match database.strip_prefix("file:") {
-        Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
-        None => (database, ""),
-    };
+    const NAMES: &str =
+        "readers, cache_bytes, max_database_bytes, reserve_bytes and synchronous=full or off";
+    let (path, query) = split(database);
     let mut settings = SqliteSettings::new(expand_home(path)?);
-    for setting in query.split('&').filter(|setting| !setting.is_empty()) {
-        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
-        let wrong = || {
-            BackendError::Unsupported(format!(
-                "{setting:?} in the database's URI; it may have {SQLITE_SETTINGS}"
-            ))
-        };
+    set_all(query, NAMES, |name, value| {
         match name {
-            "readers" => settings.readers = value.parse().map_err(|_| wrong())?,
-            "cache_bytes" => settings.cache_bytes = value.parse().map_err(|_| wrong())?,
-            "reserve_bytes" => settings.reserve_bytes = value.parse().map_err(|_| wrong())?,
-            "max_database_bytes" => {
-                settings.max_database_bytes = Some(value.parse().map_err(|_| wrong())?);
-            }
+            "readers" => settings.readers = number(value)?,
+            "cache_bytes" => settings.cache_bytes = number(value)?,
+            "reserve_bytes" => settings.reserve_bytes = number(value)?,
+            "max_database_bytes" => settings.max_database_bytes = Some(number(value)?),
             "synchronous" if value.eq_ignore_ascii_case("full") => {
                 settings.synchronous = Synchronous::Full;
             }
             "synchronous" if value.eq_ignore_ascii_case("off") => {
                 settings.synchronous = Synchronous::Off;
             }
-            _ => return Err(wrong()),
+            _ => return None,
         }
-    }
+        Some(())
+    })?;
     Ok(settings)
+}
+
+/// The settings of a database of sled that an operator named.
+#[cfg(feature = "sled")]
+pub(super) fn sled_settings(database: &str) -> BackendResult<SledSettings> {
+    let (path, query) = split(database);
+    let mut settings = SledSettings::new(expand_home(path)?);
+    set_all(
+        query,
+        "readers, cache_bytes and reserve_bytes",
+        |name, value| {
+            match name {
+                "readers" => settings.readers = number(value)?,
+                "cache_bytes" => settings.cache_bytes = number(value)?,
+                "reserve_bytes" => settings.reserve_bytes = number(value)?,
+                _ => return None,
+            }
+            Some(())
+        },
+    )?;
+    Ok(settings)
+}
+
+/// A path, and what follows the question mark of a URI.
+fn split(database: &str) -> (&str, &str) {
+    match database.strip_prefix("file:") {
+        Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
+        None => (database, ""),
+    }
+}
+
+fn number<N: FromStr>(value: &str) -> Option<N> {
+    value.parse().ok()
+}
+
+/// Sets each setting of a query; one that gives `None` is refused.
+fn set_all(
+    query: &str,
+    names: &str,
+    mut set: impl FnMut(&str, &str) -> Option<()>,
+) -> BackendResult<()> {
+    for setting in query.split('&').filter(|setting| !setting.is_empty()) {
+        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+        set(name, value).ok_or_else(|| {
+            BackendError::Unsupported(format!(
+                "{setting:?} in the database's URI; it may have {names}"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 fn expand_home(path: &str) -> BackendResult<PathBuf> {
@@ -60,6 +104,7 @@ fn expand_home(path: &str) -> BackendResult<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "sqlite")]
     use super::super::Engine;
     use super::*;
 
@@ -73,6 +118,23 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "sled")]
+    #[test]
+    fn a_uri_carries_settings_of_sled() {
+        let settings = sled_settings("file:a.db?readers=3&reserve_bytes=9").unwrap();
+        assert_eq!(settings.path, PathBuf::from("a.db"));
+        assert_eq!((settings.readers, settings.reserve_bytes), (3, 9));
+        assert_eq!(sled_settings("a.db").unwrap(), SledSettings::new("a.db"));
+        let error = sled_settings("file:a.db?synchronous=off")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("may have readers, cache_bytes and"),
+            "{error}"
+        );
+    }
+
+    #[cfg(feature = "sqlite")]
     #[test]
     fn a_uri_carries_settings() {
         let settings =

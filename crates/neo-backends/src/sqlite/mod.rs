@@ -15,7 +15,6 @@ mod current;
 mod error;
 mod history;
 mod list;
-mod lock;
 mod packing;
 mod pending;
 mod plan;
@@ -47,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use crate::limits;
+use crate::lock;
 use crate::quick::Quick;
 use crate::worker::Worker;
 use read::Reader;

@@ -12,7 +12,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::error::{Doing, clamp, uint};
 use super::row::{SOON, bytes, get, loaded, with_value};
 use super::small::{self, Small};
-use super::{Broken, SqliteSettings, lock, schema};
+use super::{Broken, SqliteSettings, schema};
+use crate::lock;
 
 /// A connection that reads.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(settings: &SqliteSettings, broken: &Arc<Broken>) -> BackendResult<Self> {
-        let path = lock::resolve(&settings.path)?;
+        let path = lock::resolve_file(&settings.path)?;
         // One beside those of the threads.
         let readers = settings.readers.max(1) as u64 + 1;
         let conn = schema::open_reader(&path, settings.cache_bytes / 2 / readers)?;

@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 use tracing::{info, warn};
 
 use super::error::Doing;
-use super::lock;
 use super::{SqliteSettings, Synchronous};
+use crate::lock;
 
 /// "neo1", in the header of the file: tells our databases from others.
 const APPLICATION_ID: i64 = 0x6e65_6f31;

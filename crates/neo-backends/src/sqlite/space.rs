@@ -19,8 +19,8 @@ use tracing::{info, warn};
 
 use super::SqliteSettings;
 use super::error::Doing;
-use super::lock::beside;
 use super::{pending, schema, small};
+use crate::lock::beside;
 
 /// What an object takes when it is moved to its place: its rows in a table and an index, in pages
 /// that are half full.

@@ -9,11 +9,11 @@ use rusqlite::{CachedStatement, Connection, ErrorCode};
 
 use super::checkpoint::{self, Checkpoints};
 use super::error::{self, Doing};
-use super::lock::{self, FileLock};
 use super::plan::Plan;
 use super::space::{self, Space};
 use super::unfinished::Unfinished;
 use super::{Broken, SqliteSettings, schema};
+use crate::lock::{self, FileLock};
 
 /// Pause between attempts to move the pages of the log on a full disk.
 const RETRY: Duration = Duration::from_millis(200);
@@ -44,7 +44,7 @@ impl Writer {
         broken: &Arc<Broken>,
         threads: bool,
     ) -> BackendResult<Self> {
-        let path = lock::resolve(&settings.path)?;
+        let path = lock::resolve_file(&settings.path)?;
         let lock = FileLock::acquire(&path)?;
         let mut conn = match begin(&path, settings) {
             Err(BackendError::Full) => {

@@ -1,0 +1,8 @@
+//! The engine on sled: what it opens, what it survives, what it syncs.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod crash;
+mod open;
+mod syncs;
+mod work;
