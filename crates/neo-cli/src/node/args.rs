@@ -84,10 +84,11 @@ pub struct StorageArgs {
     /// What every node can be told.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// What keeps the data: SQLite or Memory [default: SQLite]
+    /// What keeps the data: SQLite, Sled or Memory [default: SQLite]
     #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
     pub adapter: Option<String>,
-    /// The database; with SQLite, its path (required, here or in the file)
+    /// The database: the path of a file with SQLite, of a directory with Sled (required, here or in
+    /// the file)
     #[arg(short, long, value_name = "PATH", value_parser = value::<String>)]
     pub database: Option<String>,
     /// Seconds to try again to open the database; for ever when negative [default: 0]

@@ -93,6 +93,12 @@ impl Database {
                 return Err(error).with_context(|| format!("{shown} is not erased"));
             }
         }
+        if path.is_dir() {
+            // It was opened: nothing of others is in it.
+            let removed = std::fs::remove_dir_all(&path);
+            removed.with_context(|| format!("cannot remove {shown}"))?;
+            return report::print(&format!("{shown} is erased"));
+        }
         for suffix in ["", "-wal", "-shm", "-journal", ".reserve"] {
             let mut file = path.clone().into_os_string();
             file.push(suffix);

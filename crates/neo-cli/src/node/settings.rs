@@ -175,7 +175,9 @@ impl StorageArgs {
         };
         let location = location.value;
         let location = match engine {
-            Engine::Sqlite => expand_home(Path::new(&location)).display().to_string(),
+            Engine::Sqlite | Engine::Sled => {
+                expand_home(Path::new(&location)).display().to_string()
+            }
             _ => location,
         };
         let wait = || Wait::AtMost(Duration::ZERO);

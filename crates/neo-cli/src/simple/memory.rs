@@ -188,7 +188,7 @@ impl ClusterDir {
     /// # Errors
     /// When none is: a new cluster would be made in the place of one that may be elsewhere.
     pub fn check_databases(&self, plan: &ClusterPlan, adapter: Engine) -> anyhow::Result<()> {
-        if !plan.created || adapter != Engine::Sqlite {
+        if !plan.created || adapter == Engine::Memory {
             return Ok(());
         }
         let all = (1..=plan.storages).map(|storage| self.database(storage, adapter));
