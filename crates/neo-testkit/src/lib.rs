@@ -3,6 +3,7 @@
 //! | to | use |
 //! | --- | --- |
 //! | prove a [`StorageBackend`](neo_api::StorageBackend) of your own | [`backend_conformance!`] |
+//! | prove a [`KvEngine`](neo_api::KvEngine) of your own, before the backend over it | [`engine_conformance!`] |
 //! | prove a [`Transport`](neo_api::Transport) of your own | [`transport_conformance!`] |
 //! | cut the power under a [`KvEngine`](neo_api::KvEngine) | [`CrashEngine`] |
 //! | run a whole cluster in one process | [`Cluster`] |

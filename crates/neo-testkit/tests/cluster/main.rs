@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what must not be fails the test")]
 
+mod adapters;
 mod bank;
 mod basic;
 mod conflicts;
