@@ -1,4 +1,6 @@
 //! Values: compact, each with the number of its format first, and decoded without trust.
+//!
+//! A number stands for one layout for ever: a golden file has a row of each kind.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use neo_api::{
@@ -8,7 +10,11 @@ use neo_api::{
 
 use crate::pack;
 
+/// Of all kinds but one.
 const FORMAT: u8 = 1;
+
+/// Of unfinished transactions. 1 had no flags.
+const UNFINISHED_FORMAT: u8 = 2;
 
 /// A revision: where its value is.
 ///
@@ -44,7 +50,7 @@ impl Rev {
 
     pub(super) fn decode(bytes: &Bytes) -> BackendResult<Self> {
         let mut input = Input::new(bytes, "a revision")?;
-        let flags = input.u8()?;
+        let flags = input.flags(0b111)?;
         let rev = Self {
             data: (flags & 1 != 0)
                 .then(|| input.u64())
@@ -100,7 +106,7 @@ pub(super) fn encode_transaction(record: &TransactionRecord) -> Bytes {
 
 pub(super) fn decode_transaction(tid: Tid, bytes: &Bytes) -> BackendResult<TransactionRecord> {
     let mut input = Input::new(bytes, "a transaction")?;
-    let flags = input.u8()?;
+    let flags = input.flags(0b111)?;
     let txn = (flags & 2 != 0).then(|| input.txn()).transpose()?;
     let (meta, oids) = input.meta()?;
     let pack = (flags & 4 != 0).then(|| input.order()).transpose()?;
@@ -116,10 +122,11 @@ pub(super) fn decode_transaction(tid: Tid, bytes: &Bytes) -> BackendResult<Trans
 }
 
 /// `format u8, flags u8 (1: packed, 4: orders a pack), metadata, [order]`, where metadata is `user,
-/// description, extension: each u32 length and bytes; oids: u32 count and u64 each`
+/// description, extension: each u32 length and bytes; oids: u32 count and u64 each`. The format is
+/// [`UNFINISHED_FORMAT`].
 pub(super) fn encode_unfinished(record: &VotedRecord) -> Bytes {
     let mut out = BytesMut::with_capacity(64 + record.oids.len() * 8);
-    out.put_u8(FORMAT);
+    out.put_u8(UNFINISHED_FORMAT);
     out.put_u8(u8::from(record.packed) | u8::from(record.pack.is_some()) << 2);
     put_meta(&mut out, &record.meta, &record.oids);
     put_order(&mut out, record.pack.as_ref());
@@ -127,8 +134,8 @@ pub(super) fn encode_unfinished(record: &VotedRecord) -> Bytes {
 }
 
 pub(super) fn decode_unfinished(bytes: &Bytes) -> BackendResult<VotedRecord> {
-    let mut input = Input::new(bytes, "an unfinished transaction")?;
-    let flags = input.u8()?;
+    let mut input = Input::of_format(UNFINISHED_FORMAT, bytes, "an unfinished transaction")?;
+    let flags = input.flags(0b101)?;
     let (meta, oids) = input.meta()?;
     let pack = (flags & 4 != 0).then(|| input.order()).transpose()?;
     input.end()?;
@@ -261,13 +268,28 @@ struct Input {
 
 impl Input {
     fn new(bytes: &Bytes, what: &'static str) -> BackendResult<Self> {
+        Self::of_format(FORMAT, bytes, what)
+    }
+
+    fn of_format(known: u8, bytes: &Bytes, what: &'static str) -> BackendResult<Self> {
         let mut input = Self {
             rest: bytes.clone(),
             what,
         };
         match input.u8()? {
-            FORMAT => Ok(input),
-            format => Err(input.damaged(&format!("its format is {format}"))),
+            format if format == known => Ok(input),
+            format => Err(BackendError::Incompatible {
+                what: format!("with {what} of format {format}"),
+                why: format!("it knows format {known}"),
+            }),
+        }
+    }
+
+    /// Those that are not known may change what follows.
+    fn flags(&mut self, known: u8) -> BackendResult<u8> {
+        match self.u8()? {
+            flags if flags & !known == 0 => Ok(flags),
+            flags => Err(self.damaged(&format!("its flags are {flags:#b}"))),
         }
     }
 
@@ -414,17 +436,41 @@ mod tests {
     }
 
     #[test]
-    fn a_format_of_a_newer_version_is_refused() {
+    fn a_format_of_another_version_is_refused() {
         let rev = Rev {
             data: Some(DataId(1)),
             data_serial: Some(Tid(2)),
             shared: true,
         };
         assert_eq!(Rev::decode(&rev.encode()).unwrap(), rev);
-        let mut newer = rev.encode().to_vec();
-        newer[0] = FORMAT + 1;
-        let error = Rev::decode(&newer.into()).unwrap_err();
-        assert!(error.to_string().contains("its format is 2"), "{error}");
+        let error = Rev::decode(&of_format(2, &rev.encode())).unwrap_err();
+        let words = "the database with a revision of format 2 cannot be opened by this version: \
+                     it knows format 1";
+        assert_eq!(error.to_string(), words);
+        let voted = encode_unfinished(&VotedRecord::default());
+        assert_eq!(decode_unfinished(&voted).unwrap(), VotedRecord::default());
+        for format in [0, 1, 3] {
+            let error = decode_unfinished(&of_format(format, &voted)).unwrap_err();
+            assert!(
+                matches!(error, BackendError::Incompatible { .. }),
+                "{error}"
+            );
+        }
+    }
+
+    fn of_format(format: u8, value: &Bytes) -> Bytes {
+        [&[format], &value[1..]].concat().into()
+    }
+
+    #[test]
+    fn a_flag_that_is_not_known_is_not_passed_over() {
+        let value = encode_transaction(&transaction(30));
+        for flag in 3..8 {
+            let mut damaged = value.to_vec();
+            damaged[1] |= 1 << flag;
+            let error = decode_transaction(Tid(1), &damaged.into()).unwrap_err();
+            assert!(error.to_string().contains("its flags are"), "{error}");
+        }
     }
 
     proptest! {
@@ -432,6 +478,8 @@ mod tests {
         fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             decode_all(&bytes.clone().into());
             bytes.insert(0, FORMAT);
+            decode_all(&bytes.clone().into());
+            bytes[0] = UNFINISHED_FORMAT;
             decode_all(&bytes.into());
         }
 

@@ -21,7 +21,8 @@ const SNAPSHOT: &str = "snap.";
 /// A snapshot that a crash cut off.
 const UNFINISHED: &str = ".generating";
 
-/// The value of [`row::FORMAT_KEY`].
+/// The value of [`row::FORMAT_KEY`]: of the rows of this engine, and of the keys of the backend on
+/// top of it, whose values have formats of their own.
 const FORMAT: &[u8] = b"neo 1";
 
 pub(super) fn open(settings: &SledSettings) -> BackendResult<SledEngine> {

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod crash;
+mod golden;
+#[path = "../support/golden.rs"]
+mod golden_data;
 mod open;
 mod syncs;
 mod work;
