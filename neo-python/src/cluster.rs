@@ -98,6 +98,29 @@ impl BaseCluster {
         })
     }
 
+    /// Ends a master as a crash does.
+    fn kill_master(&self, py: Python<'_>, n: usize) -> PyResult<()> {
+        let n = check(
+            n,
+            self.with(py, |running| Ok(running.nodes.masters().len()))?,
+        )?;
+        self.with(py, |running| {
+            running.runtime.block_on(running.nodes.kill_master(n));
+            Ok(())
+        })
+    }
+
+    /// Starts a master again, at the address that it had.
+    fn restart_master(&self, py: Python<'_>, n: usize) -> PyResult<()> {
+        let n = check(
+            n,
+            self.with(py, |running| Ok(running.nodes.masters().len()))?,
+        )?;
+        self.with(py, |running| {
+            running.runtime.block_on(running.nodes.restart_master(n))
+        })
+    }
+
     /// Ends a storage node as a crash does.
     fn kill_storage(&self, py: Python<'_>, n: usize) -> PyResult<()> {
         let n = check(n, self.with(py, |running| Ok(running.nodes.storages()))?)?;

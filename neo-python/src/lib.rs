@@ -8,6 +8,7 @@ mod convert;
 mod error;
 mod history;
 mod iterator;
+mod log;
 mod pack;
 mod shared;
 mod storage;
@@ -20,5 +21,14 @@ mod _neozodb {
     #[pymodule_export]
     use super::iterator::TransactionIterator;
     #[pymodule_export]
+    use super::log::log_to;
+    #[pymodule_export]
     use super::storage::BaseStorage;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

@@ -1,6 +1,7 @@
 //! The storage: connection, reads, oids.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -127,7 +128,10 @@ impl BaseStorage {
     /// Connects, and waits until the cluster serves, at most `timeout` seconds.
     ///
     /// `compression` is None for none, or the level of zlib, 1 to 9.
-    #[pyo3(signature = (masters, cluster, *, cache_size, read_only, compression, timeout, weak))]
+    #[pyo3(signature = (
+        masters, cluster, *, cache_size, read_only, compression, timeout, dynamic_master_list,
+        ignore_wrong_checksum, weak
+    ))]
     #[expect(clippy::too_many_arguments, reason = "they are named in Python")]
     fn _open(
         &self,
@@ -138,6 +142,8 @@ impl BaseStorage {
         read_only: bool,
         compression: Option<u32>,
         timeout: f64,
+        dynamic_master_list: Option<PathBuf>,
+        ignore_wrong_checksum: bool,
         weak: Py<PyAny>,
     ) -> PyResult<()> {
         let compression = match compression {
@@ -149,16 +155,20 @@ impl BaseStorage {
             }
         };
         let timeout = Duration::try_from_secs_f64(timeout)
-            .map_err(|error| PyValueError::new_err(format!("timeout: {error}")))?;
+            .map_err(|error| PyValueError::new_err(format!("wait is {timeout}: {error}")))?;
         self.shared.set_storage(weak);
-        let builder = Client::builder(cluster)
+        let mut builder = Client::builder(cluster)
             .masters(masters)
+            .ignore_wrong_checksum(ignore_wrong_checksum)
             .cache_bytes(cache_size)
             .read_only(read_only)
             .compression(compression)
             .connect_timeout(timeout)
             .resolver(Arc::new(Resolver(Arc::clone(&self.shared))))
             .invalidation_listener(Arc::new(Listener(Arc::clone(&self.shared))));
+        if let Some(path) = dynamic_master_list {
+            builder = builder.dynamic_master_list(path);
+        }
         let client = py
             .detach(|| builder.connect_blocking())
             .map_err(|error| match error {

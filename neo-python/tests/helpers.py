@@ -1,6 +1,8 @@
 """What several of the tests do."""
 
 import contextlib
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from ZODB.TimeStamp import TimeStamp
 REPOSITORY = Path(__file__).resolve().parents[2]
 TESTDATA = REPOSITORY / "testdata"
 PROGRAMS = Path(sys.executable).parent
+# Where the programs of neo are.
+BINARIES = Path(os.environ.get("NEO_BIN", REPOSITORY / "target/debug"))
 
 SECONDS = 120
 
@@ -77,9 +81,17 @@ def running(*command, cwd, **options):
             process.wait()
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def section(cluster, name="", **options):
     """The section of ZConfig that opens a storage of a cluster."""
     lines = {"master_nodes": cluster.masters, "name": cluster.name, **options}
-    told = "".join(f"  {key.replace('_', '-') if key in options else key} {value}\n"
+    # Some of NEO's keys are written otherwise.
+    as_it_is = {"master_nodes", "dynamic_master_list"}
+    told = "".join(f"  {key if key in as_it_is else key.replace('_', '-')} {value}\n"
                    for key, value in lines.items())
     return f"<NEOStorage {name}>\n{told}</NEOStorage>\n"

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shlex
-import socket
 import subprocess
 
 import pytest
@@ -18,11 +17,8 @@ from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
 
 import neozodb
-from helpers import PROGRAMS, REPOSITORY, SECONDS, TESTDATA, running
+from helpers import BINARIES, PROGRAMS, REPOSITORY, SECONDS, TESTDATA, free_port, running
 from test_tools import FILE, as_copied, describe
-
-# Where the programs of neo are.
-BINARIES = os.environ.get("NEO_BIN", str(REPOSITORY / "target/debug"))
 
 
 def blocks():
@@ -37,12 +33,6 @@ def blocks():
             section = heading
         else:
             yield section, *block
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Reader:

@@ -296,7 +296,7 @@ def test_errors_say_what_to_do_and_what_to_retry(cluster):
     for options, words in [
         ({"compress": "lz4"}, "zlib=1"),
         ({"ca": "x"}, "TLS"),
-        ({"wait": -1}, "timeout"),
+        ({"wait": -1}, "wait is -1"),
     ]:
         with pytest.raises(ValueError, match=words):
             cluster.storage(**options)

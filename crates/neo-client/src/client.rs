@@ -6,7 +6,7 @@ use std::time::Duration;
 use neo_api::{
     Address, ConflictResolver, NodeId, Oid, Partitioning, Tid, TransactionMeta, VotedRecord,
 };
-use neo_proto::net::{DriverOptions, run};
+use neo_proto::net::{DriverOptions, MasterListFile, run};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::codec::CompressionSetting;
@@ -136,18 +136,26 @@ impl Client {
         Self::builder(cluster).masters(masters).connect().await
     }
 
-    pub(crate) fn start(builder: ClientBuilder, masters: Vec<Address>) -> Result<Self> {
+    pub(crate) fn start(
+        builder: ClientBuilder,
+        masters: Vec<Address>,
+        list: Option<MasterListFile>,
+    ) -> Result<Self> {
         let core = ClientCore::new(CoreSettings {
             cluster: builder.cluster.clone(),
             masters,
             read_only: builder.read_only,
+            ignore_wrong_checksum: builder.ignore_wrong_checksum,
             operation_timeout: builder.operation_timeout,
             seed: builder.env.random(),
             routes: builder.direct,
             mutations: Mutations::default(),
         });
         let shared = Arc::new(Shared::new(builder.cache_bytes, builder.listener));
-        let shell = ClientShell(Arc::clone(&shared));
+        let shell = ClientShell {
+            shared: Arc::clone(&shared),
+            masters: list,
+        };
         let options = DriverOptions {
             transport: builder.transport,
             env: builder.env,

@@ -1,11 +1,12 @@
 //! The builder of a client.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use neo_api::{Address, ConflictResolver, Env, SystemEnv, Transport};
 use neo_proto::SessionSettings;
-use neo_proto::net::TcpTransport;
+use neo_proto::net::{MasterListFile, TcpTransport};
 
 use crate::client::Client;
 use crate::codec::CompressionSetting;
@@ -18,9 +19,11 @@ use crate::invalidation::InvalidationListener;
 pub struct ClientBuilder {
     pub(crate) cluster: String,
     masters: Vec<String>,
+    dynamic_master_list: Option<PathBuf>,
     pub(crate) cache_bytes: usize,
     pub(crate) compression: CompressionSetting,
     pub(crate) read_only: bool,
+    pub(crate) ignore_wrong_checksum: bool,
     pub(crate) resolver: Option<Arc<dyn ConflictResolver>>,
     pub(crate) listener: Option<Arc<dyn InvalidationListener>>,
     pub(crate) connect_timeout: Duration,
@@ -41,9 +44,11 @@ impl ClientBuilder {
         Self {
             cluster: cluster.into(),
             masters: Vec::new(),
+            dynamic_master_list: None,
             cache_bytes: 64 << 20,
             compression: CompressionSetting::default(),
             read_only: false,
+            ignore_wrong_checksum: false,
             resolver: None,
             listener: None,
             connect_timeout: Duration::from_secs(10),
@@ -72,6 +77,15 @@ impl ClientBuilder {
         self
     }
 
+    /// A file that keeps the masters that the client learns of: a JSON list of `"HOST:PORT"`, read
+    /// beside the masters that are given here, of which there may be none then, and replaced when
+    /// there is another one. With it, a client finds its cluster when all the masters that it was
+    /// told of at first are gone. Each client has a file of its own.
+    pub fn dynamic_master_list(mut self, path: impl Into<PathBuf>) -> Self {
+        self.dynamic_master_list = Some(path.into());
+        self
+    }
+
     /// Size of the cache of objects, in bytes, overhead included: 64 MiB by default, 0 for none.
     pub const fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
@@ -87,6 +101,15 @@ impl ClientBuilder {
     /// Promises not to write: transactions can't begin. Off by default.
     pub const fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
+        self
+    }
+
+    /// Gives out data that does not match its checksum on any replica, instead of
+    /// [`Error::Checksum`], and logs a warning each time it is read from a storage node; where it
+    /// can't be decompressed, nothing: 0 bytes. Off by default. To save what is left of a damaged
+    /// database, not to work with it.
+    pub const fn ignore_wrong_checksum(mut self, ignore: bool) -> Self {
+        self.ignore_wrong_checksum = ignore;
         self
     }
 
@@ -195,22 +218,32 @@ impl ClientBuilder {
     /// Starts to connect, and does not wait: operations wait, each up to its timeout.
     ///
     /// # Errors
-    /// [`Error::Misuse`] for an address that is none; with [`own_thread`](Self::own_thread),
+    /// [`Error::Misuse`] for an address that is none, and for a
+    /// [list of masters](Self::dynamic_master_list) that is none, or can't be written; with [`own_thread`](Self::own_thread),
     /// [`Error::Node`] when the system gives no thread or runtime.
     ///
     /// # Panics
     /// As [`connect`](Self::connect).
     pub fn start(self) -> Result<Client> {
-        let masters = self.addresses()?;
-        Client::start(self, masters)
-    }
-
-    fn addresses(&self) -> Result<Vec<Address>> {
-        if self.masters.is_empty() {
+        let mut masters = self.addresses()?;
+        let list = match &self.dynamic_master_list {
+            None => None,
+            Some(path) => {
+                let list = MasterListFile::open(path, &masters)
+                    .map_err(|error| Error::Misuse(error.with_reasons()))?;
+                masters = list.masters().to_vec();
+                Some(list)
+            }
+        };
+        if masters.is_empty() {
             return Err(Error::Misuse(
                 "a client needs the address of a master".into(),
             ));
         }
+        Client::start(self, masters, list)
+    }
+
+    fn addresses(&self) -> Result<Vec<Address>> {
         let mut addresses = Vec::new();
         for text in &self.masters {
             // Lists are often written as one string.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use neo_api::{Loaded, NodeId, Oid, Partitioning, Tid};
-use neo_proto::net::{DoneSender, Shell};
+use neo_proto::net::{DoneSender, MasterListFile, Shell};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::cache::Cache;
@@ -284,7 +284,11 @@ impl Drop for Pending {
 
 /// What the driver tells events to.
 #[derive(Debug)]
-pub(crate) struct ClientShell(pub(crate) Arc<Shared>);
+pub(crate) struct ClientShell {
+    pub(crate) shared: Arc<Shared>,
+    /// The file that keeps the masters that are known, if there is one.
+    pub(crate) masters: Option<MasterListFile>,
+}
 
 impl Shell<ClientCore> for ClientShell {
     fn job(&mut self, job: std::convert::Infallible, _done: &DoneSender<ClientCore>) {
@@ -292,10 +296,11 @@ impl Shell<ClientCore> for ClientShell {
     }
 
     fn event(&mut self, event: Event) {
-        let shared = &self.0;
+        let shared = &self.shared;
         // The order in each of these is what readers rely on: the cache first, then who wants to
         // hear, then the last tid. Only what is cleared must not be found once the tid is back.
-        if !matches!(event, Event::Reply { .. } | Event::Loaded { .. }) {
+        let is_of_masters = matches!(event, Event::Masters(_));
+        if !is_of_masters && !matches!(event, Event::Reply { .. } | Event::Loaded { .. }) {
             shared.changes.fetch_add(1, Ordering::AcqRel);
         }
         if !matches!(event, Event::Cleared { .. }) {
@@ -313,6 +318,11 @@ impl Shell<ClientCore> for ClientShell {
             }
             Event::NotReady { .. } => lock(&shared.status).nid = None,
             Event::Routes(routes) => *lock(&shared.routes) = routes.map(|it| Arc::new(*it)),
+            Event::Masters(masters) => {
+                if let Some(list) = &mut self.masters {
+                    list.update(&masters);
+                }
+            }
             Event::Reply { id, result } => shared.answer(id, result.map(Answer::Reply)),
             Event::Loaded {
                 waiters, loaded, ..
@@ -372,7 +382,7 @@ impl Shell<ClientCore> for ClientShell {
 
 impl Drop for ClientShell {
     fn drop(&mut self) {
-        self.0.close();
+        self.shared.close();
     }
 }
 

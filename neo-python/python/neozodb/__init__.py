@@ -18,6 +18,7 @@ In zope.conf, or any other ZConfig file::
 With zodburi: ``neo://main@127.0.0.1:10000``.
 """
 
+from ._neozodb import __version__
 from .errors import (
     IncompleteTransaction,
     NEOStorageClosed,
@@ -39,4 +40,5 @@ __all__ = [
     "PackProgress",
     "Storage",
     "WrongChecksum",
+    "__version__",
 ]

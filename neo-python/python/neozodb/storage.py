@@ -83,6 +83,23 @@ def _compression(compress):
     )
 
 
+def _flag(option, value):
+    """True or False: words would all be true."""
+    if value not in (False, True):
+        raise ValueError(f"{option} is {value!r}: use True or False")
+    return bool(value)
+
+
+def _path(option, value):
+    """An absolute path, or None."""
+    if value is None:
+        return None
+    path = os.path.expanduser(os.fspath(value))
+    if not path:
+        raise ValueError(f"{option} is empty: give the path of a file")
+    return os.path.abspath(path)
+
+
 @zope.interface.implementer(
     interfaces.IStorage,
     interfaces.IMultiCommitStorage,
@@ -98,12 +115,22 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
     """A database of a neo cluster, for ``ZODB.DB``.
 
     :param master_nodes: addresses of masters, ``HOST:PORT``, separated by spaces; one that
-        answers is enough, the others are learnt.
+        answers is enough, the others are learnt. May be empty where `dynamic_master_list` has some.
     :param name: the name of the cluster.
     :param compress: ``True`` (the default) for zlib where it helps, ``False`` for none,
         ``"zlib=1"`` to ``"zlib=9"`` for a level.
+    :param logfile: a file for the log of the storage: at its end, as the logs of nodes are. A
+        process has one log: all its storages name the same file, or none. ``$RUST_LOG`` says how
+        much is logged, as ``neo_client=debug`` does; ``info`` otherwise.
     :param cache_size: bytes of objects that are kept in memory, for all threads together.
     :param read_only: refuses to write.
+    :param ignore_wrong_checksum: gives out data that matches its checksum on no replica, and logs
+        a warning, instead of raising `WrongChecksum`; where it can't be decompressed, ``b""``. To
+        save what is left of a damaged database, best with `read_only`.
+    :param dynamic_master_list: a file that keeps the masters that the storage learns of: a JSON
+        list, read beside `master_nodes`. With it, a cluster is found when all of `master_nodes`
+        are gone.
+    :param ca: TLS, as `cert` and `key`: not available in this version.
     :param sync: whether each transaction begins with a question to the master, so that it sees
         everything that was committed anywhere before.
     :param wait: seconds to wait until the cluster serves.
@@ -130,20 +157,17 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
     ):
         if ca or cert or key:
             raise ValueError("TLS (ca, cert, key) is not available in this version")
-        for option, value in (
-            ("logfile", logfile),
-            ("ignore_wrong_checksum", ignore_wrong_checksum),
-            ("dynamic_master_list", dynamic_master_list),
-        ):
-            if value:
-                raise ValueError(f"{option} is not available in this version")
+        dynamic_master_list = _path("dynamic_master_list", dynamic_master_list)
         masters = master_nodes.split() if isinstance(master_nodes, str) else list(master_nodes)
-        if not masters:
+        if not masters and dynamic_master_list is None:
             raise ValueError("master_nodes is empty: give at least one HOST:PORT")
         self.__name__ = f"neo({name})"
-        self._is_read_only = bool(read_only)
-        self._sync_always = bool(sync)
+        self._is_read_only = _flag("read_only", read_only)
+        self._sync_always = _flag("sync", sync)
         self._counted = 0, None
+        logfile = _path("logfile", logfile)
+        if logfile is not None:
+            _neozodb._log_to(logfile)
         _open_storages.add(self)
         self._open(
             masters,
@@ -152,6 +176,8 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             read_only=self._is_read_only,
             compression=_compression(compress),
             timeout=float(wait),
+            dynamic_master_list=dynamic_master_list,
+            ignore_wrong_checksum=_flag("ignore_wrong_checksum", ignore_wrong_checksum),
             weak=weakref.ref(self),
         )
         self._sort_key = f"neo:{name}"

@@ -2,6 +2,5 @@
 
 pub mod args;
 pub mod database;
-pub mod master_list;
 pub mod run;
 pub mod settings;

@@ -8,11 +8,10 @@ use anyhow::{Context, anyhow};
 use neo_admin::{Admin, AdminSettings};
 use neo_api::{Address, ClusterState, NodeId, Transport};
 use neo_master::{Master, MasterSettings};
-use neo_proto::net::NodeFailure;
+use neo_proto::net::{MasterListFile, NodeFailure};
 use neo_storage::{Storage, StorageSettings};
 use tokio::sync::{mpsc, watch};
 
-use super::master_list::MasterListFile;
 use super::settings::{Common, MasterConfig, StorageConfig};
 use crate::config::{Setting, Size};
 

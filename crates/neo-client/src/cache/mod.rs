@@ -139,6 +139,7 @@ impl Cache {
             Event::Ready { .. }
             | Event::NotReady { .. }
             | Event::Routes(_)
+            | Event::Masters(_)
             | Event::Reply { .. } => {}
         }
     }

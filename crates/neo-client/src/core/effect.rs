@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use neo_api::{
-    At, HistoryEntry, Loaded, NodeId, Oid, Partitioning, Record, Tid, TxnId, VotedRecord,
+    Address, At, HistoryEntry, Loaded, NodeId, Oid, Partitioning, Record, Tid, TxnId, VotedRecord,
 };
 use neo_proto::{PackProgress, StoreKind, UndoRevision, WireRevision, WireTransaction};
 use std::time::Duration;
@@ -336,6 +336,8 @@ pub enum Event {
     },
     /// Where storage nodes are that can be read from; `None`: the client is not ready.
     Routes(Option<Box<Routes>>),
+    /// These masters are known, some of them since now.
+    Masters(Vec<Address>),
     /// The answer to a command.
     Reply {
         /// Whose.

@@ -74,13 +74,15 @@ impl MasterLink {
         }
     }
 
-    /// There are these masters.
-    fn learn(&mut self, masters: impl IntoIterator<Item = Address>) {
+    /// There are these masters; `true`: some were not known.
+    fn learn(&mut self, masters: impl IntoIterator<Item = Address>) -> bool {
+        let known = self.masters.len();
         for master in masters {
             if self.masters.len() < MASTERS_MAX && !self.masters.contains(&master) {
                 self.masters.push(master);
             }
         }
+        self.masters.len() > known
     }
 
     pub(super) const fn is_ready(&self) -> bool {
@@ -241,8 +243,7 @@ impl ClientCore {
                 self.ask_master(conn, Req::FirstSync, Packet::AskLastTransaction {});
             }
             Packet::NotPrimaryMaster { primary, masters } => {
-                self.master
-                    .learn(masters.into_iter().chain(primary.clone()));
+                self.learn_masters(masters.into_iter().chain(primary.clone()));
                 self.out.close(conn, "not the primary master");
                 let asked = self.master.masters[self.master.at].clone();
                 self.master_retry(format!("{asked} is not the primary master"));
@@ -421,9 +422,16 @@ impl ClientCore {
             .values()
             .filter(|n| n.node_type() == NodeType::Master);
         let addresses: Vec<Address> = masters.filter_map(|n| n.address.clone()).collect();
-        self.master.learn(addresses);
+        self.learn_masters(addresses);
         self.are_routes_new = true;
         self.storages_changed(&before);
+    }
+
+    fn learn_masters(&mut self, masters: impl IntoIterator<Item = Address>) {
+        if self.master.learn(masters) {
+            let masters = self.master.masters.clone();
+            self.out.event(Event::Masters(masters));
+        }
     }
 
     fn cluster_information(&mut self, conn: ConnId, state: ClusterState) {

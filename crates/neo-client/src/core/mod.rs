@@ -59,6 +59,8 @@ pub struct CoreSettings {
     pub masters: Vec<Address>,
     /// Whether the client promises not to write.
     pub read_only: bool,
+    /// Whether data is given out that does not match its checksum on any replica.
+    pub ignore_wrong_checksum: bool,
     /// How long an operation waits without any progress.
     pub operation_timeout: Duration,
     /// For the choice of replicas.

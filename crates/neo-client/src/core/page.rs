@@ -5,6 +5,7 @@ use neo_api::{Oid, Order, Partition, Partitioning, RevisionId, Tid};
 use neo_proto::{Packet, WireRevision, split_payload};
 
 use super::effect::Reply;
+use super::read::Damage;
 
 /// A read of metadata or history that is no load of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +192,7 @@ impl Page {
         &self,
         packet: Packet,
         payload: &Bytes,
-    ) -> Option<Result<Reply, String>> {
+    ) -> Option<Result<Reply, Damage<Reply>>> {
         Some(match (self, packet) {
             (
                 Self::Transactions { .. },
@@ -218,7 +219,7 @@ impl Page {
                 let descending = entries.windows(2).all(|two| two[0].serial > two[1].serial);
                 let in_range = entries.first().is_none_or(|first| first.serial < *before);
                 if !descending || !in_range || (entries.is_empty() && !complete) {
-                    Err("the history is not the one asked for".to_owned())
+                    Err("the history is not the one asked for".to_owned().into())
                 } else {
                     Ok(Reply::History { entries, complete })
                 }
@@ -243,7 +244,7 @@ impl Page {
                 } else if revisions.len() == oids.len() {
                     Ok(Reply::Undo(revisions))
                 } else {
-                    Err("as many objects were not asked for".to_owned())
+                    Err("as many objects were not asked for".to_owned().into())
                 }
             }
             _ => return None,
@@ -258,14 +259,13 @@ fn revision_page(
     revisions: Vec<WireRevision>,
     complete: bool,
     payload: &Bytes,
-) -> Result<Reply, String> {
+) -> Result<Reply, Damage<Reply>> {
     let ordered = revisions.windows(2).all(|pair| pair[0].id < pair[1].id);
     let in_range = revisions.iter().all(|r| r.id >= min && r.id.tid <= max);
     if !ordered || !in_range || (revisions.is_empty() && !complete) {
-        return Err("the revisions are not those asked for".to_owned());
+        return Err("the revisions are not those asked for".to_owned().into());
     }
-    let revisions = with_values(revisions, payload)?;
-    Ok(Reply::Revisions {
+    with_values(revisions, payload, |revisions| Reply::Revisions {
         revisions,
         complete,
     })
@@ -279,33 +279,45 @@ fn current_page(
     revisions: Vec<WireRevision>,
     next: Option<Oid>,
     payload: &Bytes,
-) -> Result<Reply, String> {
+) -> Result<Reply, Damage<Reply>> {
     let mut oids = revisions.iter().map(|revision| revision.id.oid);
     let ordered = oids.clone().is_sorted_by(|one, other| one < other);
     let in_range = revisions.iter().all(|r| r.id.oid >= min && r.id.tid <= at);
     let goes_on = next.is_none_or(|next| next > min && oids.all(|oid| oid < next));
     let has_values = revisions.iter().all(|r| r.value.is_some() == values);
     if !ordered || !in_range || !goes_on || !has_values {
-        return Err("the objects are not those asked for".to_owned());
+        return Err("the objects are not those asked for".to_owned().into());
     }
-    let revisions = with_values(revisions, payload)?;
-    Ok(Reply::Current { revisions, next })
+    with_values(revisions, payload, |revisions| Reply::Current {
+        revisions,
+        next,
+    })
 }
 
 /// Revisions, each with its value, which is intact.
 fn with_values(
     revisions: Vec<WireRevision>,
     payload: &Bytes,
-) -> Result<Vec<(WireRevision, Option<Bytes>)>, String> {
-    let values = split_payload(&revisions, payload)?;
-    for (revision, value) in revisions.iter().zip(&values) {
-        if let (Some(wire), Some(data)) = (&revision.value, value)
-            && neo_api::Checksum::of(data) != wire.checksum
-        {
-            return Err(format!("{:?} does not match its checksum", revision.id));
-        }
+    reply: impl FnOnce(Vec<(WireRevision, Option<Bytes>)>) -> Reply,
+) -> Result<Reply, Damage<Reply>> {
+    let values = split_payload(&revisions, payload).map_err(str::to_owned)?;
+    let revisions: Vec<_> = revisions.into_iter().zip(values).collect();
+    let damaged = revisions.iter().find(|it| is_damaged(it));
+    match damaged.map(|(revision, _)| format!("{:?} does not match its checksum", revision.id)) {
+        None => Ok(reply(revisions)),
+        Some(words) => Err(Damage {
+            words,
+            found: Some(reply(revisions)),
+        }),
     }
-    Ok(revisions.into_iter().zip(values).collect())
+}
+
+/// Whether a value does not match its checksum.
+pub(super) fn is_damaged((revision, value): &(WireRevision, Option<Bytes>)) -> bool {
+    matches!(
+        (&revision.value, value),
+        (Some(wire), Some(data)) if neo_api::Checksum::of(data) != wire.checksum
+    )
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Mailbox {
         self.cache.learn(&event);
         match event {
             Event::Ready { partitioning, .. } => self.partitioning = Some(partitioning),
-            Event::NotReady { .. } | Event::Routes(_) => {}
+            Event::NotReady { .. } | Event::Routes(_) | Event::Masters(_) => {}
             Event::Reply { id, result } => self.answer(id, Answer::Reply(result)),
             Event::Loaded {
                 oid,

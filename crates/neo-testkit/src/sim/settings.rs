@@ -118,6 +118,7 @@ impl WorldSettings {
             cluster: CLUSTER.to_owned(),
             masters: self.masters_addresses(),
             read_only: false,
+            ignore_wrong_checksum: false,
             operation_timeout: self.operation_timeout,
             seed,
             routes: false,

@@ -1,6 +1,7 @@
 //! Loads and pages: from any readable cell, from another when one fails or is slow.
 
 mod batch;
+mod damage;
 mod hedge;
 mod late;
 mod query;
@@ -17,12 +18,13 @@ use super::page::Page;
 use super::timer::TimerId;
 use super::{ClientCore, Failure, Req, Timer, Todo, backoff};
 use crate::error::Error;
+use damage::Salvage;
 use query::{Query, loaded};
 
 pub(super) use batch::Batch;
 pub(super) use hedge::{Budget, Patience, Slow};
-pub(super) use query::AtKey;
 pub(crate) use query::check_loaded;
+pub(super) use query::{AtKey, Damage};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ReadId(u64);
@@ -67,6 +69,8 @@ pub(super) struct Read {
     rounds: u32,
     /// A cell of this round has damaged data.
     damaged: bool,
+    /// What it has, if that is given out in the end.
+    salvage: Option<Salvage>,
     /// The last cell's trouble.
     trouble: String,
     /// The first transaction that changed the object since it was asked for.
@@ -82,6 +86,12 @@ impl Read {
             State::Asked(first, _) => first.at,
             State::Waiting | State::Pause => self.deadline,
         }
+    }
+
+    /// The first change that was heard of after this one, unless one before it may have been missed.
+    fn next_after(&self, serial: Tid) -> Option<Tid> {
+        self.invalidated
+            .filter(|tid| *tid > serial && self.gap.is_none_or(|known| *tid <= known))
     }
 
     /// Reads that take about as long.
@@ -139,6 +149,7 @@ impl ClientCore {
             tried: BTreeSet::new(),
             rounds: 0,
             damaged: false,
+            salvage: None,
             trouble: String::new(),
             invalidated: None,
             gap: None,
@@ -205,6 +216,10 @@ impl ClientCore {
                 }
             }
             None if read.damaged => {
+                if let Some(salvage) = read.salvage.take() {
+                    self.give_out(id, salvage);
+                    return;
+                }
                 let (oid, tid) = match read.query {
                     Query::Load { oid, at } => (oid, at.tid()),
                     Query::Page(_) => (Oid::ZERO, read.query.newest()),
@@ -354,8 +369,9 @@ impl ClientCore {
                     self.read_ends(id, Ok(reply));
                     true
                 }
-                Some(Err(damage)) => {
-                    self.read_damaged(id, nid, damage);
+                Some(Err(Damage { words, found })) => {
+                    self.keep_damaged(id, found.map(Salvage::Page));
+                    self.read_damaged(id, nid, words);
                     true
                 }
                 None => false,
@@ -388,7 +404,10 @@ impl ClientCore {
                 self.note_speed(id, nid);
                 self.loaded(id, oid, found);
             }
-            Err(damage) => self.read_damaged(id, nid, damage),
+            Err(Damage { words, found }) => {
+                self.keep_damaged(id, found.map(Salvage::Loaded));
+                self.read_damaged(id, nid, words);
+            }
         }
     }
 
@@ -416,12 +435,7 @@ impl ClientCore {
                 serial,
                 next_serial,
             } => {
-                if next_serial.is_none() {
-                    // The first change, unless one before it may have been missed.
-                    *next_serial = read
-                        .invalidated
-                        .filter(|tid| *tid > *serial && read.gap.is_none_or(|known| *tid <= known));
-                }
+                *next_serial = next_serial.or_else(|| read.next_after(*serial));
                 match (*next_serial, read.gap) {
                     (Some(next), _) => Validity::Until(next),
                     (None, Some(known)) => Validity::AtLeast(Tid(known.0.saturating_add(1))),
@@ -505,6 +519,7 @@ impl ClientCore {
             read.is_hedged = false;
             read.tried.clear();
             read.damaged = false;
+            read.salvage = None;
         }
     }
 }

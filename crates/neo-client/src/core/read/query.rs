@@ -6,6 +6,20 @@ use neo_proto::ObjectAnswer;
 
 use crate::core::page::Page;
 
+/// Why an answer is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Damage<T> {
+    pub(in crate::core) words: String,
+    /// What it would be if checksums did not count.
+    pub(in crate::core) found: Option<T>,
+}
+
+impl<T> From<String> for Damage<T> {
+    fn from(words: String) -> Self {
+        Self { words, found: None }
+    }
+}
+
 /// [`At`], in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::core) enum AtKey {
@@ -70,7 +84,7 @@ pub(crate) fn check_loaded(
     at: At,
     answer: ObjectAnswer,
     payload: Bytes,
-) -> Result<Option<Loaded>, String> {
+) -> Result<Option<Loaded>, Damage<Loaded>> {
     let at = match at {
         At::Latest => AtKey::Before(Tid(u64::MAX)),
         At::Before(tid) => AtKey::Before(tid),
@@ -84,7 +98,7 @@ pub(super) fn loaded(
     at: AtKey,
     answer: ObjectAnswer,
     payload: Bytes,
-) -> Result<Option<Loaded>, String> {
+) -> Result<Option<Loaded>, Damage<Loaded>> {
     let fits = |serial: Tid, next: Option<Tid>| {
         let asked = match at {
             AtKey::Before(tid) => serial < tid && next.is_none_or(|next| next >= tid),
@@ -112,15 +126,20 @@ pub(super) fn loaded(
                 checksum,
                 data: payload,
             };
-            if !record.is_intact() {
-                return Err(format!("the value of {serial} does not match its checksum"));
-            }
-            Loaded::Found(Revision {
+            let is_intact = record.is_intact();
+            let found = Loaded::Found(Revision {
                 serial,
                 next_serial,
                 record,
                 data_serial,
-            })
+            });
+            if !is_intact {
+                return Err(Damage {
+                    words: format!("the value of {serial} does not match its checksum"),
+                    found: Some(found),
+                });
+            }
+            found
         }
         ObjectAnswer::Deleted {
             serial,

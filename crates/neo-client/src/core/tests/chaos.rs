@@ -77,7 +77,10 @@ impl Chaos {
                     assert!(tid >= last);
                     last = tid;
                 }
-                Event::Ready { .. } | Event::NotReady { .. } | Event::Routes(_) => {}
+                Event::Ready { .. }
+                | Event::NotReady { .. }
+                | Event::Routes(_)
+                | Event::Masters(_) => {}
             }
         }
     }

@@ -81,6 +81,7 @@ impl World {
             cluster: "test".into(),
             masters: vec![address(m(1)), address(m(2))],
             read_only: false,
+            ignore_wrong_checksum: false,
             operation_timeout: Duration::from_secs(60),
             seed: 7,
             routes: false,

@@ -27,6 +27,8 @@ fn the_primary_is_found_through_a_secondary() {
             masters: vec![address(m(2))],
         },
     );
+    let told = w.events.pop_front();
+    assert!(matches!(told, Some(Event::Masters(all)) if all == [1, 2, 3].map(|n| address(m(n)))));
     w.next_timer();
     assert_eq!(w.connecting.pop_front().unwrap().1, address(m(3)));
 }

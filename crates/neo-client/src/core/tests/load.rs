@@ -1,6 +1,6 @@
 //! Loads: replicas that fail, and transactions that come between.
 
-use neo_api::{Loaded, RevisionId};
+use neo_api::{Compression, Loaded, RevisionId};
 use neo_proto::{ObjectAnswer, Oids, WireRevision, WireValue};
 
 use super::*;
@@ -229,7 +229,7 @@ fn a_damaged_answer_goes_to_another_replica_then_to_the_caller() {
         let answer = ObjectAnswer::Found {
             serial: Tid(90),
             next_serial: None,
-            compression: neo_api::Compression::None,
+            compression: Compression::None,
             checksum: record("data").checksum,
             data_serial: None,
         };
@@ -247,6 +247,123 @@ fn a_damaged_answer_goes_to_another_replica_then_to_the_caller() {
             tid: Tid(101)
         }
     ));
+}
+
+/// What a node has is not what its checksum was made of.
+fn damaged(w: &mut World, nid: NodeId, id: MsgId, compression: Compression, data: &'static [u8]) {
+    let answer = ObjectAnswer::Found {
+        serial: Tid(90),
+        next_serial: None,
+        compression,
+        checksum: record("data").checksum,
+        data_serial: None,
+    };
+    let packet = Packet::AnswerObject {
+        oid: Oid(5),
+        answer,
+    };
+    w.says_with(nid, id, packet, Bytes::from_static(data));
+}
+
+fn value(w: &mut World) -> (Record, Option<Tid>, Validity) {
+    match w.events.pop_front() {
+        Some(Event::Loaded {
+            loaded: Loaded::Found(found),
+            validity,
+            ..
+        }) => (found.record, found.next_serial, validity),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn damaged_data_is_given_out_where_nobody_has_it_right_and_that_is_wanted() {
+    let mut w = World::new(2, 1);
+    w.core.settings.ignore_wrong_checksum = true;
+    w.load(1, 5, At::Latest);
+    let (nid, id, _) = w.asked_object();
+    invalidate(&mut w, 110, &[5]);
+    damaged(&mut w, nid, id, Compression::None, b"dato");
+    assert!(w.events.is_empty());
+    let (nid, id, _) = w.asked_object();
+    damaged(&mut w, nid, id, Compression::Zlib, b"data is no stream");
+    // The last one that was asked; what can't be decompressed is nothing. It is not taken for
+    // current, however it came.
+    let (record, next, validity) = value(&mut w);
+    assert!(record.is_intact() && record.data.is_empty());
+    assert_eq!((next, validity), (None, Validity::AtLeast(Tid(91))));
+    // One that is right is what counts.
+    w.load(2, 5, At::Latest);
+    let (nid, id, _) = w.asked_object();
+    damaged(&mut w, nid, id, Compression::None, b"dato");
+    let (nid, id, _) = w.asked_object();
+    found(&mut w, nid, id, 5, 90, None);
+    assert_eq!(value(&mut w).0.data, "data");
+}
+
+#[test]
+fn damaged_data_has_the_next_serial_that_was_heard_of_meanwhile() {
+    let mut w = World::new(1, 1);
+    w.core.settings.ignore_wrong_checksum = true;
+    w.load(1, 5, At::Latest);
+    let (nid, id, _) = w.asked_object();
+    invalidate(&mut w, 110, &[5]);
+    damaged(&mut w, nid, id, Compression::None, b"dato");
+    let (record, next, validity) = value(&mut w);
+    assert!(record.is_intact() && record.data == "dato");
+    assert_eq!(next, Some(Tid(110)));
+    assert_eq!(validity, Validity::Until(Tid(110)));
+}
+
+#[test]
+fn damaged_data_of_a_page_is_given_out_if_that_is_wanted() {
+    for ignore in [false, true] {
+        let mut w = World::new(1, 1);
+        w.core.settings.ignore_wrong_checksum = ignore;
+        w.command(Command::Page {
+            reply: ReplyId(1),
+            page: Page::Current {
+                partition: Partition(0),
+                min: Oid(0),
+                at: Tid(100),
+                bytes: 1 << 20,
+                values: true,
+            },
+        });
+        let (id, _) = w.try_to(s(1)).unwrap();
+        let revision = |oid, text: &str| WireRevision {
+            id: RevisionId { tid: Tid(90), oid },
+            value: Some(WireValue {
+                compression: Compression::None,
+                checksum: record(text).checksum,
+                bytes: 4,
+            }),
+            data_serial: None,
+        };
+        let packet = Packet::AnswerCurrentRevisions {
+            revisions: vec![revision(Oid(5), "data"), revision(Oid(6), "good")],
+            next: None,
+            packed: false,
+        };
+        w.says_with(s(1), id, packet, Bytes::from_static(b"datogood"));
+        if !ignore {
+            assert!(matches!(w.failure(), Error::Checksum { .. }));
+            continue;
+        }
+        let Some(Event::Reply {
+            result: Ok(Reply::Current { revisions, .. }),
+            ..
+        }) = w.events.pop_front()
+        else {
+            panic!("no page")
+        };
+        let told: Vec<_> = revisions
+            .into_iter()
+            .map(|(wire, data)| (wire.value.unwrap().checksum, data.unwrap()))
+            .collect();
+        let wanted = ["dato", "good"].map(|text| (record(text).checksum, Bytes::from(text)));
+        assert_eq!(told, wanted);
+    }
 }
 
 #[test]
@@ -336,7 +453,7 @@ fn a_page_of_revisions_is_checked() {
             oid: Oid(1),
         },
         value: Some(WireValue {
-            compression: neo_api::Compression::None,
+            compression: Compression::None,
             checksum: record(text).checksum,
             bytes: text.len() as u32,
         }),

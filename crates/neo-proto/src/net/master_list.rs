@@ -1,11 +1,44 @@
-//! The file that keeps the list of masters: `-D`/`--dynamic-master-list`.
+//! The file that keeps the list of masters that a node, or a client, has learnt of.
 
+use std::error::Error as StdError;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use neo_api::Address;
+
+/// A list of masters that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the dynamic list of masters {}", path.display())]
+pub struct MasterListError {
+    path: PathBuf,
+    #[source]
+    why: Unusable,
+}
+
+impl MasterListError {
+    /// What is wrong, in one line.
+    #[must_use]
+    pub fn with_reasons(&self) -> String {
+        let mut words = self.to_string();
+        let mut source = self.source();
+        while let Some(reason) = source {
+            words = format!("{words}: {reason}");
+            source = reason.source();
+        }
+        words
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it is no JSON array of \"HOST:PORT\": correct it, or remove it")]
+    NoList,
+    #[error("correct it, or remove it")]
+    NoAddress(#[source] neo_api::ParseAddressError),
+    #[error(transparent)]
+    File(#[from] std::io::Error),
+}
 
 /// A list of masters on disk: a JSON array of `"HOST:PORT"`.
 ///
@@ -22,12 +55,18 @@ impl MasterListFile {
     ///
     /// # Errors
     /// When it is no list of masters, or cannot be written.
-    pub fn open(path: &Path, masters: &[Address]) -> anyhow::Result<Self> {
-        let named = || format!("the dynamic list of masters {}", path.display());
+    pub fn open(path: &Path, masters: &[Address]) -> Result<Self, MasterListError> {
+        Self::open_at(path, masters).map_err(|why| MasterListError {
+            path: path.to_owned(),
+            why,
+        })
+    }
+
+    fn open_at(path: &Path, masters: &[Address]) -> Result<Self, Unusable> {
         let mut kept = match std::fs::read(path) {
-            Ok(text) => parse(&text).with_context(named)?,
+            Ok(text) => parse(&text)?,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).with_context(named),
+            Err(error) => return Err(error.into()),
         };
         for master in masters {
             if !kept.contains(master) {
@@ -38,7 +77,7 @@ impl MasterListFile {
             path: path.to_owned(),
             kept,
         };
-        list.write().with_context(named)?;
+        list.write()?;
         Ok(list)
     }
 
@@ -48,7 +87,7 @@ impl MasterListFile {
         &self.kept
     }
 
-    /// Replaces the list, if that is another one; a failure is logged, and the node goes on.
+    /// Replaces the list, if that is another one; a failure is logged, and work goes on.
     pub fn update(&mut self, masters: &[Address]) {
         let same = |a: &[Address], b: &[Address]| a.iter().all(|address| b.contains(address));
         if masters.is_empty() || (same(masters, &self.kept) && same(&self.kept, masters)) {
@@ -78,13 +117,12 @@ impl MasterListFile {
     }
 }
 
-fn parse(text: &[u8]) -> anyhow::Result<Vec<Address>> {
-    let Ok(names) = serde_json::from_slice::<Vec<String>>(text) else {
-        bail!("it is no JSON array of \"HOST:PORT\": correct it, or remove it");
-    };
+fn parse(text: &[u8]) -> Result<Vec<Address>, Unusable> {
+    let names: Vec<String> = serde_json::from_slice(text).map_err(|_| Unusable::NoList)?;
     let addresses = names.iter().map(|name| name.parse::<Address>());
-    let addresses: Result<Vec<_>, _> = addresses.collect();
-    addresses.context("correct it, or remove it")
+    addresses
+        .collect::<Result<_, _>>()
+        .map_err(Unusable::NoAddress)
 }
 
 #[cfg(test)]
@@ -135,7 +173,8 @@ mod tests {
         for text in ["remember the milk", "[\"m\"]", "[1]", "{}"] {
             std::fs::write(&path, text).unwrap();
             let error = MasterListFile::open(&path, &[address(1)]).unwrap_err();
-            assert!(format!("{error:#}").contains("remove it"), "{error:#}");
+            let words = error.with_reasons();
+            assert!(words.contains("remove it"), "{words}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
     }
