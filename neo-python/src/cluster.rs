@@ -15,23 +15,51 @@ struct Running {
 /// A cluster in this process: masters and storage nodes on threads of their own, data in memory,
 /// reached over the loopback interface.
 #[pyclass(frozen, subclass, weakref, module = "neozodb._neozodb")]
-pub(crate) struct BaseCluster(Mutex<Option<Running>>);
+pub(crate) struct BaseCluster {
+    running: Mutex<Option<Running>>,
+    /// Whose it is: after a fork, its threads do not run in the child.
+    process: u32,
+}
 
 /// Storage nodes are many threads' work; a few do for a test.
 const THREADS: usize = 2;
+
+/// What is said of a parent's cluster in a child process.
+const FORKED: &str = "the cluster was started before a fork, and is the parent's: start another one \
+                      in the child process, or open a storage at the addresses of its masters";
 
 fn failed(error: &ClusterError) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
 }
 
+impl Drop for BaseCluster {
+    fn drop(&mut self) {
+        if self.is_of_parent() {
+            let running = self
+                .running
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Dropping it would wait for its threads.
+            std::mem::forget(running.take());
+        }
+    }
+}
+
 impl BaseCluster {
+    fn is_of_parent(&self) -> bool {
+        std::process::id() != self.process
+    }
+
     fn with<T: Send>(
         &self,
         py: Python<'_>,
         f: impl FnOnce(&mut Running) -> Result<T, ClusterError> + Send,
     ) -> PyResult<T> {
+        if self.is_of_parent() {
+            return Err(PyRuntimeError::new_err(FORKED));
+        }
         let done = py.detach(|| {
-            let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             running.as_mut().map(f)
         });
         done.ok_or_else(|| PyRuntimeError::new_err("the cluster was stopped"))?
@@ -79,7 +107,10 @@ impl BaseCluster {
         let nodes = py
             .detach(|| runtime.block_on(builder.start()))
             .map_err(|error| failed(&error))?;
-        Ok(Self(Mutex::new(Some(Running { nodes, runtime }))))
+        Ok(Self {
+            running: Mutex::new(Some(Running { nodes, runtime })),
+            process: std::process::id(),
+        })
     }
 
     /// The name of the cluster.
@@ -138,10 +169,18 @@ impl BaseCluster {
         })
     }
 
-    /// Ends all nodes, and the data. May be called twice.
+    /// Ends all nodes, and the data. May be called twice; does nothing in a child process, whose
+    /// parent's it is.
     fn stop(&self, py: Python<'_>) {
+        if self.is_of_parent() {
+            return;
+        }
         py.detach(|| {
-            let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let running = self
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             if let Some(mut running) = running {
                 running.runtime.block_on(running.nodes.kill_all());
                 running.runtime.shutdown_background();

@@ -47,6 +47,8 @@ pub(crate) fn raise_with(py: Python<'_>, error: &Error, relied: Option<Tid>) -> 
         Error::Misuse(_) => ("misuse", None),
         Error::Closed => ("closed", None),
         Error::NoSpace(_) => ("no-space", None),
+        // What a later version may have.
+        ref error if error.is_retryable() => ("unavailable", None),
         _ => ("storage", None),
     };
     let oid = ids.map(|(oid, _)| oid_bytes(py, oid));
@@ -65,6 +67,18 @@ pub(crate) fn no_such_object(py: Python<'_>, oid: Oid) -> PyErr {
 /// What is said of a parent's storage in a child process.
 pub(crate) const FORKED: &str =
     "the storage was opened before a fork: open another one in the child process";
+
+/// For the tests of the package: an error of each kind that the client has, whether it may be
+/// retried, and what is raised for it.
+#[pyfunction]
+#[pyo3(name = "_errors")]
+pub(crate) fn errors(py: Python<'_>) -> Vec<(String, bool, Py<PyAny>)> {
+    let told = |error: Error| {
+        let raised = raise(py, &error).into_value(py).into_any();
+        (error.to_string(), error.is_retryable(), raised)
+    };
+    Error::one_of_each().into_iter().map(told).collect()
+}
 
 /// An error of a kind that the package itself raises.
 pub(crate) fn of_kind(py: Python<'_>, kind: &str, message: impl Into<String>) -> PyErr {

@@ -19,6 +19,8 @@ mod _neozodb {
     #[pymodule_export]
     use super::cluster::BaseCluster;
     #[pymodule_export]
+    use super::error::errors;
+    #[pymodule_export]
     use super::iterator::TransactionIterator;
     #[pymodule_export]
     use super::log::log_to;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +32,6 @@ enum State {
     New,
     Open(Client),
     Closed,
-    /// In a child process: the connections are the parent's.
-    Forked,
 }
 
 /// What `neozodb.Storage` is built on: the methods of ZODB's `IStorage` that wait for nodes.
@@ -43,6 +42,8 @@ pub(crate) struct BaseStorage {
     /// Transactions that have begun, by the address of ZODB's transaction, which is kept alive.
     pub(crate) pending: Mutex<HashMap<usize, Pending>>,
     pub(crate) readers: Readers,
+    /// In a child process, where a thread of the parent may hold any of the locks for ever.
+    is_forked: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,12 +53,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl BaseStorage {
     /// The client, while the storage is open.
     pub(crate) fn client(&self, py: Python<'_>) -> PyResult<Client> {
+        if self.is_forked() {
+            return Err(of_kind(py, "closed", FORKED));
+        }
         match &*lock(&self.state) {
             State::Open(client) => Ok(client.clone()),
             State::New => Err(of_kind(py, "closed", "the storage was not opened")),
             State::Closed => Err(of_kind(py, "closed", "the storage is closed")),
-            State::Forked => Err(of_kind(py, "closed", FORKED)),
         }
+    }
+
+    /// Whether it is the parent's.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.is_forked.load(Ordering::Relaxed)
     }
 
     /// Waits without the interpreter.
@@ -114,6 +122,7 @@ impl BaseStorage {
             shared: Arc::default(),
             pending: Mutex::default(),
             readers: Readers::default(),
+            is_forked: AtomicBool::new(false),
         }
     }
 
@@ -122,6 +131,9 @@ impl BaseStorage {
     }
 
     fn __clear__(&self) {
+        if self.is_forked() {
+            return;
+        }
         drop(self.shared.set_database(None));
     }
 
@@ -188,9 +200,9 @@ impl BaseStorage {
 
     /// In a child process after a fork: the connections and the driver's thread are the parent's.
     fn _forked(&self) {
-        // A thread of the parent may have held a lock: none is waited for.
+        self.is_forked.store(true, Ordering::Relaxed);
         if let Ok(mut state) = self.state.try_lock()
-            && let State::Open(client) = std::mem::replace(&mut *state, State::Forked)
+            && let State::Open(client) = std::mem::replace(&mut *state, State::Closed)
         {
             // Dropping it would talk to a driver that does not run here.
             std::mem::forget(client);
@@ -202,13 +214,10 @@ impl BaseStorage {
 
     /// Ends the connections. May be called twice.
     fn close(&self, py: Python<'_>) {
-        let state = {
-            let mut state = lock(&self.state);
-            match &*state {
-                State::Forked => return,
-                _ => std::mem::replace(&mut *state, State::Closed),
-            }
-        };
+        if self.is_forked() {
+            return;
+        }
+        let state = std::mem::replace(&mut *lock(&self.state), State::Closed);
         let pending = std::mem::take(&mut *lock(&self.pending));
         self.readers.clear();
         py.detach(|| {

@@ -249,6 +249,8 @@ impl BaseStorage {
         func: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let py = transaction.py();
+        // After a close, or a fork, that is what there is to say.
+        self.client(py)?;
         let pending = self.take(transaction).ok_or_else(|| foreign(py))?;
         let raised = Arc::new(Mutex::new(None));
         let callback = {
@@ -293,6 +295,9 @@ impl BaseStorage {
 
     /// Forgets the transaction; nothing for one that is not this storage's.
     fn tpc_abort(&self, transaction: &Bound<'_, PyAny>) {
+        if self.is_forked() {
+            return;
+        }
         let pending = self.take(transaction);
         transaction.py().detach(|| {
             if let Some(pending) = pending.map(|it| it.transaction)

@@ -142,6 +142,41 @@ impl Error {
         )
     }
 
+    /// An error of each variant: for those who turn them into errors of their own, to test that
+    /// they know all of them.
+    #[must_use]
+    pub fn one_of_each() -> Vec<Self> {
+        let (oid, tid) = (Oid(1), Tid(2));
+        let reign = neo_api::Reign(1);
+        let txn = TxnId { reign, ttid: tid };
+        let why = || "for some reason".to_owned();
+        vec![
+            Self::Conflict { oid, serial: tid },
+            Self::ReadConflict { oid, serial: tid },
+            Self::NotReady(why()),
+            Self::Timeout(why()),
+            Self::IncompleteTransaction(why()),
+            Self::Unknown { txn, reason: why() },
+            Self::ReadOnly(why()),
+            Self::TooLarge(why()),
+            Self::NoSpace(why()),
+            Self::Checksum { oid, tid },
+            Self::PackedAway { oid, tid },
+            Self::MissingRevision(why()),
+            Self::Undo {
+                tid,
+                oid: Some(oid),
+                reason: why(),
+            },
+            Self::OtherCluster(why()),
+            Self::Denied(why()),
+            Self::Node(why()),
+            Self::Misuse(why()),
+            Self::Closed,
+            Self::application(why()),
+        ]
+    }
+
     /// A refusal of a peer. `who` is for the message.
     pub(crate) fn refused(who: &str, code: ErrorCode, message: &str) -> Self {
         let words = format!("{who}: {message}");
@@ -168,6 +203,37 @@ mod tests {
     use neo_api::Reign;
 
     use super::*;
+
+    /// Its place in [`Error::one_of_each`]. A variant that is missing here belongs there, too.
+    const fn place(error: &Error) -> usize {
+        match error {
+            Error::Conflict { .. } => 0,
+            Error::ReadConflict { .. } => 1,
+            Error::NotReady(_) => 2,
+            Error::Timeout(_) => 3,
+            Error::IncompleteTransaction(_) => 4,
+            Error::Unknown { .. } => 5,
+            Error::ReadOnly(_) => 6,
+            Error::TooLarge(_) => 7,
+            Error::NoSpace(_) => 8,
+            Error::Checksum { .. } => 9,
+            Error::PackedAway { .. } => 10,
+            Error::MissingRevision(_) => 11,
+            Error::Undo { .. } => 12,
+            Error::OtherCluster(_) => 13,
+            Error::Denied(_) => 14,
+            Error::Node(_) => 15,
+            Error::Misuse(_) => 16,
+            Error::Closed => 17,
+            Error::Application(_) => 18,
+        }
+    }
+
+    #[test]
+    fn there_is_an_example_of_each() {
+        let places: Vec<usize> = Error::one_of_each().iter().map(place).collect();
+        assert_eq!(places, (0..19).collect::<Vec<_>>());
+    }
 
     #[test]
     fn an_unknown_outcome_is_never_retried() {
