@@ -139,7 +139,7 @@ impl BaseStorage {
 
     /// Connects, and waits until the cluster serves, at most `timeout` seconds.
     ///
-    /// `compression` is None for none, or the level of zlib, 1 to 9.
+    /// `compression` is None for none, 0 for LZ4, or the level of zlib, 1 to 9.
     #[pyo3(signature = (
         masters, cluster, *, cache_size, read_only, compression, timeout, dynamic_master_list,
         ignore_wrong_checksum, weak
@@ -160,9 +160,10 @@ impl BaseStorage {
     ) -> PyResult<()> {
         let compression = match compression {
             None => CompressionSetting::Off,
+            Some(0) => CompressionSetting::Lz4,
             Some(level @ 1..=9) => CompressionSetting::Zlib { level },
             Some(level) => {
-                let words = format!("compression levels are 1 to 9, not {level}");
+                let words = format!("levels of zlib are 1 to 9, not {level}");
                 return Err(PyValueError::new_err(words));
             }
         };

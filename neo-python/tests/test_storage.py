@@ -292,9 +292,20 @@ def test_a_lost_storage_node_is_survived(cluster, storage):
         cluster.kill_storage(3)
 
 
+def test_whatever_is_compressed_is_read_by_all(cluster, storage):
+    for compress in (True, False, "lz4", "zlib", "zlib=9"):
+        other = cluster.storage(compress=compress)
+        oid, value = storage.new_oid(), str(compress).encode() * 1000
+        serial = commit(other, {oid: (z64, value)})
+        storage.sync()
+        assert storage.load(oid) == (value, serial)
+        other.close()
+
+
 def test_errors_say_what_to_do_and_what_to_retry(cluster):
     for options, words in [
-        ({"compress": "lz4"}, "zlib=1"),
+        ({"compress": "lzma"}, "zlib=1"),
+        ({"compress": "zlib=0"}, "zlib=1"),
         ({"ca": "x"}, "TLS"),
         ({"wait": -1}, "wait is -1"),
     ]:

@@ -20,6 +20,8 @@ pub enum Compression {
     None = 0,
     /// A zlib stream (RFC 1950).
     Zlib = 1,
+    /// The length uncompressed, as 32 bits of which the lowest come first, and an LZ4 block.
+    Lz4 = 2,
 }
 
 /// A compression code of a newer version.
@@ -34,6 +36,7 @@ impl TryFrom<u8> for Compression {
         match code {
             0 => Ok(Self::None),
             1 => Ok(Self::Zlib),
+            2 => Ok(Self::Lz4),
             _ => Err(UnknownCompression(code)),
         }
     }

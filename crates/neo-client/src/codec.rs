@@ -1,32 +1,29 @@
 //! Values and records: compression where it helps.
 
+mod lz4;
 mod noise;
-
-use std::cell::RefCell;
+mod zlib;
 
 use bytes::Bytes;
-use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use neo_api::{Compression, OBJECT_BYTES_MAX, Oid, Record};
 
 use crate::error::{Error, Result};
 
 /// How values are compressed before they are sent. Values that do not become smaller are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CompressionSetting {
     /// Not at all.
     Off,
-    /// zlib (RFC 1950); `level` from 1, fast, to 9, small.
+    /// LZ4: hardly slower than nothing, neither when it is written nor when it is read.
+    #[default]
+    Lz4,
+    /// zlib (RFC 1950), which makes less of most values, and takes ten times as long; `level` from 1,
+    /// fast, to 9, small.
     Zlib {
         /// 1 to 9; others are brought into the range.
         level: u32,
     },
-}
-
-impl Default for CompressionSetting {
-    fn default() -> Self {
-        Self::Zlib { level: 6 }
-    }
 }
 
 /// Shorter values are sent as they are: there is nothing to win.
@@ -35,12 +32,6 @@ const COMPRESS_BYTES_MIN: usize = 64;
 /// No value is longer than this, neither when it is stored nor by what its compressed form claims:
 /// 1 GiB.
 const VALUE_BYTES_MAX: usize = 1 << 30;
-
-thread_local! {
-    // Their tables are large; a value is short.
-    static COMPRESS: RefCell<Option<(u32, Compress)>> = const { RefCell::new(None) };
-    static DECOMPRESS: RefCell<Option<Decompress>> = const { RefCell::new(None) };
-}
 
 /// The stored form of an object's value, within the limits of both forms.
 pub(crate) fn encode(oid: Oid, value: Bytes, setting: CompressionSetting) -> Result<Record> {
@@ -63,16 +54,20 @@ pub(crate) fn encode(oid: Oid, value: Bytes, setting: CompressionSetting) -> Res
 }
 
 fn pack(value: Bytes, setting: CompressionSetting) -> Record {
-    match setting {
-        CompressionSetting::Zlib { level }
-            if value.len() >= COMPRESS_BYTES_MIN && !noise::is_noise(&value) =>
-        {
-            match deflate(&value, level.clamp(1, 9)) {
-                Some(smaller) => Record::new(Compression::Zlib, smaller),
-                None => Record::raw(value),
-            }
+    if value.len() < COMPRESS_BYTES_MIN {
+        return Record::raw(value);
+    }
+    let smaller = match setting {
+        CompressionSetting::Off => None,
+        CompressionSetting::Lz4 => lz4::compress(&value).map(|it| (Compression::Lz4, it)),
+        CompressionSetting::Zlib { .. } if noise::is_noise(&value) => None,
+        CompressionSetting::Zlib { level } => {
+            zlib::compress(&value, level.clamp(1, 9)).map(|it| (Compression::Zlib, it))
         }
-        _ => Record::raw(value),
+    };
+    match smaller {
+        Some((compression, smaller)) => Record::new(compression, smaller),
+        None => Record::raw(value),
     }
 }
 
@@ -80,70 +75,9 @@ fn pack(value: Bytes, setting: CompressionSetting) -> Record {
 pub(crate) fn decode(record: &Record) -> Option<Bytes> {
     match record.compression {
         Compression::None => Some(record.data.clone()),
-        Compression::Zlib => inflate(&record.data, VALUE_BYTES_MAX),
+        Compression::Zlib => zlib::decompress(&record.data, VALUE_BYTES_MAX),
+        Compression::Lz4 => lz4::decompress(&record.data, VALUE_BYTES_MAX),
     }
-}
-
-fn deflate(value: &[u8], level: u32) -> Option<Bytes> {
-    COMPRESS.with_borrow_mut(|slot| {
-        let compress = match slot {
-            Some((of, compress)) if *of == level => {
-                compress.reset();
-                compress
-            }
-            _ => {
-                &mut slot
-                    .insert((level, Compress::new(flate2::Compression::new(level), true)))
-                    .1
-            }
-        };
-        // No room for what is not smaller.
-        let mut out = Vec::with_capacity(value.len() - 1);
-        let status = compress
-            .compress_vec(value, &mut out, FlushCompress::Finish)
-            .ok()?;
-        (status == Status::StreamEnd).then(|| {
-            out.shrink_to_fit();
-            Bytes::from(out)
-        })
-    })
-}
-
-/// `None`: no valid stream, or of more than `bytes_max`.
-fn inflate(data: &[u8], bytes_max: usize) -> Option<Bytes> {
-    DECOMPRESS.with_borrow_mut(|slot| {
-        let decompress = match slot {
-            Some(decompress) => {
-                decompress.reset(true);
-                decompress
-            }
-            None => slot.insert(Decompress::new(true)),
-        };
-        let mut out = Vec::with_capacity(data.len().saturating_mul(4).clamp(64, 1 << 20));
-        loop {
-            let (read, written) = (decompress.total_in(), decompress.total_out());
-            let rest = data.get(usize::try_from(read).ok()?..)?;
-            let status = decompress.decompress_vec(rest, &mut out, FlushDecompress::Finish);
-            match status.ok()? {
-                Status::StreamEnd
-                    if decompress.total_in() == data.len() as u64 && out.len() <= bytes_max =>
-                {
-                    return Some(Bytes::from(out));
-                }
-                Status::StreamEnd => return None,
-                Status::Ok | Status::BufError => {
-                    let full = out.len() == out.capacity();
-                    let stuck = (read, written) == (decompress.total_in(), decompress.total_out());
-                    if (stuck && !full) || out.len() > bytes_max {
-                        return None;
-                    }
-                    // One byte more than can be: where the stream ends may show only there.
-                    let room = (bytes_max - out.len()).saturating_add(1);
-                    out.reserve_exact(out.len().max(64).min(room));
-                }
-            }
-        }
-    })
 }
 
 #[cfg(test)]
@@ -152,43 +86,54 @@ mod tests {
 
     use super::*;
 
-    const ON: CompressionSetting = CompressionSetting::Zlib { level: 6 };
+    const ON: [(CompressionSetting, Compression); 2] = [
+        (CompressionSetting::Lz4, Compression::Lz4),
+        (CompressionSetting::Zlib { level: 6 }, Compression::Zlib),
+    ];
 
     #[test]
     fn only_what_becomes_smaller_is_compressed() {
         let long = Bytes::from(vec![7; 1000]);
-        let record = pack(long.clone(), ON);
-        assert_eq!(record.compression, Compression::Zlib);
-        assert!(record.data.len() < 100 && record.is_intact());
-        assert_eq!(decode(&record), Some(long.clone()));
-        assert_eq!(
-            pack(long, CompressionSetting::Off).compression,
-            Compression::None
-        );
         let short = Bytes::from(vec![7; COMPRESS_BYTES_MIN - 1]);
-        assert_eq!(pack(short, ON).compression, Compression::None);
         let noise: Vec<u8> = (0u32..400)
             .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
             .collect();
-        assert_eq!(pack(Bytes::from(noise), ON).compression, Compression::None);
+        for (setting, compression) in ON {
+            let record = pack(long.clone(), setting);
+            assert_eq!(record.compression, compression);
+            assert!(record.data.len() < 100 && record.is_intact());
+            assert_eq!(decode(&record), Some(long.clone()));
+            for value in [short.clone(), noise.clone().into()] {
+                assert_eq!(pack(value, setting).compression, Compression::None);
+            }
+        }
+        assert_eq!(
+            pack(long.clone(), CompressionSetting::Off),
+            Record::raw(long)
+        );
     }
 
     #[test]
     fn a_stream_that_is_cut_or_longer_is_refused() {
-        let record = pack(Bytes::from(vec![1; 5000]), ON);
-        let cut = record.data.slice(..record.data.len() - 1);
-        assert_eq!(decode(&Record::new(Compression::Zlib, cut)), None);
-        let mut longer = record.data.to_vec();
-        longer.push(0);
-        assert_eq!(decode(&Record::new(Compression::Zlib, longer.into())), None);
-        assert_eq!(
-            decode(&Record::new(
-                Compression::Zlib,
-                Bytes::from_static(b"nonsense")
-            )),
-            None
-        );
-        assert_eq!(decode(&Record::new(Compression::Zlib, Bytes::new())), None);
+        for (setting, compression) in ON {
+            let record = pack(Bytes::from(vec![1; 5000]), setting);
+            let refused = |data: Bytes| {
+                assert_eq!(
+                    decode(&Record::new(compression, data.clone())),
+                    None,
+                    "{data:?}"
+                );
+            };
+            for len in 0..record.data.len() {
+                refused(record.data.slice(..len));
+            }
+            let mut longer = record.data.to_vec();
+            longer.push(0);
+            refused(longer.into());
+            refused(Bytes::from_static(b"nonsense"));
+            // What would be very long.
+            refused(Bytes::from(vec![255; 100]));
+        }
     }
 
     #[test]
@@ -196,12 +141,13 @@ mod tests {
         for max in [64, 1 << 16, (1 << 16) + 1, 1 << 20] {
             for (len, fits) in [(max - 1, true), (max, true), (max + 1, false)] {
                 let value = Bytes::from(vec![7; len]);
-                let packed = deflate(&value, 6).unwrap();
-                assert_eq!(
-                    inflate(&packed, max),
-                    fits.then_some(value),
-                    "{len} of {max}"
-                );
+                let packed = [
+                    zlib::decompress(&zlib::compress(&value, 6).unwrap(), max),
+                    lz4::decompress(&lz4::compress(&value).unwrap(), max),
+                ];
+                for unpacked in packed {
+                    assert_eq!(unpacked, fits.then(|| value.clone()), "{len} of {max}");
+                }
             }
         }
     }
@@ -210,9 +156,18 @@ mod tests {
         #[test]
         fn values_come_back(seed in proptest::collection::vec(any::<u8>(), 0..200), times in 1usize..300, level in 0u32..12) {
             let value = Bytes::from(seed.repeat(times));
-            let record = pack(value.clone(), CompressionSetting::Zlib { level });
-            prop_assert!(record.data.len() <= value.len());
-            prop_assert_eq!(decode(&record), Some(value));
+            for setting in [CompressionSetting::Zlib { level }, CompressionSetting::Lz4] {
+                let record = pack(value.clone(), setting);
+                prop_assert!(record.data.len() <= value.len());
+                prop_assert_eq!(decode(&record), Some(value.clone()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_value_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for (_, compression) in ON {
+                let _ = decode(&Record::new(compression, data.clone().into()));
+            }
         }
     }
 }

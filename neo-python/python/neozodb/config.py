@@ -7,7 +7,7 @@ from .storage import Storage
 
 
 def compress(text):
-    """``true``, ``false``, ``zlib`` or ``zlib=1`` to ``zlib=9``."""
+    """``true``, ``false``, ``lz4``, ``zlib`` or ``zlib=1`` to ``zlib=9``."""
     try:
         return asBoolean(text)
     except ValueError:

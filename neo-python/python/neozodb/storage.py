@@ -70,16 +70,18 @@ def _described(tid, user, description, extension, /, **more):
 
 
 def _compression(compress):
-    """The level of zlib, or None: True, False, ``zlib``, ``zlib=1`` to ``zlib=9``."""
+    """None for none, 0 for LZ4, or the level of zlib."""
     if compress is None or compress is True:
-        return 6
+        return 0
     if compress is False:
         return None
-    name, _, level = str(compress).partition("=")
-    if name.strip().lower() == "zlib" and (not level or level.strip().isdigit()):
-        return int(level) if level else 6
+    name, _, level = (part.strip().lower() for part in str(compress).partition("="))
+    if (name, level) == ("lz4", ""):
+        return 0
+    if name == "zlib" and level in ("", *"123456789"):
+        return int(level or 6)
     raise ValueError(
-        f"compress is {compress!r}: use true, false, zlib, or zlib=1 (fast) to zlib=9 (small)"
+        f"compress is {compress!r}: use true, false, lz4, zlib, or zlib=1 (fast) to zlib=9 (small)"
     )
 
 
@@ -117,8 +119,8 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
     :param master_nodes: addresses of masters, ``HOST:PORT``, separated by spaces; one that
         answers is enough, the others are learnt. May be empty where `dynamic_master_list` has some.
     :param name: the name of the cluster.
-    :param compress: ``True`` (the default) for zlib where it helps, ``False`` for none,
-        ``"zlib=1"`` to ``"zlib=9"`` for a level.
+    :param compress: ``True`` (the default) for LZ4 where it helps, ``False`` for none; ``"zlib"``, or
+        ``"zlib=1"`` to ``"zlib=9"``, for what is smaller and slower.
     :param logfile: a file for the log of the storage: at its end, as the logs of nodes are. A
         process has one log: all its storages name the same file, or none. ``$RUST_LOG`` says how
         much is logged, as ``neo_client=debug`` does; ``info`` otherwise.

@@ -42,7 +42,7 @@ impl Value {
         };
         match record.compression {
             Compression::None => Self::Plain(data),
-            Compression::Zlib => Self::Stored(Record {
+            Compression::Zlib | Compression::Lz4 => Self::Stored(Record {
                 data,
                 compression: record.compression,
                 checksum: record.checksum,

@@ -139,7 +139,7 @@ any! { source:
         Self::new(source.any(), number).expect("the number is in range")
     },
     Order => if source.any() { Self::Descending } else { Self::Ascending },
-    Compression => if source.any() { Self::None } else { Self::Zlib },
+    Compression => match source.below(3) { 0 => Self::None, 1 => Self::Zlib, _ => Self::Lz4 },
     At => match source.below(3) {
         0 => Self::Latest,
         1 => Self::Before(source.any()),
