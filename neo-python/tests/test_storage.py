@@ -22,10 +22,23 @@ from helpers import commit
 from neozodb.testing import Cluster
 
 
-def test_the_interfaces_that_are_declared_are_provided(storage):
-    declared = list(zope.interface.providedBy(storage))
-    for interface in declared:
-        zope.interface.verify.verifyObject(interface, storage)
+INTERFACES = [
+    interfaces.IStorage, interfaces.IMultiCommitStorage, interfaces.IPrefetchStorage,
+    interfaces.IStorageUndoable, interfaces.IStorageIteration, interfaces.IStorageRestoreable,
+    interfaces.IStorageCurrentRecordIteration, interfaces.IExternalGC,
+    interfaces.ReadVerifyingStorage,
+]
+
+
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda interface: interface.__name__)
+def test_an_interface_that_is_declared_is_provided(storage, interface):
+    assert interface.implementedBy(neozodb.Storage) and interface.providedBy(storage)
+    zope.interface.verify.verifyClass(interface, neozodb.Storage)
+    zope.interface.verify.verifyObject(interface, storage)
+
+
+def test_nothing_else_is_declared(storage):
+    assert set(zope.interface.providedBy(storage)) == set(INTERFACES)
 
 
 def test_a_storage_can_be_patched_subclassed_and_weakly_referenced(cluster):
@@ -47,6 +60,37 @@ def test_a_storage_can_be_patched_subclassed_and_weakly_referenced(cluster):
     reference = weakref.ref(storage)
     storage.close()
     del storage
+    gc.collect()
+    assert reference() is None
+
+
+def test_each_method_can_be_replaced_on_an_instance_and_in_a_subclass(storage):
+    names = {
+        name for interface in INTERFACES for name, _ in interface.namesAndDescriptions(all=True)
+    }
+    methods = [name for name in sorted(names) if not name.startswith("__")]
+    assert {"store", "tpc_vote", "undo"} <= set(methods)
+    for name in [*methods, "load", "sync", "getTid"]:
+        original = getattr(storage, name)
+        replaced = getattr(type("Mine", (neozodb.Storage,), {name: lambda self: "class"}), name)
+        assert replaced(storage) == "class"
+        setattr(storage, name, lambda: "instance")
+        assert getattr(storage, name)() == "instance"
+        delattr(storage, name)
+        assert getattr(storage, name) == original
+
+
+def test_what_is_no_attribute_is_none_for_who_probes(storage):
+    for name in ("blobDirectory", "fshelper", "loadBlob", "new_instance", "_file", "_addr"):
+        assert not hasattr(storage, name)
+    assert getattr(storage, "temporaryDirectory", None) is None
+
+
+def test_a_cluster_is_weakly_referenced_and_collected():
+    cluster = Cluster()
+    reference = weakref.ref(cluster)
+    cluster.stop()
+    del cluster
     gc.collect()
     assert reference() is None
 

@@ -4,8 +4,17 @@ Those of ZODB are raised where ZODB has them: ``ConflictError``, ``ReadConflictE
 ``POSKeyError``, ``UndoError``, ``ReadOnlyError``, ``StorageTransactionError``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 from transaction.interfaces import TransientError
 from ZODB import POSException
+
+#: The serial of what is committed, and the one that the transaction started from.
+Serials: TypeAlias = "tuple[bytes, bytes | None] | None"
+_Maker: TypeAlias = "Callable[[str, bytes | None, Serials], Any]"
 
 
 class NEOStorageError(POSException.StorageError):
@@ -32,34 +41,34 @@ class NoSpace(NEOStorageError):
 
 
 class WrongChecksum(NEOStorageError):
-    """No replica has the data as it was stored."""
+    """No replica has the data as it was stored. `Storage` has an option to read it all the same."""
 
 
 class NEOStorageClosed(NEOStorageError):
-    """The storage is closed."""
+    """The storage is closed, or was opened before a fork, by the parent process."""
 
 
-def _conflict(message, oid, serials):
+def _conflict(message: str, oid: bytes | None, serials: Serials) -> Any:
     return POSException.ConflictError(oid=oid, serials=serials)
 
 
-def _read_conflict(message, oid, serials):
+def _read_conflict(message: str, oid: bytes | None, serials: Serials) -> Any:
     return POSException.ReadConflictError(oid=oid, serials=serials)
 
 
-def _key(message, oid, serials):
+def _key(message: str, oid: bytes | None, serials: Serials) -> Any:
     return POSException.POSKeyError(oid)
 
 
-def _undo(message, oid, serials):
+def _undo(message: str, oid: bytes | None, serials: Serials) -> Any:
     return POSException.UndoError(message, oid)
 
 
-def _plain(cls):
+def _plain(cls: type[Exception]) -> _Maker:
     return lambda message, oid, serials: cls(message)
 
 
-_KINDS = {
+_KINDS: dict[str, _Maker] = {
     "conflict": _conflict,
     "read-conflict": _read_conflict,
     "key": _key,
@@ -77,6 +86,7 @@ _KINDS = {
 }
 
 
-def make(kind, message, oid, serials):
+def make(kind: str, message: str, oid: bytes | None, serials: Serials) -> Exception:
     """The exception for an error of the extension module."""
-    return _KINDS[kind](message, oid, serials)
+    error: Exception = _KINDS[kind](message, oid, serials)
+    return error

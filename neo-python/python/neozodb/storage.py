@@ -1,9 +1,13 @@
 """The storage: what has to be Python over the extension module."""
 
+from __future__ import annotations
+
 import os
+import threading
 import time
 import weakref
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import zope.interface
 from ZODB import interfaces
@@ -18,10 +22,10 @@ from ZODB.utils import load_current, maxtid, z64
 from . import _neozodb
 from .iterator import Transactions
 
-_open_storages = weakref.WeakSet()
+_open_storages: weakref.WeakSet[Storage] = weakref.WeakSet()
 
 
-def _after_fork():
+def _after_fork() -> None:
     for storage in list(_open_storages):
         storage._forked()
 
@@ -42,21 +46,23 @@ class PackProgress(NamedTuple):
     packed_at: bytes
 
 
-def _words(text):
+def _words(text: str | bytes) -> bytes:
     """Bytes of a user or a description."""
     return text.encode("utf-8") if isinstance(text, str) else bytes(text)
 
 
-def _extension(transaction):
+def _extension(transaction: Any) -> bytes:
     """The extension, as bytes: verbatim, where the transaction has them."""
     try:
         return bytes(transaction.extension_bytes)
     except AttributeError:
         extension = getattr(transaction, "extension", None)
-        return dumps(extension, 3) if extension else b""
+        return bytes(dumps(extension, 3)) if extension else b""
 
 
-def _described(tid, user, description, extension, /, **more):
+def _described(
+    tid: bytes, user: bytes, description: bytes, extension: bytes, /, **more: object
+) -> dict[str, Any]:
     """A transaction as ZODB lists it: what is in the extension is beside the rest."""
     try:
         described = dict(loads(extension)) if extension else {}
@@ -69,7 +75,7 @@ def _described(tid, user, description, extension, /, **more):
     return described
 
 
-def _compression(compress):
+def _compression(compress: bool | str | None) -> int | None:
     """None for none, 0 for LZ4, or the level of zlib."""
     if compress is None or compress is True:
         return 0
@@ -85,14 +91,31 @@ def _compression(compress):
     )
 
 
-def _flag(option, value):
+def _masters(master_nodes: str | Iterable[str]) -> list[str]:
+    """Addresses, one by one."""
+    if isinstance(master_nodes, str):
+        return master_nodes.split()
+    masters = list(master_nodes)
+    if not all(isinstance(master, str) for master in masters):
+        raise ValueError(f"master_nodes is {master_nodes!r}: each is a string, HOST:PORT")
+    return masters
+
+
+def _flag(option: str, value: object) -> bool:
     """True or False: words would all be true."""
     if value not in (False, True):
         raise ValueError(f"{option} is {value!r}: use True or False")
     return bool(value)
 
 
-def _path(option, value):
+def _bytes(option: str, value: int) -> int:
+    """A number of bytes: words that mean one are for configurations."""
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{option} is {value!r}: give a number of bytes, as 20 << 20 for 20 MiB")
+    return value
+
+
+def _path(option: str, value: str | os.PathLike[str] | None) -> str | None:
     """An absolute path, or None."""
     if value is None:
         return None
@@ -132,7 +155,9 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
     :param dynamic_master_list: a file that keeps the masters that the storage learns of: a JSON
         list, read beside `master_nodes`. With it, a cluster is found when all of `master_nodes`
         are gone.
-    :param ca: TLS, as `cert` and `key`: not available in this version.
+    :param ca: TLS: not available in this version.
+    :param cert: TLS: not available in this version.
+    :param key: TLS: not available in this version.
     :param sync: whether each transaction begins with a question to the master, so that it sees
         everything that was committed anywhere before.
     :param wait: seconds to wait until the cluster serves.
@@ -142,31 +167,35 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
 
     def __init__(
         self,
-        master_nodes,
-        name,
-        compress=None,
-        logfile=None,
-        cache_size=20 << 20,
-        read_only=False,
-        ignore_wrong_checksum=False,
-        dynamic_master_list=None,
-        ca=None,
-        cert=None,
-        key=None,
+        master_nodes: str | Iterable[str],
+        name: str,
+        compress: bool | str | None = None,
+        logfile: str | os.PathLike[str] | None = None,
+        cache_size: int = 20 << 20,
+        read_only: bool = False,
+        ignore_wrong_checksum: bool = False,
+        dynamic_master_list: str | os.PathLike[str] | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
         *,
-        sync=True,
-        wait=10.0,
-    ):
+        sync: bool = True,
+        wait: float = 10.0,
+    ) -> None:
         if ca or cert or key:
             raise ValueError("TLS (ca, cert, key) is not available in this version")
         dynamic_master_list = _path("dynamic_master_list", dynamic_master_list)
-        masters = master_nodes.split() if isinstance(master_nodes, str) else list(master_nodes)
+        masters = _masters(master_nodes)
         if not masters and dynamic_master_list is None:
             raise ValueError("master_nodes is empty: give at least one HOST:PORT")
+        if not name or not isinstance(name, str):
+            raise ValueError(f"name is {name!r}: give the name of the cluster")
         self.__name__ = f"neo({name})"
         self._is_read_only = _flag("read_only", read_only)
         self._sync_always = _flag("sync", sync)
-        self._counted = 0, None
+        # Not used here: `DemoStorage` takes that of the storage for its changes.
+        self._lock = threading.RLock()
+        self._counted: tuple[int, bytes | None] = 0, None
         logfile = _path("logfile", logfile)
         if logfile is not None:
             _neozodb._log_to(logfile)
@@ -174,7 +203,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
         self._open(
             masters,
             name,
-            cache_size=int(cache_size),
+            cache_size=_bytes("cache_size", cache_size),
             read_only=self._is_read_only,
             compression=_compression(compress),
             timeout=float(wait),
@@ -184,46 +213,58 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
         )
         self._sort_key = f"neo:{name}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.__name__}>"
 
     # --- IStorage ---
 
-    def getName(self):
+    def getName(self) -> str:
+        """``neo(CLUSTER)``."""
         return self.__name__
 
-    def sortKey(self):
+    def sortKey(self) -> str:
+        """The same for all clients of a cluster: the order in which databases commit together."""
         return self._sort_key
 
-    def isReadOnly(self):
+    def isReadOnly(self) -> bool:
+        """Whether it was opened so that it refuses to write."""
         return self._is_read_only
 
-    def __len__(self):
+    def __len__(self) -> int:
         """How many objects there are. They are counted, once for each state of the database."""
         count, tid = self._counted
         if tid is None or tid != self.lastTransaction():
             self._counted = count, tid = self._count()
         return count
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True
 
-    def registerDB(self, wrapper):
+    def registerDB(self, wrapper: Any) -> None:
+        """ZODB's database gives itself: it is told what others change."""
         super_register = super().registerDB
         super_register(wrapper)
         self._register(wrapper)
 
-    def sync(self, force=True):
-        """Afterwards `lastTransaction` is at least what was committed before the call."""
+    def sync(self, force: bool = True) -> None:
+        """Afterwards `lastTransaction` is at least what was committed before the call; unless the
+        storage was opened with ``sync=False``."""
         if force and self._sync_always:
             self._sync()
 
-    def new_oid(self):
+    def new_oid(self) -> bytes:
+        """An oid that nobody was given before."""
         if self._is_read_only:
             raise ReadOnlyError()
         return super().new_oid()
 
-    def tpc_begin(self, transaction, tid=None, status=" "):
+    def tpc_begin(self, transaction: Any, tid: bytes | None = None, status: str = " ") -> None:
+        """Begins to commit; others may commit at the same time.
+
+        :param transaction: ZODB's ``IStorageTransactionMetaData``.
+        :param tid: imposes the tid, for `restore`: greater than all that there are.
+        :param status: imposes it: ``"p"`` for a transaction that a pack was through.
+        """
         if self._is_read_only:
             raise ReadOnlyError()
         self._begin(
@@ -235,22 +276,32 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             status == "p",
         )
 
-    def tpc_transaction(self):
+    def tpc_transaction(self) -> None:
         """No transaction stands out: several may be in progress."""
         return None
 
-    def getTid(self, oid):
+    def getTid(self, oid: bytes) -> bytes:
         """The serial of the newest revision, of what was committed before the call."""
-        return load_current(self, oid)[1]
+        serial: bytes = load_current(self, oid)[1]
+        return serial
 
-    def history(self, oid, size=1):
-        """The newest revisions, newest first, at most `size`."""
+    def history(self, oid: bytes, size: int = 1) -> list[dict[str, Any]]:
+        """The newest revisions, newest first, at most `size`: ``time``, ``tid``, ``user_name``,
+        ``description``, ``size``, and what the extension has."""
         return [
             _described(tid, user, description, extension, tid=tid, size=length)
             for tid, length, user, description, extension in self._history(oid, size)
         ]
 
-    def pack(self, t=None, referencesf=None, gc=None, *, oids=None, wait=True):
+    def pack(
+        self,
+        t: float | None = None,
+        referencesf: object = None,
+        gc: object = None,
+        *,
+        oids: Iterable[bytes] | None = None,
+        wait: bool = True,
+    ) -> bytes | None:
         """Removes what was replaced up to the time `t`, in seconds since 1970; None means now.
 
         No garbage is collected, whatever `gc` says: what nothing refers to stays until it is
@@ -268,22 +319,29 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
         if not wait:
             return order
         self.wait_pack(order)
+        return None
 
-    def pack_progress(self):
+    def pack_progress(self) -> PackProgress:
         """How far the cluster is with its packs: see `PackProgress`."""
         return PackProgress(*self._pack_progress())
 
     # --- IStorageUndoable: `undo` is in the extension ---
 
-    def supportsUndo(self):
+    def supportsUndo(self) -> bool:
+        """It does."""
         return True
 
-    def undoLog(self, first=0, last=-20, filter=None):
+    def undoLog(
+        self,
+        first: int = 0,
+        last: int = -20,
+        filter: Callable[[dict[str, Any]], object] | None = None,
+    ) -> list[dict[str, Any]]:
         """What can be undone, newest first: those from `first` up to `last`, of what `filter`
         takes; a negative `last` is how many at most."""
         if last < 0:
             last = first - last
-        found = []
+        found: list[dict[str, Any]] = []
         if first < last:
             count = 0
             for tid, user, description, extension, packed in self._undo_log():
@@ -297,12 +355,22 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
                     break
         return found
 
+    def undoInfo(
+        self, first: int = 0, last: int = -20, specification: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """As `undoLog`, of those that have what `specification` has, as ``{"user_name": b"me"}``."""
+        found: list[dict[str, Any]] = super().undoInfo(first, last, specification)
+        return found
+
     # --- IStorageIteration ---
 
-    def iterator(self, start=None, stop=None):
+    def iterator(self, start: bytes | None = None, stop: bytes | None = None) -> Transactions:
+        """Transactions from `start` to `stop`, both included, ascending; what is committed later
+        is not among them."""
         return Transactions(self, start or z64, stop or maxtid)
 
     # --- IStorageRestoreable: `restore` is in the extension ---
 
-    def copyTransactionsFrom(self, other, verbose=0):
+    def copyTransactionsFrom(self, other: Any, verbose: int = 0) -> None:
+        """Copies all transactions of another storage, with their tids, into this one."""
         copy(other, self, verbose)
