@@ -198,7 +198,9 @@ storage.close()
 cluster.stop()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS
+        # A newer Python warns of any fork where there are threads.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        capture_output=True, text=True, timeout=SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -268,6 +270,8 @@ with database.transaction() as connection:
     connection.root()["x"] = 1
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS
+        # A newer Python warns of any fork where there are threads.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        capture_output=True, text=True, timeout=SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")

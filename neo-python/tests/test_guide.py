@@ -178,10 +178,14 @@ def test_the_guide_runs(reader, caplog):
     reader.follow("A cluster from a backup")
     compared(reader, backup)
     backup.close()
+    reader.follow("What is different")
+    # What repozo calls a backup.
+    (copy,) = reader.directory.glob("20*.fs")
+    assert copy.read_bytes() == (reader.directory / "backup.fs").read_bytes()
     assert {section for section, *_ in blocks()} == {
         "Run a cluster", "From FileStorage", "From ZEO", "From RelStorage", "Check the copy",
         "Open it", "Old clients", "Undo, history and the past", "Packing",
-        "Backup, and the way back", "A cluster from a backup",
+        "Backup, and the way back", "A cluster from a backup", "What is different",
     }
 
 

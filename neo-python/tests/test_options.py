@@ -25,7 +25,8 @@ ENTRY = re.compile(r'\d{4}-\d\d-\d\dT[\d:.]+Z +[A-Z]+ client\{cluster="\w+"\}\S*
 def in_a_process(program, *arguments):
     """A process has one log."""
     done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
+        # A newer Python warns of any fork where there are threads.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *map(str, arguments)],
         capture_output=True, text=True, timeout=SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")
