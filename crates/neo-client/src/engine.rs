@@ -19,13 +19,16 @@ const LOOK: Duration = Duration::from_micros(150);
 /// The keeper is back so long after the last thread that waited, at most twice that: who commits has
 /// a few requests, one after the other.
 const LINGER: Duration = Duration::from_millis(2);
-/// With so many commands queued, the keeper does not wait for whoever queued them to wait.
-const QUEUED: usize = 16;
+/// After so many things to do that it does not wait for, as stores are, a thread leaves the next ones
+/// to the keeper, which does them at the same time.
+const SENT_MAX: usize = 8;
 
 thread_local! {
     static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
     /// Whether this thread is in a call that waits, and so runs the driver if nobody else does.
     static WAITS: Cell<bool> = const { Cell::new(false) };
+    /// Whether it has queued something meanwhile.
+    static HAS_QUEUED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The runtime of a client's driver.
@@ -45,6 +48,8 @@ struct Callers {
     count: usize,
     /// Another one whenever a thread came.
     came: u64,
+    /// What was sent since a thread waited last.
+    sent: usize,
     keeper: Keeper,
 }
 
@@ -74,6 +79,7 @@ impl Engine {
             callers: Mutex::new(Callers {
                 count: 0,
                 came: 0,
+                sent: 0,
                 keeper: Keeper::Drives,
             }),
             keeper: Condvar::new(),
@@ -107,16 +113,42 @@ impl Engine {
         loop {
             // Outside the runtime: what it calls, as a resolver of conflicts, may wait too.
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                // Nobody waits for what was queued last.
+                match leaving {
+                    _ if !HAS_QUEUED.get() => {}
+                    Some(_) => self.runtime.block_on(tokio::task::yield_now()),
+                    None => self.send(),
+                }
                 return output;
             }
+            HAS_QUEUED.set(false);
             leaving.get_or_insert_with(|| self.enter());
             self.runtime.block_on(look(woken.0.notified()));
         }
     }
 
+    /// What was queued is on its way when this is done, or soon.
+    fn send(&self) {
+        let mut callers = self.callers();
+        if callers.keeper == Keeper::Drives || callers.count > 0 {
+            return;
+        }
+        callers.sent += 1;
+        if callers.sent > SENT_MAX {
+            self.call_keeper(&mut callers);
+            return;
+        }
+        callers.count += 1;
+        drop(callers);
+        let _leaving = Leaving(self);
+        // All that the driver can do at once.
+        self.runtime.block_on(tokio::task::yield_now());
+    }
+
     fn enter(&self) -> Leaving<'_> {
         let mut callers = self.callers();
         callers.count += 1;
+        callers.sent = 0;
         callers.came = callers.came.wrapping_add(1);
         if callers.keeper == Keeper::Drives {
             callers.keeper = Keeper::Lingers;
@@ -125,13 +157,16 @@ impl Engine {
         Leaving(self)
     }
 
-    /// So many commands are queued. If the calling thread goes on to wait, as who stores does for the
-    /// vote, it will do them itself.
-    pub(crate) fn queued(&self, count: usize) {
-        if WAITS.get() && count < QUEUED {
-            return;
+    /// A command is queued.
+    pub(crate) fn queued(&self) {
+        if WAITS.get() {
+            HAS_QUEUED.set(true);
+        } else {
+            self.call_keeper(&mut self.callers());
         }
-        let mut callers = self.callers();
+    }
+
+    fn call_keeper(&self, callers: &mut Callers) {
         if callers.keeper == Keeper::Lingers && callers.count == 0 {
             callers.keeper = Keeper::IsCalled;
             self.keeper.notify_one();
@@ -205,6 +240,7 @@ struct Waiting(bool);
 
 impl Waiting {
     fn begin() -> Self {
+        HAS_QUEUED.set(false);
         Self(WAITS.replace(true))
     }
 }
@@ -299,7 +335,7 @@ mod tests {
             engine.wait(ask(&sender));
             let (reply, answer) = oneshot::channel();
             sender.try_send(reply).unwrap();
-            engine.queued(1);
+            engine.queued();
             assert_ne!(answer.blocking_recv().unwrap(), thread::current().id());
         }
         // It comes by itself too.

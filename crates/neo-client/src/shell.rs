@@ -419,7 +419,7 @@ impl Commands {
 
     fn queued(&self) {
         if let Some(engine) = self.engine.as_ref().and_then(Weak::upgrade) {
-            engine.queued(self.sender.max_capacity() - self.sender.capacity());
+            engine.queued();
         }
     }
 }

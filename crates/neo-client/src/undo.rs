@@ -62,13 +62,18 @@ impl Transaction {
             return Err(Error::Misuse("an undo must come before the vote".into()));
         }
         let client = self.client();
-        let snapshot = Tid(client.sync().await?.0.saturating_add(1));
+        let (last, record) = tokio::join!(client.sync(), client.transaction(tid));
+        let snapshot = Tid(last?.0.saturating_add(1));
         let cant = |oid, reason: &str| Error::Undo {
             tid,
             oid,
             reason: reason.to_owned(),
         };
-        let record = client.transaction(tid).await?;
+        let record = match record? {
+            Some(record) => Some(record),
+            // It may not have been readable before.
+            None => client.transaction(tid).await?,
+        };
         let record = record.ok_or_else(|| cant(None, "there is no such transaction"))?;
         if record.packed {
             return Err(cant(None, "what was before it is packed away"));
