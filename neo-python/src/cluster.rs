@@ -1,5 +1,6 @@
 //! Whole clusters in this process, for tests.
 
+use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 
 use neo_testkit::{Cluster as Nodes, ClusterError};
@@ -29,7 +30,13 @@ const FORKED: &str = "the cluster was started before a fork, and is the parent's
                       in the child process, or open a storage at the addresses of its masters";
 
 fn failed(error: &ClusterError) -> PyErr {
-    PyRuntimeError::new_err(error.to_string())
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        words = format!("{words}: {reason}");
+        source = reason.source();
+    }
+    PyRuntimeError::new_err(words)
 }
 
 impl Drop for BaseCluster {

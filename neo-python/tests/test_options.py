@@ -148,6 +148,12 @@ def test_paths_and_flags_that_are_none_are_refused_with_words(cluster, tmp_path)
         ("dynamic_master_list", "", ValueError, "dynamic_master_list is empty"),
         ("dynamic_master_list", tmp_path / "new", ValueError, "needs the address of a master"),
         ("ignore_wrong_checksum", "false", ValueError, "ignore_wrong_checksum is 'false'"),
+        ("read_only", "no", ValueError, "read_only is 'no'"),
+        ("sync", None, ValueError, "sync is None"),
+        ("cache_size", "20MB", ValueError, "cache_size is '20MB': give a number of bytes"),
+        ("cache_size", -1, ValueError, "cache_size is -1"),
+        ("cache_size", 1 << 70, ValueError, "cache_size is"),
+        ("wait", "long", ValueError, "wait is 'long': give a number of seconds"),
     ]:
         masters = "" if words.startswith("needs") else cluster.masters
         with pytest.raises(error, match=words):
@@ -198,7 +204,7 @@ def test_damaged_objects_are_given_out_if_that_is_wanted_and_the_log_says_so(tmp
     directory, log = tmp_path / "main", tmp_path / "neo.log"
     stored = [b"as it was", b"squeezed " * 100, b"untouched"]
     with on_disk(directory) as masters:
-        storage = neozodb.Storage(masters, "main")
+        storage = neozodb.Storage(masters, "main", compress="zlib")
         commit(storage, {p64(n): (z64, data) for n, data in enumerate(stored, 1)})
         storage.close()
 

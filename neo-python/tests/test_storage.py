@@ -376,8 +376,10 @@ def test_a_read_only_storage_refuses_to_write(cluster):
         lambda: storage.restore(z64, z64, b"", "", None, txn),
         lambda: storage.tpc_vote(txn),
     ):
-        with pytest.raises(POSException.ReadOnlyError):
+        with pytest.raises(POSException.ReadOnlyError, match="read.only"):
             write()
+    with pytest.raises(POSException.ReadOnlyError, match="was opened with read_only"):
+        storage.pack()
     assert storage.isReadOnly()
     storage.close()
 
@@ -425,6 +427,15 @@ storage.sync()
         capture_output=True, text=True, timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_cluster_that_can_not_be_says_why():
+    for options, words in [
+        ({"storages": 0}, "at least one"),
+        ({"partitions": 10**9}, "did not start: .*partitions"),
+    ]:
+        with pytest.raises((ValueError, RuntimeError), match=words):
+            Cluster(**options)
 
 
 def test_loads_of_rubbish_are_refused(storage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -110,9 +111,16 @@ def _flag(option: str, value: object) -> bool:
 
 def _bytes(option: str, value: int) -> int:
     """A number of bytes: words that mean one are for configurations."""
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or not 0 <= value <= sys.maxsize:
         raise ValueError(f"{option} is {value!r}: give a number of bytes, as 20 << 20 for 20 MiB")
     return value
+
+
+def _seconds(option: str, value: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{option} is {value!r}: give a number of seconds") from None
 
 
 def _path(option: str, value: str | os.PathLike[str] | None) -> str | None:
@@ -206,12 +214,15 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             cache_size=_bytes("cache_size", cache_size),
             read_only=self._is_read_only,
             compression=_compression(compress),
-            timeout=float(wait),
+            timeout=_seconds("wait", wait),
             dynamic_master_list=dynamic_master_list,
             ignore_wrong_checksum=_flag("ignore_wrong_checksum", ignore_wrong_checksum),
             weak=weakref.ref(self),
         )
         self._sort_key = f"neo:{name}"
+
+    def _is_refused(self) -> ReadOnlyError:
+        return ReadOnlyError(f"{self.__name__} was opened with read_only, and refuses to write")
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.__name__}>"
@@ -255,7 +266,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
     def new_oid(self) -> bytes:
         """An oid that nobody was given before."""
         if self._is_read_only:
-            raise ReadOnlyError()
+            raise self._is_refused()
         return super().new_oid()
 
     def tpc_begin(self, transaction: Any, tid: bytes | None = None, status: str = " ") -> None:
@@ -266,7 +277,7 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
         :param status: imposes it: ``"p"`` for a transaction that a pack was through.
         """
         if self._is_read_only:
-            raise ReadOnlyError()
+            raise self._is_refused()
         self._begin(
             transaction,
             _words(transaction.user),
@@ -312,7 +323,9 @@ class Storage(ConflictResolvingStorage, UndoLogCompatible, _neozodb.BaseStorage)
             order is returned, for `wait_pack`. Who waits may be interrupted: the pack goes on.
         """
         if self._is_read_only:
-            raise ReadOnlyError()
+            raise self._is_refused()
+        if isinstance(oids, (bytes, str)):
+            raise ValueError(f"oids is {oids!r}: give a list of oids, 8 bytes each")
         t = time.time() if t is None else t
         at = TimeStamp(*time.gmtime(t)[:5], t % 60).raw()
         order = self._order_pack(at, None if oids is None else list(oids))
