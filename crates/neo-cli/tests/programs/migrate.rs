@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use neo_api::{Oid, Partition, Tid, TransactionMeta};
 use neo_backends::filestorage::{Data, NewData, Reader, Status, Tail, Writer};
-use neo_client::{Client, Lookup, blocking};
+use neo_client::{Client, Lookup};
 use neo_testkit::invariant::committed;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -279,10 +279,12 @@ fn every_database_of_zodb_is_read_by_clients_and_is_the_same_in_every_copy() {
 /// What a database file has.
 fn copy(path: &Path) -> Vec<String> {
     let backend = neo_backends::open("SQLite", text(path)).unwrap();
-    let all = committed(&*backend, (0..12).map(Partition));
-    let all = blocking::block_on(all).unwrap();
-    blocking::block_on(backend.close()).unwrap();
-    all
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        let all = committed(&*backend, (0..12).map(Partition)).await.unwrap();
+        backend.close().await.unwrap();
+        all
+    })
 }
 
 /// A manifest with the last record only of each object in a transaction.
