@@ -92,7 +92,7 @@ def test_an_option_that_there_is_not_is_told():
 
 @pytest.mark.parametrize("line, words", [
     ("cache-size big", "big.*line"),
-    ("compress lz4", "compress is 'lz4'"),
+    ("compress brotli", "compress is 'brotli'"),
     ("read-only perhaps", "read-only|perhaps"),
     ("raed-only true", "raed-only"),
     ("wait long", "long.*line"),
