@@ -17,6 +17,9 @@ pub(crate) fn run(workspace: &Workspace, backend: &str) -> Result<()> {
         );
     }
     tools::nextest(workspace)?;
+    if backend == "mysql" {
+        tools::mariadb(workspace)?;
+    }
     let test = format!("backend_{backend}");
     workspace.run(&[
         "cargo",

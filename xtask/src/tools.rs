@@ -21,7 +21,20 @@ pub(crate) fn all(workspace: &Workspace) -> Result<()> {
     if !workspace.succeeds(&["strace", "--version"]) {
         apt_install(workspace, &["strace"])?;
     }
+    mariadb(workspace)?;
     python(workspace)
+}
+
+/// The server that tests start in directories of their own, with its engines.
+pub(crate) fn mariadb(workspace: &Workspace) -> Result<()> {
+    const PACKAGES: &[&str] = &["mariadb-server", "mariadb-plugin-rocksdb"];
+    let are_installed = PACKAGES
+        .iter()
+        .all(|package| workspace.succeeds(&["dpkg-query", "--listfiles", package]));
+    if are_installed {
+        return Ok(());
+    }
+    apt_install(workspace, PACKAGES)
 }
 
 /// The test runner.

@@ -10,6 +10,7 @@
 //! | feature | on by default | |
 //! | --- | --- | --- |
 //! | `sqlite` | yes | `SqliteBackend`, and SQLite itself, compiled in: needs a C compiler |
+//! | `mysql` | no | `MySqlBackend`: a database on a MariaDB server |
 //! | `sled` | no | `SledEngine`: a database of Rust alone. What it promises less is in its documentation |
 
 pub mod filestorage;
@@ -18,6 +19,8 @@ mod limits;
 #[cfg(any(feature = "sqlite", feature = "sled"))]
 mod lock;
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod open;
 mod pack;
 #[cfg(feature = "sqlite")]
@@ -32,6 +35,8 @@ mod worker;
 pub use self::sled::{SledEngine, SledSettings};
 pub use kv::KvBackend;
 pub use memory::MemoryEngine;
+#[cfg(feature = "mysql")]
+pub use mysql::{MySqlBackend, MySqlSettings, Server};
 pub use open::{Engine, UnknownEngine, open};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteBackend, SqliteSettings, Synchronous};

@@ -1,7 +1,7 @@
 //! The engines by name, as an operator gives them.
 
-#[cfg(any(feature = "sqlite", feature = "sled"))]
-mod uri;
+#[cfg(any(feature = "sqlite", feature = "sled", feature = "mysql"))]
+pub(crate) mod uri;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,6 +12,8 @@ use neo_api::{BackendError, BackendInfo, BackendResult, StorageBackend};
 
 use crate::kv::KvBackend;
 use crate::memory::MemoryEngine;
+#[cfg(feature = "mysql")]
+use crate::mysql::{MySqlBackend, location};
 #[cfg(feature = "sled")]
 use crate::sled::SledEngine;
 #[cfg(feature = "sqlite")]
@@ -63,7 +65,40 @@ impl Engine {
             Self::Memory => true,
             Self::Sqlite => cfg!(feature = "sqlite"),
             Self::Sled => cfg!(feature = "sled"),
-            Self::MySql | Self::Importer => false,
+            Self::MySql => cfg!(feature = "mysql"),
+            Self::Importer => false,
+        }
+    }
+
+    /// Whether a path names a database of it.
+    #[must_use]
+    pub const fn has_path(self) -> bool {
+        matches!(self, Self::Sqlite | Self::Sled)
+    }
+
+    /// What to show of the name of a database: all but a password.
+    #[must_use]
+    pub fn shown(self, database: &str) -> String {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql => location::Shown(database).to_string(),
+            _ => database.to_owned(),
+        }
+    }
+
+    /// Removes all that [`open`] made on a server, for an engine that has one; what is not ours is
+    /// left alone.
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] for another engine, and as [`open`].
+    pub fn erase(self, database: &str) -> BackendResult<()> {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql => MySqlBackend::erase(&location::settings(database)?),
+            _ => Err(BackendError::Unsupported(format!(
+                "erasing {}: it is on no server",
+                self.shown(database)
+            ))),
         }
     }
 
@@ -100,9 +135,9 @@ pub struct UnknownEngine(pub String);
 impl FromStr for Engine {
     type Err = UnknownEngine;
 
-    /// In any case. NEO's names of the ways to MySQL mean MySQL.
+    /// In any case. NEO's names of the ways to MySQL mean MySQL, and so does MariaDB.
     fn from_str(s: &str) -> Result<Self, UnknownEngine> {
-        if ["MySQLdb", "PyMySQL"]
+        if ["MySQLdb", "PyMySQL", "MariaDB"]
             .iter()
             .any(|name| name.eq_ignore_ascii_case(s))
         {
@@ -128,8 +163,11 @@ const MEMORY_READERS: usize = 2;
 /// A `database` that is a path may start with `~/`, the home directory. It may also be
 /// `file:PATH?NAME=VALUE&...`; for SQLite with the names `readers`, `cache_bytes`,
 /// `max_database_bytes`, `reserve_bytes` and `synchronous` of `SqliteSettings`, for sled with
-/// `readers`, `cache_bytes` and `reserve_bytes` of `SledSettings`. Memory has no name: `database`
-/// is not looked at.
+/// `readers`, `cache_bytes` and `reserve_bytes` of `SledSettings`. For MySQL it is
+/// `[user[:password]@]database[socket]`, where a socket starts with `/`, `.` or `~`, or
+/// `[user[:password]@]database:host[:port]`; `?NAME=VALUE&...` may follow, with the names `engine`,
+/// `readers` and `reconnect_s` of `MySqlSettings`, and `unsafe_flush=accept`. Memory has no name:
+/// `database` is not looked at.
 ///
 /// ```
 /// let backend = neo_backends::open("Memory", "")?;
@@ -141,7 +179,7 @@ const MEMORY_READERS: usize = 2;
 /// [`BackendError::Unsupported`] for an adapter that does not exist or is not available, or a
 /// setting that does not exist, and whatever the engine says.
 #[cfg_attr(
-    not(any(feature = "sqlite", feature = "sled")),
+    not(any(feature = "sqlite", feature = "sled", feature = "mysql")),
     expect(unused_variables, reason = "memory has no name")
 )]
 pub fn open(adapter: &str, database: &str) -> BackendResult<Arc<dyn StorageBackend>> {
@@ -164,6 +202,11 @@ pub fn open(adapter: &str, database: &str) -> BackendResult<Arc<dyn StorageBacke
             let settings = uri::sled_settings(database)?;
             Ok(Arc::new(SledEngine::open_backend(&settings)?))
         }
+        #[cfg(feature = "mysql")]
+        Engine::MySql => {
+            let settings = location::settings(database)?;
+            Ok(Arc::new(MySqlBackend::open(&settings)?))
+        }
         _ => Err(BackendError::Unsupported(format!(
             "the adapter {engine} is not available in this version"
         ))),
@@ -184,17 +227,20 @@ mod tests {
         let words = "not supported by this database: there is no adapter \"Oracle\"; the adapters are: Memory";
         assert!(refused.starts_with(words), "{refused}");
         // Those that could only be refused in turn are not offered.
-        assert!(!refused.contains("MySQL"), "{refused}");
+        for (name, is_here) in [
+            ("Importer", false),
+            ("Sled", cfg!(feature = "sled")),
+            ("MySQL", cfg!(feature = "mysql")),
+        ] {
+            assert_eq!(refused.contains(name), is_here, "{refused}");
+        }
         assert_eq!(
-            refused.contains("Sled"),
-            cfg!(feature = "sled"),
-            "{refused}"
+            refusal("importer"),
+            "not supported by this database: the adapter Importer is not available in this version"
         );
-        assert_eq!(
-            refusal("mysql"),
-            "not supported by this database: the adapter MySQL is not available in this version"
-        );
-        assert_eq!(refusal("PyMySQL"), refusal("MySQL"));
+        for name in ["PyMySQL", "MySQLdb", "mariadb"] {
+            assert_eq!(name.parse(), Ok(Engine::MySql));
+        }
         for engine in Engine::ALL {
             assert_eq!(engine.name().to_uppercase().parse(), Ok(*engine));
         }

@@ -11,6 +11,7 @@
 //! | find what is wrong with a history of transactions | [`history::History`] |
 //! | let chance find what is wrong, and replay it | [`random::run`] |
 //! | do both with a backend of your own | [`sim::World::with_backends`], [`random::run_with_backends`] |
+//! | start, kill and restart a MariaDB server | [`MariaDb`] |
 //! | start, kill and restart the real programs | [`process::ProcessCluster`] |
 
 mod cluster;
@@ -18,6 +19,7 @@ pub mod conformance;
 mod crash_engine;
 pub mod history;
 pub mod invariant;
+mod mariadb;
 pub mod oracle;
 pub mod process;
 pub mod random;
@@ -27,3 +29,4 @@ pub mod workload;
 
 pub use cluster::{Cluster, ClusterBuilder, ClusterError};
 pub use crash_engine::CrashEngine;
+pub use mariadb::MariaDb;

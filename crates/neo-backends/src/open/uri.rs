@@ -58,6 +58,7 @@ pub(super) fn sled_settings(database: &str) -> BackendResult<SledSettings> {
 }
 
 /// A path, and what follows the question mark of a URI.
+#[cfg(any(feature = "sqlite", feature = "sled"))]
 fn split(database: &str) -> (&str, &str) {
     match database.strip_prefix("file:") {
         Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
@@ -65,12 +66,12 @@ fn split(database: &str) -> (&str, &str) {
     }
 }
 
-fn number<N: FromStr>(value: &str) -> Option<N> {
+pub(crate) fn number<N: FromStr>(value: &str) -> Option<N> {
     value.parse().ok()
 }
 
 /// Sets each setting of a query; one that gives `None` is refused.
-fn set_all(
+pub(crate) fn set_all(
     query: &str,
     names: &str,
     mut set: impl FnMut(&str, &str) -> Option<()>,
@@ -79,14 +80,14 @@ fn set_all(
         let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
         set(name, value).ok_or_else(|| {
             BackendError::Unsupported(format!(
-                "{setting:?} in the database's URI; it may have {names}"
+                "{setting:?} in the name of the database; it may have {names}"
             ))
         })?;
     }
     Ok(())
 }
 
-fn expand_home(path: &str) -> BackendResult<PathBuf> {
+pub(crate) fn expand_home(path: &str) -> BackendResult<PathBuf> {
     let Some(rest) = path.strip_prefix('~') else {
         return Ok(path.into());
     };

@@ -144,7 +144,7 @@ pub const KEYS: &[Key] = &[
     key("adapter", 'a', &[Storage]),
     key("database", 'd', &[Storage]),
     key("wait", 'w', &[Storage]),
-    key("engine", 'e', &[Storage]).lacks("table engines are of MySQL, which this version lacks"),
+    key("engine", 'e', &[Storage]),
     key("disable_pack", ' ', &[Storage]).flag().lacks(NO_PACK),
     key("disable_drop_partitions", ' ', &[Storage]).flag(),
     key("replication_min_rate", ' ', &[Storage]),

@@ -84,13 +84,18 @@ pub struct StorageArgs {
     /// What every node can be told.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// What keeps the data: SQLite, Sled or Memory [default: SQLite]
+    /// What keeps the data: SQLite, Sled, MySQL (or MariaDB) or Memory [default: SQLite]
     #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
     pub adapter: Option<String>,
-    /// The database: the path of a file with SQLite, of a directory with Sled (required, here or in
-    /// the file)
-    #[arg(short, long, value_name = "PATH", value_parser = value::<String>)]
+    /// The database: the path of a file with SQLite, of a directory with Sled; with MySQL
+    /// [user[:password]@]database[socket] or [user[:password]@]database:host[:port] (required, here
+    /// or in the file)
+    #[arg(short, long, value_name = "DATABASE", value_parser = value::<String>)]
     pub database: Option<String>,
+    /// With MySQL, the engine of new tables: InnoDB, RocksDB or another with transactions [default:
+    /// InnoDB]
+    #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
+    pub engine: Option<String>,
     /// Seconds to try again to open the database; for ever when negative [default: 0]
     #[arg(short, long, value_name = "SECONDS", value_parser = value::<Wait>,
           allow_negative_numbers = true)]

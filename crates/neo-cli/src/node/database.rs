@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Database {
     /// What keeps the data.
     pub engine: Engine,
-    /// Where; for an engine that keeps files, their path.
+    /// Where; for an engine that keeps files, their path. It may have a password in it.
     pub location: String,
 }
 
@@ -79,6 +79,12 @@ impl Database {
     /// When it is in use, is something else, or cannot be erased.
     pub fn erase(&self) -> anyhow::Result<()> {
         let Self { engine, location } = self;
+        if *engine == Engine::MySql {
+            let shown = engine.shown(location);
+            let erased = engine.erase(location);
+            erased.with_context(|| format!("{shown} is not erased"))?;
+            return report::print(&format!("{shown} is erased"));
+        }
         let Some(path) = engine.file(location).with_context(|| self.failed())? else {
             bail!("a database of the adapter {engine} has nothing to erase");
         };
@@ -114,6 +120,10 @@ impl Database {
     }
 
     fn failed(&self) -> String {
-        format!("cannot open the {} database {}", self.engine, self.location)
+        let Self { engine, location } = self;
+        format!(
+            "cannot open the {engine} database {}",
+            engine.shown(location)
+        )
     }
 }

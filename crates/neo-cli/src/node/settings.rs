@@ -175,11 +175,11 @@ impl StorageArgs {
         };
         let location = location.value;
         let location = match engine {
-            Engine::Sqlite | Engine::Sled => {
-                expand_home(Path::new(&location)).display().to_string()
-            }
+            engine if engine.has_path() => expand_home(Path::new(&location)).display().to_string(),
             _ => location,
         };
+        let tables = settings.optional("engine", self.engine.clone())?;
+        let location = with_tables(engine, location, tables.as_ref())?;
         let wait = || Wait::AtMost(Duration::ZERO);
         Ok(StorageConfig {
             common,
@@ -199,6 +199,31 @@ impl StorageArgs {
             reset: self.reset,
         })
     }
+}
+
+/// The database whose tables are to be of an engine, as an operator would have said it.
+fn with_tables(
+    engine: Engine,
+    location: String,
+    tables: Option<&Setting<String>>,
+) -> Result<String, ConfigError> {
+    let Some(tables) = tables else {
+        return Ok(location);
+    };
+    let usage = |problem| ConfigError::Usage(format!("{}: {problem}", tables.origin()));
+    if engine != Engine::MySql {
+        return Err(usage(format!("{engine} has no engines, MySQL has")));
+    }
+    if !tables.value.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Err(usage(format!("{:?} is no name of an engine", tables.value)));
+    }
+    // A password may have one as well.
+    let has_settings = location
+        .rsplit('@')
+        .next()
+        .is_some_and(|what| what.contains('?'));
+    let and = if has_settings { '&' } else { '?' };
+    Ok(format!("{location}{and}engine={}", tables.value))
 }
 
 /// The engine of a name: it may not exist, or not be there in this version.
@@ -356,14 +381,43 @@ mod tests {
             error.starts_with("--adapter: there is no adapter \"Foo\""),
             "{error}"
         );
-        let error = storage("neostorage -c t -d x -a mysql").unwrap_err();
+        let error = storage("neostorage -c t -d x -a importer").unwrap_err();
         assert_eq!(
             error,
-            "--adapter: the adapter MySQL is not available in this version"
+            "--adapter: the adapter Importer is not available in this version"
         );
         storage("neostorage -c t -a memory").unwrap();
         let error = storage("neostorage -c t").unwrap_err();
         assert!(error.starts_with("database is missing"), "{error}");
+    }
+
+    #[test]
+    fn tables_have_an_engine_on_a_server_alone() {
+        for (words, location) in [
+            ("-d u:p?w@neo1", "u:p?w@neo1"),
+            ("-d u:p?w@neo1 -e RocksDB", "u:p?w@neo1?engine=RocksDB"),
+            (
+                "-d neo1/x?readers=2 --engine InnoDB",
+                "neo1/x?readers=2&engine=InnoDB",
+            ),
+        ] {
+            let config = storage(&format!("neostorage -c t -a mariadb {words}")).unwrap();
+            assert_eq!(config.database.engine, Engine::MySql);
+            assert_eq!(config.database.location, location);
+        }
+        for (words, problem) in [
+            (
+                "-d x -e InnoDB",
+                "--engine: SQLite has no engines, MySQL has",
+            ),
+            (
+                "-a mysql -d x -e a;b",
+                "--engine: \"a;b\" is no name of an engine",
+            ),
+        ] {
+            let error = storage(&format!("neostorage -c t {words}")).unwrap_err();
+            assert_eq!(error, problem);
+        }
     }
 
     #[test]

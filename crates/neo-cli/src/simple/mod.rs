@@ -99,5 +99,11 @@ fn check(plan: &ClusterPlan) -> Result<Engine, ConfigError> {
             "--adapter: the adapter {engine} is not available in this version"
         ));
     }
+    if !engine.has_path() && engine != Engine::Memory {
+        return wrong(format!(
+            "--adapter: databases of {engine} are on a server: start the nodes one by one, by \
+             neomaster, neostorage and neoadmin"
+        ));
+    }
     Ok(engine)
 }

@@ -96,7 +96,7 @@ fn check(args: &StressArgs) -> Result<(), ConfigError> {
     let adapter = args.adapter;
     let there_are = || {
         let engines = Engine::ALL.iter();
-        let fit = engines.filter(|engine| **engine != Engine::Memory && engine.is_available());
+        let fit = engines.filter(|engine| engine.has_path() && engine.is_available());
         let names: Vec<String> = fit.map(ToString::to_string).collect();
         format!("there is {}", names.join(", "))
     };
@@ -106,6 +106,9 @@ fn check(args: &StressArgs) -> Result<(), ConfigError> {
     } else if !adapter.is_available() {
         let there_are = there_are();
         format!("--adapter: the adapter {adapter} is not available in this version; {there_are}")
+    } else if !adapter.has_path() {
+        let there_are = there_are();
+        format!("--adapter: databases of {adapter} are in no directory; {there_are}")
     } else if args.replicas >= args.storages {
         let (storages, replicas) = (args.storages, args.replicas);
         let least = replicas + 1;
