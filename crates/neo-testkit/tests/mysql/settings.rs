@@ -1,0 +1,124 @@
+//! Servers and databases that are not what they should be: each refusal says what to do.
+
+use neo_testkit::MariaDb;
+
+use crate::work::{apply, close, open, refusal, step};
+
+#[test]
+fn a_server_that_may_lose_commits_is_refused_unless_told() {
+    for (engine, option, words) in [
+        (
+            "InnoDB",
+            "--innodb-flush-log-at-trx-commit=2",
+            "innodb_flush_log_at_trx_commit is 2, safe is 1",
+        ),
+        (
+            "RocksDB",
+            "--rocksdb-flush-log-at-trx-commit=0",
+            "rocksdb_flush_log_at_trx_commit is 0, safe is 1",
+        ),
+    ] {
+        let server = MariaDb::start_with(engine, &[option]).unwrap();
+        let database = format!("{}?engine={engine}", server.database("neo").unwrap());
+        let error = refusal(&database);
+        assert!(error.contains(words), "{error}");
+        assert!(error.contains("add ?unsafe_flush=accept"), "{error}");
+        // It was left as it was.
+        assert_eq!(server.sql("SHOW TABLES IN neo").unwrap(), "");
+        let backend = open(&format!("{database}&unsafe_flush=accept")).unwrap();
+        apply(&*backend, step(1)).unwrap();
+        close(&*backend);
+    }
+}
+
+#[test]
+fn a_server_that_takes_too_little_is_refused() {
+    let server = MariaDb::start_with("InnoDB", &["--max-allowed-packet=8M"]).unwrap();
+    let error = refusal(&server.database("neo").unwrap());
+    assert!(
+        error.contains("set max_allowed_packet = 16777216"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let server = MariaDb::start("InnoDB").unwrap();
+    let database = server.database("neo").unwrap();
+    let error = refusal(&database.replace("@neo/", "@none/"));
+    assert!(error.contains("let it CREATE DATABASE `none`"), "{error}");
+
+    server
+        .sql("CREATE TABLE neo.obj (x INT); INSERT neo.obj VALUES (5)")
+        .unwrap();
+    let error = refusal(&database);
+    assert!(error.contains("it has tables of something else"), "{error}");
+    server.sql("CREATE TABLE neo.neo (id INT)").unwrap();
+    let error = refusal(&database);
+    assert!(error.contains("it has tables of something else"), "{error}");
+    assert_eq!(server.sql("SELECT * FROM neo.obj").unwrap(), "5\n");
+
+    let other = server.database("other").unwrap();
+    close(&*open(&other).unwrap());
+    server.sql("UPDATE other.neo SET format = 2").unwrap();
+    let error = refusal(&other);
+    assert!(
+        error.contains("its tables have format 2, this one knows 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn engines_are_those_of_the_server() {
+    let server = MariaDb::start("InnoDB").unwrap();
+    let database = server.database("neo").unwrap();
+    for engine in ["RocksDB", "MyISAM", "TokuDB"] {
+        let error = refusal(&format!("{database}?engine={engine}"));
+        let words =
+            format!("the engine {engine}: of those with transactions the server has InnoDB");
+        assert!(error.contains(&words), "{error}");
+    }
+    close(&*open(&format!("{database}?engine=innodb")).unwrap());
+    // Without a name it is what there is; another one is not made of it.
+    close(&*open(&database).unwrap());
+    let error = refusal(&format!("{database}?engine=RocksDB"));
+    assert!(
+        error.contains("whose tables are of InnoDB already"),
+        "{error}"
+    );
+}
+
+/// A crash can leave some tables.
+#[test]
+fn a_creation_that_was_cut_off_goes_on() {
+    let server = MariaDb::start("InnoDB").unwrap();
+    let database = server.database("neo").unwrap();
+    close(&*open(&database).unwrap());
+    server
+        .sql("DELETE FROM neo.neo; DROP TABLE neo.pending; DROP TABLE neo.obj")
+        .unwrap();
+    let backend = open(&database).unwrap();
+    apply(&*backend, step(1)).unwrap();
+    close(&*backend);
+}
+
+#[test]
+fn erasing_takes_what_is_ours() {
+    let server = MariaDb::start("InnoDB").unwrap();
+    let database = server.database("neo").unwrap();
+    let engine = neo_backends::Engine::MySql;
+    let backend = open(&database).unwrap();
+    assert!(
+        engine
+            .erase(&database)
+            .unwrap_err()
+            .to_string()
+            .contains("in use")
+    );
+    close(&*backend);
+    engine.erase(&database).unwrap();
+    assert_eq!(server.sql("SHOW TABLES IN neo").unwrap(), "");
+    server.sql("CREATE TABLE neo.x (x INT)").unwrap();
+    assert!(engine.erase(&database).is_err());
+    assert_eq!(server.sql("SHOW TABLES IN neo").unwrap(), "x\n");
+}
