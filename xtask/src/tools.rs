@@ -1,6 +1,7 @@
 //! Installs what the tests need and the machine lacks.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -28,9 +29,9 @@ pub(crate) fn all(workspace: &Workspace) -> Result<()> {
 /// The server that tests start in directories of their own, with its engines.
 pub(crate) fn mariadb(workspace: &Workspace) -> Result<()> {
     const PACKAGES: &[&str] = &["mariadb-server", "mariadb-plugin-rocksdb"];
-    let are_installed = PACKAGES
-        .iter()
-        .all(|package| workspace.succeeds(&["dpkg-query", "--listfiles", package]));
+    let state = "--showformat=${db:Status-Status}\n";
+    let states = workspace.output(&[&["dpkg-query", "--show", state], PACKAGES].concat());
+    let are_installed = states.is_ok_and(|states| states.lines().all(|it| it == "installed"));
     if are_installed {
         return Ok(());
     }
@@ -134,7 +135,8 @@ fn cargo_tool(workspace: &Workspace, name: &str, version: &str, features: &[&str
     fs::remove_dir_all(own.join("tools-build")).context("cannot remove what the build left")
 }
 
-/// Installs packages of Debian.
+/// Installs packages of Debian. What they bring to be a service of the machine is not started: tests
+/// start servers of their own.
 pub(crate) fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()> {
     let wanted = packages.join(", ");
     println!("installing {wanted} by apt-get");
@@ -143,12 +145,12 @@ pub(crate) fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()
     } else {
         &["sudo", "--non-interactive"]
     };
+    // Where the scripts of packages look for programs.
+    let programs = no_services(workspace)?;
+    let path = format!("Dpkg::Path={programs}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin");
     let apt_get = |arguments: &[&str]| {
-        let words = [
-            sudo,
-            &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"],
-            arguments,
-        ];
+        let apt_get = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+        let words = [sudo, &apt_get, &["--option", &path], arguments];
         workspace.run(&words.concat())
     };
     let installed = apt_get(&["update", "--quiet=2"]).and_then(|()| {
@@ -159,6 +161,18 @@ pub(crate) fn apt_install(workspace: &Workspace, packages: &[&str]) -> Result<()
         bail!("the tests need {wanted}: install it, then try again ({error:#})");
     }
     Ok(())
+}
+
+/// A directory with programs that start services, but do not.
+fn no_services(workspace: &Workspace) -> Result<String> {
+    let directory = workspace.own().join("no-services");
+    fs::create_dir_all(&directory)?;
+    for name in ["invoke-rc.d", "deb-systemd-invoke"] {
+        let program = directory.join(name);
+        fs::write(&program, "#!/bin/sh\nexit 0\n")?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    }
+    text(&directory)
 }
 
 /// A path as an argument of a command.

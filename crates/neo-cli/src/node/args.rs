@@ -88,8 +88,8 @@ pub struct StorageArgs {
     #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
     pub adapter: Option<String>,
     /// The database: the path of a file with SQLite, of a directory with Sled; with MySQL
-    /// [user[:password]@]database[socket] or [user[:password]@]database:host[:port] (required, here
-    /// or in the file)
+    /// USER:PASSWORD@NAME/PATH/OF/SOCKET or USER:PASSWORD@NAME:HOST:PORT, of which all but NAME may be
+    /// left out (required, here or in the file)
     #[arg(short, long, value_name = "DATABASE", value_parser = value::<String>)]
     pub database: Option<String>,
     /// With MySQL, the engine of new tables: InnoDB, RocksDB or another with transactions [default:
