@@ -92,8 +92,12 @@ fn what_makes_no_sense_is_said_before_anything_is_started() {
             "a killed node would lose what the adapter Memory keeps; there is SQLite",
         ),
         (
+            "--adapter Importer",
+            "the adapter Importer is not available in this version; there is SQLite",
+        ),
+        (
             "--adapter MySQL",
-            "the adapter MySQL is not available in this version; there is SQLite",
+            "databases of MySQL are in no directory; there is SQLite",
         ),
         (
             "--storages 2 --replicas 2",

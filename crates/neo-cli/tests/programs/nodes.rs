@@ -146,8 +146,8 @@ fn errors_of_a_file_name_it_and_the_line() {
             ":1: a [SECTION] must come before the first key",
         ),
         (
-            "[storage]\nadapter = MySQL\ncluster = a\ndatabase = x\n",
-            ":2: the adapter MySQL is not available in this version",
+            "[storage]\nadapter = Importer\ncluster = a\ndatabase = x\n",
+            ":2: the adapter Importer is not available in this version",
         ),
         (
             "[storage]\ncluster = a\n",

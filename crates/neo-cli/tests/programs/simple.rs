@@ -368,9 +368,14 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
         ),
         (["--adapter", "foo"], 2, "there is no adapter \"foo\""),
         (
+            ["--adapter", "Importer"],
+            2,
+            "the adapter Importer is not available in this version",
+        ),
+        (
             ["--adapter", "MySQL"],
             2,
-            "the adapter MySQL is not available in this version",
+            "databases of MySQL are on a server: start the nodes one by one",
         ),
         (["--storages", "0"], 2, "0 is not in 1..=1000"),
         (["--import", "/no/such.fs"], 1, "/no/such.fs"),
