@@ -73,6 +73,9 @@ pub(crate) fn log_to(path: PathBuf) -> PyResult<()> {
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
+            // A line about a line that can't be written, to a stderr that may not take it either,
+            // would be a panic.
+            .log_internal_errors(false)
             .with_writer(LogFile(path));
         // Nothing else in this module starts a log.
         let _ = subscriber.try_init();

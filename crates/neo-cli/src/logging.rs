@@ -19,6 +19,9 @@ pub fn start(level: Level, verbose: u8) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(stderr.is_terminal())
+        // Where a line of the log can't be written, a line about that can't be either: it would end
+        // the program, for a full disk that has nothing to do with it.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // It fails when there is one already, which then has to do.
     let _ = subscriber.try_init();

@@ -1,6 +1,9 @@
 //! `neosimple`: what it says, remembers, and refuses.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::harness::{PATIENCE, Running, Simple, children, run, run_err, run_ok, signal_pid};
@@ -77,6 +80,26 @@ fn a_fresh_cluster_runs_answers_and_opens_again() {
             cluster.process.stop("INT");
         }
     }
+}
+
+#[test]
+fn a_log_that_can_not_be_written_ends_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    // Every process logs there.
+    let mut cluster = Command::new(env!("CARGO_BIN_EXE_neosimple"))
+        .args(["--processes", "--dir", dir.path().to_str().unwrap()])
+        .env("RUST_LOG", "info")
+        .stdout(Stdio::piped())
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stdout = BufReader::new(cluster.stdout.take().unwrap());
+    stdout.read_line(&mut said).unwrap();
+    assert!(said.starts_with("RUNNING "), "{said}");
+    signal_pid(cluster.id(), "INT");
+    assert!(cluster.wait().unwrap().success());
 }
 
 #[test]
