@@ -107,6 +107,13 @@ pub(super) fn told(what: &str, words: impl fmt::Display, source: Option<Error>) 
     }
 }
 
+/// The server can't be reached: it may be there later.
+pub(super) fn away(words: impl fmt::Display) -> BackendError {
+    let words = words.to_string();
+    let source = None;
+    BackendError::Unavailable(Box::new(Told { words, source }))
+}
+
 /// Why the backend closed itself, once it did.
 #[derive(Debug, Default)]
 pub(super) struct Broken(OnceLock<String>);

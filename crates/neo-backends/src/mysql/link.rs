@@ -135,6 +135,9 @@ impl Link {
                 ),
                 Some(error),
             ),
+            Error::Io(mysql_async::IoError::Io(cause)) => error::away(format_args!(
+                "{what}: {cause}: is the server there, and is that where it listens?"
+            )),
             _ => error::meaning(&what, error),
         }
     }

@@ -90,6 +90,22 @@ fn engines_are_those_of_the_server() {
 
 /// A crash can leave some tables.
 #[test]
+fn a_server_that_is_not_there_is_told_by_where_it_was_looked_for() {
+    for (database, place) in [
+        ("u@neo/no/such.sock", "/no/such.sock"),
+        ("u@neo:127.0.0.1:1", "127.0.0.1:1"),
+    ] {
+        let error = refusal(database);
+        assert!(
+            error.contains(&format!("connecting to {place}: ")),
+            "{error}"
+        );
+        assert!(error.contains("is that where it listens?"), "{error}");
+        assert_eq!(error.matches("os error").count(), 1, "{error}");
+    }
+}
+
+#[test]
 fn a_creation_that_was_cut_off_goes_on() {
     let server = MariaDb::start("InnoDB").unwrap();
     let database = server.database("neo").unwrap();
