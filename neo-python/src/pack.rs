@@ -18,7 +18,13 @@ use crate::storage::{BaseStorage, tid_argument};
 
 /// The order that is under way, readable cells that have done it, readable cells, and the tid up to
 /// which there was a pack.
-type Progress<'py> = (Option<Bound<'py, PyBytes>>, u32, u32, Bound<'py, PyBytes>);
+type Progress<'py> = (
+    Option<Bound<'py, PyBytes>>,
+    u32,
+    u32,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+);
 
 /// How often a wait looks for signals.
 pub(crate) const SIGNALS: Duration = Duration::from_millis(100);
@@ -88,6 +94,8 @@ impl BaseStorage {
         let progress = self.wait(py, Client::pack_progress)?;
         let order = progress.order.map(|order| tid_bytes(py, order));
         let packed_at = tid_bytes(py, progress.packed_at);
-        Ok((order, progress.cells_done, progress.cells, packed_at))
+        let whole_packed_at = tid_bytes(py, progress.whole_packed_at);
+        let (cells_done, cells) = (progress.cells_done, progress.cells);
+        Ok((order, cells_done, cells, packed_at, whole_packed_at))
     }
 }

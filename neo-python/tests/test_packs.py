@@ -177,6 +177,29 @@ def test_what_was_packed_away_is_neither_listed_nor_undone(database):
         assert connection.root()["n"] == 3
 
 
+def test_what_was_not_packed_is_undone_when_some_objects_were(storage):
+    oids = [storage.new_oid() for _ in range(2)]
+    serials = dict.fromkeys(oids, z64)
+    for n in range(3):
+        for oid in oids:
+            serials[oid] = commit(storage, {oid: (serials[oid], b"%d" % n)})
+    storage.pack(time.time(), None, oids=oids[:1])
+    progress = storage.pack_progress()
+    assert (progress.packed_at, progress.whole_packed_at) == (serials[oids[1]], z64)
+    # Of the first one the last revision is left, and what it replaced is not.
+    undone = []
+    for entry in storage.undoLog(0, 9):
+        try:
+            undo(storage, entry["id"])
+        except POSException.UndoError:
+            continue
+        undone.append(entry["id"])
+    assert len(undone) == 3
+    assert [len(storage.history(oid, 9)) for oid in oids] == [1, 6]
+    with pytest.raises(POSException.POSKeyError):
+        storage.load(oids[1])
+
+
 def test_an_undo_of_what_is_packed_later_keeps_its_data(storage):
     oid = storage.new_oid()
     first = commit(storage, {oid: (z64, b"1")})
@@ -206,12 +229,12 @@ def test_what_is_read_while_it_is_packed_is_what_is_left(cluster, storage):
 
 
 def test_the_progress_of_a_pack_is_told(storage):
-    assert storage.pack_progress() == neozodb.PackProgress(None, 24, 24, z64)
+    assert storage.pack_progress() == neozodb.PackProgress(None, 24, 24, z64, z64)
     oid, serial = storage.new_oid(), z64
     for n in range(50):
         serial = commit(storage, {oid: (serial, b"%d" % n)})
     order = storage.pack(wait=False)
-    while (progress := storage.pack_progress()) != (None, 24, 24, serial):
+    while (progress := storage.pack_progress()) != (None, 24, 24, serial, serial):
         assert progress.order in (None, order)
         assert 0 <= progress.cells_done <= progress.cells == 24
         assert progress.packed_at in (z64, serial)

@@ -4,6 +4,8 @@ mod lz4;
 mod noise;
 mod zlib;
 
+use std::str::FromStr;
+
 use bytes::Bytes;
 use neo_api::{Compression, OBJECT_BYTES_MAX, Oid, Record};
 
@@ -24,6 +26,27 @@ pub enum CompressionSetting {
         /// 1 to 9; others are brought into the range.
         level: u32,
     },
+}
+
+/// A word that is no setting of compression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no compression: use off, lz4, zlib, or zlib=1 (fast) to zlib=9 (small)")]
+pub struct ParseCompressionError(String);
+
+impl FromStr for CompressionSetting {
+    type Err = ParseCompressionError;
+
+    /// `off`, `lz4`, `zlib` (as `zlib=6`), `zlib=1` to `zlib=9`.
+    fn from_str(word: &str) -> std::result::Result<Self, ParseCompressionError> {
+        let level = word.strip_prefix("zlib=").map(str::parse);
+        match (word, level) {
+            ("off", _) => Ok(Self::Off),
+            ("lz4", _) => Ok(Self::Lz4),
+            ("zlib", _) => Ok(Self::Zlib { level: 6 }),
+            (_, Some(Ok(level @ 1..=9))) => Ok(Self::Zlib { level }),
+            _ => Err(ParseCompressionError(word.to_owned())),
+        }
+    }
 }
 
 /// Shorter values are sent as they are: there is nothing to win.
@@ -85,6 +108,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn settings_have_words() {
+        for (word, setting) in [
+            ("off", CompressionSetting::Off),
+            ("lz4", CompressionSetting::Lz4),
+            ("zlib", CompressionSetting::Zlib { level: 6 }),
+            ("zlib=9", CompressionSetting::Zlib { level: 9 }),
+        ] {
+            assert_eq!(word.parse(), Ok(setting));
+        }
+        for word in ["", "on", "zlib=", "zlib=0", "zlib=10", "gzip", "LZ4 "] {
+            let error = word.parse::<CompressionSetting>().unwrap_err().to_string();
+            assert!(error.contains("use off, lz4, zlib, or"), "{error}");
+        }
+    }
 
     const ON: [(CompressionSetting, Compression); 2] = [
         (CompressionSetting::Lz4, Compression::Lz4),

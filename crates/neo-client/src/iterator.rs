@@ -83,7 +83,8 @@ pub struct Transactions {
     revisions_max: Tid,
     /// The transaction whose objects are told.
     current: Option<Tid>,
-    /// Packs have been up to here.
+    /// Packs have been up to here: of all objects, for who looks for what can be undone; of any, for
+    /// who copies, since a copy knows nothing of packs.
     packed_at: Tid,
 }
 
@@ -167,6 +168,7 @@ impl Client {
             // Those of each transaction, when they are wanted.
             Order::Descending => None,
         };
+        let progress = self.pack_progress().await?;
         Ok(Transactions {
             client: self.clone(),
             order,
@@ -176,7 +178,10 @@ impl Client {
             revisions: Cursors::of_each(partitioning.iter(), revisions),
             revisions_max: max,
             current: None,
-            packed_at: self.pack_progress().await?.packed_at,
+            packed_at: match order {
+                Order::Ascending => progress.packed_at,
+                Order::Descending => progress.whole_packed_at,
+            },
         })
     }
 }

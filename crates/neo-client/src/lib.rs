@@ -114,7 +114,7 @@ mod undo;
 
 pub use bytes::Bytes;
 pub use client::Client;
-pub use codec::CompressionSetting;
+pub use codec::{CompressionSetting, ParseCompressionError};
 pub use config::ClientBuilder;
 pub use current::{CurrentObject, CurrentObjects};
 pub use error::{Error, Result};

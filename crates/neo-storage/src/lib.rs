@@ -70,8 +70,8 @@ mod undo;
 pub use config::Mutations;
 pub use config::{StorageLimits, StorageSettings};
 pub use core::{
-    CONFIG_KEYS, Done, Extent, Job, Query, QueryResult, StartState, StorageCommand, StorageCore,
-    StorageEvent, Token,
+    CONFIG_KEYS, Done, Extent, Job, PackedValues, Query, QueryResult, StartState, StorageCommand,
+    StorageCore, StorageEvent, Token,
 };
 pub use persist::Persister;
 pub use query::execute_query;

@@ -1,16 +1,18 @@
 //! What a query of the core asks of a backend.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use neo_api::{
     At, BackendResult, Loaded, Oid, Order, PageLimit, Partition, RevisionId, StorageBackend, Tid,
     TxnId, UnfinishedTransaction,
 };
 
-use neo_proto::{PackState, UndoRevision};
+use neo_proto::UndoRevision;
 
 use crate::core::{
-    CONFIG_KEYS, Extent, Query, QueryResult, StartState, pack_key, progress_key, read_pack_state,
+    CONFIG_KEYS, Extent, Packed, PackedValues, Query, QueryResult, StartState, objects_key,
+    progress_key, state_key,
 };
 use crate::undo::undo_revision;
 
@@ -53,7 +55,7 @@ pub async fn execute_query(
         }
         Query::Load { partition, oid, at } => {
             let loaded = backend.load(partition, oid, at).await?;
-            QueryResult::Load(known(backend, partition, at, loaded).await?)
+            QueryResult::Load(known(backend, (partition, oid), at, loaded).await?)
         }
         Query::LoadMany { objects, bytes } => load_many(backend, objects, bytes).await?,
         Query::History {
@@ -74,7 +76,8 @@ pub async fn execute_query(
             limit,
         } => {
             let page = backend.current(partition, min, at, values, limit).await?;
-            let is_precise = at >= pack_state(backend, partition).await?.at;
+            let packed = packed_beyond(backend, partition, at).await?;
+            let is_precise = packed.is_none_or(|packed| packed.are_precise((min, page.next), at));
             QueryResult::Current(is_precise.then_some(page))
         }
         Query::Bytes { partitions } => {
@@ -87,12 +90,16 @@ pub async fn execute_query(
             oids,
         } => {
             let mut revisions = Vec::with_capacity(oids.len());
-            for oid in oids {
-                revisions.push(undo_revision(backend, partition, oid, undone, before).await?);
+            for oid in &oids {
+                revisions.push(undo_revision(backend, partition, *oid, undone, before).await?);
             }
             let lacks = |told: &Option<UndoRevision>| told.is_none_or(|t| t.previous.is_none());
+            let found = oids.into_iter().zip(&revisions);
+            let mut lacking = found.filter(|(_, told)| lacks(told)).map(|(oid, _)| oid);
+            let newest = Tid(undone.0.saturating_sub(1));
+            let packed = packed_beyond(backend, partition, newest).await?;
             let may_be_packed =
-                revisions.iter().any(lacks) && undone <= pack_state(backend, partition).await?.at;
+                packed.is_some_and(|packed| lacking.any(|oid| !packed.is_precise(oid, newest)));
             QueryResult::Undo((!may_be_packed).then_some(revisions))
         }
         Query::Transaction { partition, tid } => {
@@ -150,7 +157,8 @@ pub async fn execute_query(
             for partition in partitions {
                 let mut ids = backend.last_ids(partition).await?;
                 // What a pack has removed was here: the cell goes that far.
-                let packed = pack_state(backend, partition).await?;
+                let packed = packed_values(backend, partition, false).await?;
+                let packed = Packed::of_any(&packed).state;
                 let was = |tid| Some(tid).filter(|tid| *tid > Tid::ZERO);
                 ids.last_revision = ids.last_revision.max(was(packed.removed));
                 ids.last_transaction = ids.last_transaction.max(was(packed.emptied));
@@ -178,7 +186,7 @@ pub async fn execute_query(
         Query::PackStates { partitions } => {
             let mut states = Vec::with_capacity(partitions.len());
             for partition in partitions {
-                states.push(backend.config(&pack_key(partition)).await?);
+                states.push(packed_values(backend, partition, true).await?);
             }
             QueryResult::PackStates(states)
         }
@@ -199,32 +207,59 @@ pub async fn execute_query(
     })
 }
 
-/// How far a partition is packed, of whatever assignment.
-async fn pack_state(
+/// What is written of how far a partition is packed, with the objects or without. These are read
+/// first: what becomes of them when all is packed is in the other.
+async fn packed_values(
     backend: &dyn StorageBackend,
     partition: Partition,
-) -> BackendResult<PackState> {
-    let value = backend.config(&pack_key(partition)).await?;
-    Ok(read_pack_state(value.as_ref()).map_or_else(PackState::default, |(_, state)| state))
+    with_objects: bool,
+) -> BackendResult<PackedValues> {
+    let objects = match with_objects {
+        true => backend.config(&objects_key(partition)).await?,
+        false => None,
+    };
+    let state = backend.config(&state_key(partition)).await?;
+    Ok(PackedValues { state, objects })
 }
 
-/// `None`: it is not there, and a pack may have removed it. What one has begun with is noted before
-/// anything goes, so it is looked at afterwards.
-async fn known(
+/// How far a partition is packed, if any of it is beyond a tid; of whatever assignment.
+///
+/// What a pack has begun with is noted before anything goes: it is asked for after what is not found
+/// was looked for.
+async fn packed_beyond(
     backend: &dyn StorageBackend,
     partition: Partition,
+    tid: Tid,
+) -> BackendResult<Option<Packed>> {
+    let values = packed_values(backend, partition, false).await?;
+    if tid >= Packed::of_any(&values).state.at {
+        return Ok(None);
+    }
+    let values = packed_values(backend, partition, true).await?;
+    Ok(Some(Packed::of_any(&values)))
+}
+
+/// The greatest tid up to which nothing was found, if nothing was.
+const fn not_found_up_to(loaded: &Loaded, at: At) -> Option<Tid> {
+    match (loaded, at) {
+        (Loaded::Found(_) | Loaded::Deleted { .. }, _) | (_, At::Latest) => None,
+        // Of the revisions up to the pack's tid, only the last is left.
+        (_, At::Before(tid) | At::Exact(tid)) => Some(Tid(tid.0.saturating_sub(1))),
+    }
+}
+
+/// `None`: it is not there, and a pack may have removed it.
+async fn known(
+    backend: &dyn StorageBackend,
+    (partition, oid): (Partition, Oid),
     at: At,
     loaded: Loaded,
 ) -> BackendResult<Option<Loaded>> {
-    let newest = match (&loaded, at) {
-        (Loaded::Found(_) | Loaded::Deleted { .. }, _) | (_, At::Latest) => {
-            return Ok(Some(loaded));
-        }
-        // Of the revisions up to the pack's tid, only the last is left.
-        (_, At::Before(tid)) => Tid(tid.0.saturating_sub(1)),
-        (_, At::Exact(tid)) => Tid(tid.0.saturating_sub(1)),
+    let Some(newest) = not_found_up_to(&loaded, at) else {
+        return Ok(Some(loaded));
     };
-    let is_precise = newest >= pack_state(backend, partition).await?.at;
+    let packed = packed_beyond(backend, partition, newest).await?;
+    let is_precise = packed.is_none_or(|packed| packed.is_precise(oid, newest));
     Ok(is_precise.then_some(loaded))
 }
 
@@ -294,8 +329,21 @@ async fn load_many(
 ) -> BackendResult<QueryResult> {
     let loaded = backend.load_many(&objects, bytes).await?;
     let mut found = Vec::with_capacity(loaded.len());
-    for (loaded, (partition, _, at)) in loaded.into_iter().zip(objects) {
-        found.push(known(backend, partition, at, loaded).await?);
+    // Of each partition it is looked up once: after all that was not found.
+    let mut packed = BTreeMap::new();
+    for (loaded, (partition, oid, at)) in loaded.into_iter().zip(objects) {
+        let Some(newest) = not_found_up_to(&loaded, at) else {
+            found.push(Some(loaded));
+            continue;
+        };
+        if let Entry::Vacant(entry) = packed.entry(partition) {
+            let values = packed_values(backend, partition, true).await?;
+            entry.insert(Packed::of_any(&values));
+        }
+        let is_precise = packed
+            .get(&partition)
+            .is_none_or(|packed| packed.is_precise(oid, newest));
+        found.push(is_precise.then_some(loaded));
     }
     Ok(QueryResult::LoadMany(found))
 }

@@ -45,6 +45,8 @@ class PackProgress(NamedTuple):
     cells: int
     #: The tid up to which there was a pack, or is one: what was before may be gone.
     packed_at: bytes
+    #: The same of packs of all objects: what is not newer can't be undone.
+    whole_packed_at: bytes
 
 
 def _words(text: str | bytes) -> bytes:

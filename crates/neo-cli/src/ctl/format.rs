@@ -18,9 +18,13 @@ pub fn tid(tid: Tid) -> String {
 /// `print pack`: how far the packs are.
 #[must_use]
 pub fn pack(progress: &PackProgress) -> String {
-    let packed = match progress.packed_at {
+    let packed = match progress.whole_packed_at {
         Tid::ZERO => "None".to_owned(),
         at => tid(at),
+    };
+    let some = match progress.packed_at {
+        at if at > progress.whole_packed_at => format!("\nsome objects up to = {}", tid(at)),
+        _ => String::new(),
     };
     let order = match progress.order {
         None => "None".to_owned(),
@@ -31,7 +35,7 @@ pub fn pack(progress: &PackProgress) -> String {
             progress.cells
         ),
     };
-    format!("packed up to = {packed}\norder = {order}")
+    format!("packed up to = {packed}{some}\norder = {order}")
 }
 
 /// `print ids`: greatest ids of the cluster.
@@ -280,6 +284,7 @@ mod tests {
             cells_done: 3,
             cells: 8,
             packed_at: Tid(0x03f3_e0a9_0000_0000),
+            whole_packed_at: Tid(0x03f3_e0a9_0000_0000),
         };
         let text = pack(&progress);
         assert!(
@@ -287,6 +292,16 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("), applied by 3 of 8 cells"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let some = PackProgress {
+            packed_at: Tid(0x03f3_e0a9_0000_0001),
+            ..progress
+        };
+        let text = pack(&some);
+        assert!(
+            text.contains("\nsome objects up to = 0x03f3e0a900000001 ("),
+            "{text}"
+        );
     }
 
     #[test]

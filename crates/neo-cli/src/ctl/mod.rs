@@ -6,15 +6,19 @@ pub mod format;
 use anyhow::{anyhow, bail};
 use neo_admin::{ClusterStatus, Control};
 use neo_api::{Env, NodeState, NodeType, PartitionTable, SystemEnv, Tid};
-use neo_client::Client;
 
 use self::args::{CtlCommand, NodeOrAll, Partitions, PrintCommand, SetCommand, When};
+use crate::Programs;
 
 /// Carries a command out; what it returns is for stdout.
 ///
 /// # Errors
 /// When the admin node can't be reached, is not ready, or the command is denied.
-pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<String> {
+pub async fn execute(
+    programs: &Programs,
+    control: &Control,
+    command: CtlCommand,
+) -> anyhow::Result<String> {
     Ok(match command {
         CtlCommand::Print(what) => match what {
             PrintCommand::Ids => {
@@ -106,7 +110,7 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
             when,
             cluster,
             no_wait,
-        } => pack(control, cluster, when, no_wait).await?,
+        } => pack(programs, control, cluster, when, no_wait).await?,
         CtlCommand::Other(words) => {
             let name = words.join(" ");
             bail!("{name} is not available in this version")
@@ -116,6 +120,7 @@ pub async fn execute(control: &Control, command: CtlCommand) -> anyhow::Result<S
 
 /// Orders a pack as a client does: of the masters that the admin node knows.
 async fn pack(
+    programs: &Programs,
     control: &Control,
     cluster: String,
     when: Option<When>,
@@ -124,7 +129,8 @@ async fn pack(
     let masters = control.nodes(Some(NodeType::Master)).await?;
     let masters = masters.iter().filter_map(|node| node.address.as_ref());
     let masters: Vec<String> = masters.map(ToString::to_string).collect();
-    let client = Client::builder(cluster)
+    let client = programs
+        .client(&cluster)
         .masters(&masters)
         .cache_bytes(0)
         .connect()

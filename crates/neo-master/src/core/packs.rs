@@ -167,6 +167,16 @@ impl Packs {
         begun.chain(known).max().unwrap_or_default()
     }
 
+    /// The greatest `at` of those that concern every object.
+    fn whole_packed_at(&self) -> Tid {
+        let begun = self.cells.values().map(|cell| cell.whole_at);
+        let known = self.orders.values().filter(|order| order.oids.is_none());
+        begun
+            .chain(known.map(|order| order.at))
+            .max()
+            .unwrap_or_default()
+    }
+
     fn wants_more(&self) -> bool {
         self.gathering.is_none()
             && !self.rests
@@ -244,6 +254,7 @@ impl MasterCore {
             cells_done,
             cells,
             packed_at: packs.packed_at(),
+            whole_packed_at: packs.whole_packed_at(),
         };
         out.send(conn, id, Packet::AnswerPackProgress { progress });
     }

@@ -498,8 +498,9 @@ packets! {
     0x8095 AnswerPackProgress { progress: PackProgress }
     /// S to S: how far the source has packed a partition.
     0x0096 AskPackState { partition: Partition }
-    /// See `PackState`.
-    0x8096 AnswerPackState { state: PackState }
+    /// Objects: those of orders for some objects alone, each with the greatest `at` above
+    /// `state.whole_at`, in order of oid.
+    0x8096 AnswerPackState { state: PackState, objects: Vec<(Oid, Tid)> }
     /// S to M, which asks a node with a readable cell: which of these revisions of a partition are
     /// left by a pack at `at`, applied or not; without it, which are there. At most
     /// `OPERATION_OBJECTS_MAX` ids.

@@ -13,27 +13,15 @@ pub struct PackState {
     /// The greatest `at` of the orders that were begun: of what objects were before it, something
     /// may be gone.
     pub at: Tid,
+    /// The greatest `at` of those that concern every object, or of which it is not known any more
+    /// which they concern.
+    pub whole_at: Tid,
     /// The greatest tid of a revision that was removed: the cell went that far, whatever is left.
     pub removed: Tid,
     /// The greatest tid of a transaction of which nothing is left, not even its metadata.
     pub emptied: Tid,
     /// Another number after each removal.
     pub removals: u64,
-}
-
-impl PackState {
-    /// As far as both are: what is gone from one of them may be gone.
-    #[must_use]
-    pub fn least(self, other: Self) -> Self {
-        Self {
-            done: self.done.min(other.done),
-            begun: self.begun.max(other.begun),
-            at: self.at.max(other.at),
-            removed: self.removed.max(other.removed),
-            emptied: self.emptied.max(other.emptied),
-            removals: self.removals + 1,
-        }
-    }
 }
 
 /// A readable cell of the node that tells it.
@@ -45,6 +33,8 @@ pub struct PackedCell {
     pub done: Tid,
     /// The greatest `at` of the orders that were begun.
     pub at: Tid,
+    /// The greatest `at` of those that concern every object.
+    pub whole_at: Tid,
 }
 
 /// How far the cluster is packed.
@@ -58,4 +48,6 @@ pub struct PackProgress {
     pub cells: u32,
     /// The greatest `at` of the orders that were begun: what was before may be incomplete.
     pub packed_at: Tid,
+    /// The greatest `at` of those that concern every object: nothing up to there can be undone.
+    pub whole_packed_at: Tid,
 }

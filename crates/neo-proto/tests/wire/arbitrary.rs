@@ -197,9 +197,9 @@ any_struct! {
     Recovery { version, reign, identity, oid_mark, backup_tid, truncate_tid, import_tid }
     WireTransaction { tid, txn, meta, oids, packed, pack }
     PackOrder { at, oids }
-    PackState { done, begun, at, removed, emptied, removals }
-    PackedCell { partition, done, at }
-    PackProgress { order, cells_done, cells, packed_at }
+    PackState { done, begun, at, whole_at, removed, emptied, removals }
+    PackedCell { partition, done, at, whole_at }
+    PackProgress { order, cells_done, cells, packed_at, whole_packed_at }
     WireRevision { id, value, data_serial }
     WireValue { compression, checksum, bytes }
     CellLastIds { partition, transaction, revision }
@@ -327,7 +327,7 @@ any_packet! {
     AskPackProgress {}
     AnswerPackProgress { progress }
     AskPackState { partition }
-    AnswerPackState { state }
+    AnswerPackState { state, objects }
     AskRemaining { partition, at, ids }
     AnswerRemaining { remaining }
     AskPrimary {}

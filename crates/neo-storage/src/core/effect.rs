@@ -221,7 +221,7 @@ pub enum Query {
         /// Which.
         partitions: Vec<Partition>,
     },
-    /// How far some partitions are packed: values of `pack_key`.
+    /// How far some partitions are packed.
     PackStates {
         /// Which.
         partitions: Vec<Partition>,
@@ -321,7 +321,7 @@ pub enum QueryResult {
     /// Of [`Query::Progress`], in the order asked.
     Progress(Vec<Option<bytes::Bytes>>),
     /// Of [`Query::PackStates`], in the order asked.
-    PackStates(Vec<Option<bytes::Bytes>>),
+    PackStates(Vec<PackedValues>),
     /// Of [`Query::Obsolete`].
     Obsolete(ObsoletePage),
     /// Of [`Query::Remaining`], in the order asked.
@@ -386,14 +386,18 @@ pub const CONFIG_KEYS: &[&str] = &[
     COMMITTED_IN,
 ];
 
+/// What is written of how far a cell is packed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackedValues {
+    /// Of the cell as a whole.
+    pub state: Option<bytes::Bytes>,
+    /// Of the objects that are packed further.
+    pub objects: Option<bytes::Bytes>,
+}
+
 /// The configuration key of how far a partition was replicated.
 pub(crate) fn progress_key(partition: Partition) -> String {
     format!("replicated/{partition}")
-}
-
-/// The configuration key of how far a partition is packed.
-pub(crate) fn pack_key(partition: Partition) -> String {
-    format!("packed/{partition}")
 }
 
 /// Out of the application, or the process around the node.

@@ -45,12 +45,12 @@ use neo_proto::{
     ClusterIdentity, ConnId, Core, Effect, Effects, ErrorCode, Input, Message, Packet,
 };
 
+pub(crate) use effect::progress_key;
 pub use effect::{
-    CONFIG_KEYS, Done, Extent, Job, Query, QueryResult, StartState, StorageCommand, StorageEvent,
-    Token,
+    CONFIG_KEYS, Done, Extent, Job, PackedValues, Query, QueryResult, StartState, StorageCommand,
+    StorageEvent, Token,
 };
-pub(crate) use effect::{pack_key, progress_key};
-pub(crate) use packing::read_pack_state;
+pub(crate) use packing::{Packed, objects_key, state_key};
 
 use crate::config::StorageSettings;
 use cells::Cells;

@@ -41,6 +41,7 @@ impl World {
             partition,
             done,
             at,
+            whole_at: at,
         }];
         self.notify(conn, Packet::NotifyPacked { cells });
     }

@@ -19,7 +19,7 @@ use neo_api::{
 };
 use neo_proto::{ErrorCode, MsgId, Packet, shown};
 
-use super::{Packing, Pass, Place, Step, begun, set_pack_state};
+use super::{Packing, Pass, Place, Step};
 use crate::core::cells::Cells;
 use crate::core::effect::{Query, QueryResult};
 use crate::core::io::{AfterPersist, AfterRead, Io, words};
@@ -300,26 +300,33 @@ impl Packing {
             self.step = None;
             return;
         };
-        let (Some(order), Some(cell), Some((_, own)), Some(emptied)) = (
+        let (Some(order), Some(cell), Some((_, own)), Some(partitioning), Some(emptied)) = (
             self.orders.get(pass.order),
             self.cells.get(&pass.partition),
             cells.own().find(|(own, _)| *own == pass.partition),
+            cells.partitioning(),
             step.emptied.take(),
         ) else {
             self.step = None;
             return;
         };
         let (partition, next) = (pass.partition, step.next);
-        let (mut ops, greatest) = emptied.writes(partition, pass.order);
+        let (ops, greatest) = emptied.writes(partition, pass.order);
         if ops.is_empty() {
             self.step_done(io, emptied.page.len());
             return self.go_on(next);
         }
-        let mut state = begun(cell, (pass.order, order));
-        state.emptied = state.emptied.max(greatest);
-        step.state = state;
-        ops.push(set_pack_state(partition, own.assigned, state));
+        let mut packed = cell.packed.clone();
+        packed.begin(
+            (pass.order, order),
+            (partitioning, partition),
+            std::iter::empty(),
+        );
+        packed.state.emptied = packed.state.emptied.max(greatest);
+        let mut batch = WriteBatch::from(ops);
+        packed.write(&mut batch, (partition, own.assigned), &cell.packed);
+        step.packed = packed;
         let then = AfterPersist::Packed(self.number);
-        io.persist(WriteBatch::from(ops), Durability::Buffered, then);
+        io.persist(batch, Durability::Buffered, then);
     }
 }

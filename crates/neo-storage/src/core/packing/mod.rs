@@ -22,7 +22,7 @@ use neo_api::{
     BackendResult, Durability, Instant, Oid, PackOrder, Partition, RevisionId, Tid, WriteBatch,
     WriteOp,
 };
-use neo_proto::{PackState, PackedCell, Packet};
+use neo_proto::{PackedCell, Packet};
 
 use self::emptied::Emptied;
 use self::orders::{Orders, first_concerned};
@@ -32,7 +32,7 @@ use super::io::{AfterPersist, AfterRead, Io, words};
 use super::pace::{Clients, Pace};
 use super::transaction::Transactions;
 
-pub(crate) use state::{pack_state_of, read_pack_state, set_pack_state};
+pub(crate) use state::{OBJECTS_MAX, Packed, objects_key, state_key};
 
 /// Revisions that a step looks at, at least and at most.
 const ROWS: (usize, usize) = (50, 5_000);
@@ -47,12 +47,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_millis(100);
 
 /// A readable cell.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Cell {
     /// The period since which it is readable.
     period: u64,
-    /// `None` until it was read.
-    state: Option<PackState>,
+    packed: Packed,
     /// The primary does not know it yet.
     is_untold: bool,
 }
@@ -83,7 +82,7 @@ struct Step {
     since: Instant,
     /// What follows when it is removed.
     next: Place,
-    state: PackState,
+    packed: Packed,
     ids: Vec<RevisionId>,
     /// What is being found out of a page of transactions.
     emptied: Option<Emptied>,
@@ -94,7 +93,7 @@ impl Step {
         Self {
             since,
             next: Place::End,
-            state: PackState::default(),
+            packed: Packed::default(),
             ids: Vec::new(),
             emptied: None,
         }
@@ -147,7 +146,7 @@ impl Packing {
 
     /// Whether there is something to do.
     fn has_work(&self) -> bool {
-        let next = |cell: &Cell| cell.state.and_then(|state| self.orders.next(state.done));
+        let next = |cell: &Cell| self.orders.next(cell.packed.state.done);
         self.pass.is_some() || self.cells.values().any(|cell| next(cell).is_some())
     }
 
@@ -169,15 +168,15 @@ impl Packing {
     /// How far cells are packed that the primary does not know of yet.
     pub(crate) fn take_untold(&mut self) -> Option<Packet> {
         let untold = self.cells.iter_mut().filter(|(_, cell)| cell.is_untold);
-        let cells = untold.filter_map(|(partition, cell)| {
-            let PackState { done, at, .. } = cell.state?;
+        let cells = untold.map(|(partition, cell)| {
+            let state = cell.packed.state;
             cell.is_untold = false;
-            let partition = *partition;
-            Some(PackedCell {
-                partition,
-                done,
-                at,
-            })
+            PackedCell {
+                partition: *partition,
+                done: state.done,
+                at: state.at,
+                whole_at: state.whole_at,
+            }
         });
         let cells: Vec<PackedCell> = cells.collect();
         (!cells.is_empty()).then_some(Packet::NotifyPacked { cells })
@@ -225,7 +224,7 @@ impl Packing {
                     };
                     let cell = Cell {
                         period,
-                        state: Some(pack_state_of(value.as_ref(), own.assigned)),
+                        packed: Packed::of(value, own.assigned),
                         is_untold: true,
                     };
                     self.cells.insert(partition, cell);
@@ -314,7 +313,7 @@ impl Packing {
         self.pass = self.valid_pass(cells);
         if self.pass.is_none() {
             self.pass = self.cells.iter().find_map(|(partition, cell)| {
-                let order = self.orders.next(cell.state?.done)?;
+                let order = self.orders.next(cell.packed.state.done)?;
                 Some(Pass {
                     partition: *partition,
                     period: cell.period,
@@ -352,10 +351,11 @@ impl Packing {
             self.step = None;
             return;
         };
-        let (Some(order), Some(cell), Some((_, own))) = (
+        let (Some(order), Some(cell), Some((_, own)), Some(partitioning)) = (
             self.orders.get(pass.order),
             self.cells.get(&pass.partition),
             cells.own().find(|(own, _)| *own == pass.partition),
+            cells.partitioning(),
         ) else {
             self.step = None;
             return;
@@ -376,8 +376,10 @@ impl Packing {
             next = oid.checked_next();
         }
         let greatest = ids.iter().map(|id| id.tid).max();
-        let mut state = begun(cell, (pass.order, order));
-        state.removed = state.removed.max(greatest.unwrap_or_default());
+        let mut packed = cell.packed.clone();
+        let place = (partitioning, pass.partition);
+        packed.begin((pass.order, order), place, ids.iter().map(|id| id.oid));
+        packed.state.removed = packed.state.removed.max(greatest.unwrap_or_default());
         if let Some(pass) = &mut self.pass {
             pass.later = later;
         }
@@ -387,15 +389,15 @@ impl Packing {
         }
         let partition = pass.partition;
         let delete = |id: &RevisionId| WriteOp::DeleteObject { partition, id: *id };
-        let mut ops: Vec<WriteOp> = ids.iter().map(delete).collect();
-        ops.push(set_pack_state(partition, own.assigned, state));
+        let mut batch = WriteBatch::from(ids.iter().map(delete).collect::<Vec<_>>());
+        packed.write(&mut batch, (partition, own.assigned), &cell.packed);
         transactions.pack_begins(ids.iter().map(|id| id.oid).collect());
         if let Some(step) = &mut self.step {
             let next = next.map_or(Place::End, Place::Object);
-            (step.next, step.state, step.ids) = (next, state, ids);
+            (step.next, step.packed, step.ids) = (next, packed, ids);
         }
         let then = AfterPersist::Packed(number);
-        io.persist(WriteBatch::from(ops), Durability::Buffered, then);
+        io.persist(batch, Durability::Buffered, then);
     }
 
     /// It is removed, or the end of a pass is durable; or not.
@@ -411,12 +413,13 @@ impl Packing {
             return;
         }
         let Some(Step {
-            next, state, ids, ..
+            next, packed, ids, ..
         }) = &mut self.step
         else {
             return;
         };
-        let (next, state, ids) = (*next, *state, std::mem::take(ids));
+        let next = *next;
+        let (packed, ids) = (std::mem::take(packed), std::mem::take(ids));
         transactions.packed(cells, io, &ids);
         if let Err(error) = result {
             tracing::warn!(error = %words(&error), "cannot remove what a pack removes");
@@ -430,10 +433,14 @@ impl Packing {
         let pass = *pass;
         let cell = self.cells.get_mut(&pass.partition);
         if let Some(cell) = cell.filter(|cell| cell.period == pass.period) {
-            let before = cell.state.replace(state);
+            let told = |packed: &Packed| {
+                let state = packed.state;
+                (state.done, state.at, state.whole_at)
+            };
             // The primary knows what was begun, too.
-            cell.is_untold |= before.map(|b| (b.done, b.at)) != Some((state.done, state.at));
-            if state.done >= pass.order {
+            cell.is_untold |= told(&cell.packed) != told(&packed);
+            cell.packed = packed;
+            if cell.packed.state.done >= pass.order {
                 let (partition, order) = (pass.partition, pass.order);
                 let removed = pass.removed;
                 tracing::info!(%partition, %order, removed, "packed");
@@ -487,19 +494,15 @@ impl Packing {
             self.pass = None;
             return;
         };
-        let before = cell.state.unwrap_or_default();
-        let state = PackState {
-            done: pass.order,
-            begun: before.begun.max(pass.order),
-            at: before.at.max(order.at),
-            ..before
-        };
+        let mut packed = cell.packed.clone();
+        packed.end(pass.order, order);
+        let mut batch = WriteBatch::new();
+        packed.write(&mut batch, (pass.partition, own.assigned), &cell.packed);
         self.number += 1;
         self.step = Some(Step {
-            state,
+            packed,
             ..Step::new(io.now.mono)
         });
-        let batch = WriteBatch::from(vec![set_pack_state(pass.partition, own.assigned, state)]);
         let then = AfterPersist::Packed(self.number);
         io.persist(batch, Durability::Synced, then);
     }
@@ -525,16 +528,5 @@ impl Packing {
     fn give_up_step(&mut self, io: &Io<'_>) {
         self.step = None;
         self.not_before = Some(io.now.mono + PAUSE);
-    }
-}
-
-/// The state of a cell of which something is about to go.
-fn begun(cell: &Cell, (id, order): (Tid, &PackOrder)) -> PackState {
-    let before = cell.state.unwrap_or_default();
-    PackState {
-        begun: before.begun.max(id),
-        at: before.at.max(order.at),
-        removals: before.removals + 1,
-        ..before
     }
 }

@@ -6,10 +6,14 @@
 //! answers, or waits until it has it. Where nothing is here, values are fetched without comparing.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use neo_api::{Order, PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteOp};
-use neo_proto::{PackState, Packet};
+use neo_api::{
+    Oid, Order, PageLimit, Partition, Partitioning, RevisionId, TableVersion, Tid, WriteBatch,
+    WriteOp,
+};
+use neo_proto::Packet;
 
 use super::page::{
     Bad, Named, Run, after, check_ids, check_transactions, compare_ids, compare_transactions,
@@ -20,7 +24,7 @@ use super::step::Page;
 use crate::core::effect::{Query, QueryResult};
 use crate::core::io::Jobs;
 use crate::core::pace::Clients;
-use crate::core::packing::{pack_state_of, set_pack_state};
+use crate::core::packing::{OBJECTS_MAX, Packed};
 
 /// Transactions of a window.
 const TRANSACTIONS: u32 = 1_000;
@@ -122,7 +126,7 @@ pub(super) struct Fetch {
     ops: Vec<WriteOp>,
     progress: Option<Tid>,
     /// How far the cell is packed.
-    packed: PackState,
+    packed: Packed,
     /// What the source had removed when the pass began.
     source_removals: u64,
     /// Names that were listed again, since the source lacked some of them.
@@ -152,7 +156,7 @@ impl Fetch {
             runs: VecDeque::new(),
             ops: Vec::new(),
             progress: None,
-            packed: PackState::default(),
+            packed: Packed::default(),
             source_removals: 0,
             relisted: 0,
         }
@@ -260,8 +264,9 @@ impl Fetch {
     pub(super) fn own(&mut self, found: QueryResult) {
         match (std::mem::replace(&mut self.step, Step::End), found) {
             (Step::OwnState, QueryResult::PackStates(states)) => {
-                let state = states.first().and_then(Option::as_ref);
-                self.packed = pack_state_of(state, self.assigned);
+                let values = states.first();
+                let packed = values.map(|values| Packed::of(values, self.assigned));
+                self.packed = packed.unwrap_or_default();
                 self.step = Step::AskState { is_last: false };
             }
             (Step::OwnTransactions, QueryResult::Transactions { page, complete }) => {
@@ -309,8 +314,13 @@ impl Fetch {
         let place = (self.partitioning, self.partition);
         let partition = self.partition;
         match (std::mem::replace(&mut self.step, Step::End), packet) {
-            (Step::State { is_last }, Packet::AnswerPackState { state }) => {
-                self.note_packed(state, is_last);
+            (Step::State { is_last }, Packet::AnswerPackState { state, objects }) => {
+                let is_own = |(oid, _): &(Oid, Tid)| self.partitioning.of_oid(*oid) == partition;
+                if objects.len() > OBJECTS_MAX || !objects.iter().all(is_own) {
+                    return Err(Bad::Answer("objects that are packed, and can't be"));
+                }
+                let objects = Arc::new(objects.into_iter().collect());
+                self.note_packed(Packed { state, objects }, is_last);
             }
             (
                 Step::Transactions { own, end },
@@ -462,23 +472,31 @@ impl Fetch {
     /// What the source has removed for an order that is not done here is surplus, wherever it is: of
     /// an object that was deleted, the deletion may be gone there, and what it deleted still be here.
     /// So all is compared, and once more when the source has removed something meanwhile.
-    fn note_packed(&mut self, source: PackState, is_last: bool) {
-        let is_again = is_last && source.removals != self.source_removals;
-        self.source_removals = source.removals;
+    fn note_packed(&mut self, source: Packed, is_last: bool) {
+        let is_again = is_last && source.state.removals != self.source_removals;
+        self.source_removals = source.state.removals;
         let begins = !is_last || is_again;
-        if is_again || (begins && source.begun > self.packed.done && self.min != Tid::ZERO) {
+        let is_behind = source.state.begun > self.packed.state.done;
+        if is_again || (begins && is_behind && self.min != Tid::ZERO) {
             (self.min, self.window) = (Tid::ZERO, Tid::ZERO);
             self.progress = Some(Tid::ZERO);
         }
         let is_whole = begins && self.min == Tid::ZERO;
-        let mut packed = self.packed.least(source);
+        let mut packed = self.packed.clone();
+        packed.merge(&source);
         if is_whole {
-            (packed.done, packed.at) = (source.done, source.at);
+            packed.copy(source);
         }
-        if is_whole || (packed.done, packed.at) != (self.packed.done, self.packed.at) {
+        let kept = |packed: &Packed| {
+            let state = packed.state;
+            (state.done, state.at, state.whole_at)
+        };
+        let is_other = kept(&packed) != kept(&self.packed) || packed.objects != self.packed.objects;
+        if is_whole || is_other {
+            let mut batch = WriteBatch::new();
+            packed.write(&mut batch, (self.partition, self.assigned), &self.packed);
             self.packed = packed;
-            let op = set_pack_state(self.partition, self.assigned, packed);
-            self.ops.push(op);
+            self.ops.extend(batch.ops);
         }
         self.step = if begins { Step::Begin } else { Step::End };
     }

@@ -9,7 +9,7 @@ use neo_api::{Oid, Order, PageLimit, Partition, RevisionId, Tid, WriteOp};
 
 use crate::core::cells::Cells;
 use crate::core::effect::{Query, QueryResult};
-use crate::core::packing::pack_state_of;
+use crate::core::packing::Packed;
 
 /// Rows removed by one batch.
 const PAGE: usize = 1_000;
@@ -98,9 +98,9 @@ impl Truncation {
         match (self.stage, result) {
             (Stage::PackStates, QueryResult::PackStates(values)) => {
                 let states = self.partitions.iter().zip(&values);
-                let packed = states.filter_map(|(partition, value)| {
+                let packed = states.filter_map(|(partition, values)| {
                     let (_, own) = cells.own().find(|(own, _)| own == partition)?;
-                    Some(pack_state_of(value.as_ref(), own.assigned).at)
+                    Some(Packed::of(values, own.assigned).state.at)
                 });
                 match packed.max().filter(|at| *at > self.after) {
                     Some(at) => Found::Packed(at),

@@ -131,7 +131,8 @@ fn what_is_newest_at_the_tid_stays_and_what_was_before_it_goes() {
             Some(&PackedCell {
                 partition,
                 done,
-                at
+                at,
+                whole_at: at,
             })
         );
     }
@@ -159,6 +160,73 @@ fn a_pack_of_some_objects_leaves_the_others() {
         "4@130", "4@140", "6@132", "6@134", "6@142", "8@136", "8@138", "10@144",
     ];
     assert_eq!(rows(&world.backend, 0), expected);
+}
+
+#[test]
+fn only_what_was_packed_is_refused_when_some_objects_were() {
+    let mut world = World::serving();
+    world.past();
+    let oids = Some(vec![Oid(4)]);
+    world.order(0, &[(150, PackOrder { at: Tid(138), oids })]);
+    world.later(10_000);
+    // What the other node's database tells after a crash is the same.
+    let mut again = World::with(settings(), world.after_crash(world.applied.len()));
+    again.join();
+    again.serve();
+    let c = again.client(1);
+    let before = |tid| At::Before(Tid(tid));
+    for (oid, at, expected) in [
+        (4, before(130), ObjectAnswer::PackedAway),
+        (4, At::Exact(Tid(120)), ObjectAnswer::PackedAway),
+        // They were not there yet, or never: nobody packed them.
+        (6, before(132), ObjectAnswer::NotYet),
+        (8, before(136), ObjectAnswer::NotYet),
+        (10, before(20), ObjectAnswer::NotYet),
+        (8, At::Exact(Tid(137)), ObjectAnswer::NotYet),
+        (12, before(137), ObjectAnswer::Unknown),
+    ] {
+        again.load(c, oid, at);
+        match again.one(c) {
+            Packet::AnswerObject { answer, .. } => assert_eq!(answer, expected, "{oid} {at:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    for (oids, undone, is_refused) in [
+        (vec![4], 130, true),
+        (vec![4], 140, false),
+        (vec![6], 132, false),
+        (vec![8], 136, false),
+    ] {
+        let packet = Packet::AskUndoRevisions {
+            partition: Partition(0),
+            undone: Tid(undone),
+            before: Tid(200),
+            oids: Oids(oids.into_iter().map(Oid).collect()),
+        };
+        again.ask(c, packet);
+        match again.one(c) {
+            Packet::AnswerUndoRevisions { packed, .. } => {
+                assert_eq!(packed, is_refused, "{undone}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (min, bytes, is_refused) in [(0, 1 << 20, true), (5, 1 << 20, false), (0, 0, true)] {
+        let packet = Packet::AskCurrentRevisions {
+            partition: Partition(0),
+            min: Oid(min),
+            at: Tid(133),
+            bytes,
+            values: true,
+        };
+        again.ask(c, packet);
+        match again.one(c) {
+            Packet::AnswerCurrentRevisions { packed, .. } => {
+                assert_eq!(packed, is_refused, "{min}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{Wanted, entries_limit};
 use crate::core::cells::Cells;
 use crate::core::effect::QueryResult;
 use crate::core::io::{Asker, Io};
-use crate::core::packing::pack_state_of;
+use crate::core::packing::Packed;
 
 /// Object bytes of the answer; of lists, about as many bytes as were read.
 pub(crate) fn payload_bytes(found: &QueryResult) -> usize {
@@ -153,10 +153,11 @@ pub(crate) fn answer(
         }
         (Wanted::PackState { partition }, QueryResult::PackStates(states)) => {
             let own = cells.own().find(|(own, _)| *own == partition);
-            let state = states.first().and_then(Option::as_ref);
-            let state = own.map(|(_, own)| pack_state_of(state, own.assigned));
-            let state = state.unwrap_or_default();
-            io.answer(asker, Packet::AnswerPackState { state });
+            let values = states.first().zip(own);
+            let packed = values.map(|(values, (_, own))| Packed::of(values, own.assigned));
+            let Packed { state, objects } = packed.unwrap_or_default();
+            let objects = objects.iter().map(|(oid, at)| (*oid, *at)).collect();
+            io.answer(asker, Packet::AnswerPackState { state, objects });
         }
         _ => io.error(asker, ErrorCode::Internal, "the node failed"),
     }

@@ -186,6 +186,13 @@ fn a_node_that_was_away_packs_when_it_is_back() {
 
 #[test]
 fn a_node_that_comes_with_nothing_is_as_packed_as_its_source() {
+    for packed in [4, 1] {
+        comes_with_nothing(packed);
+    }
+}
+
+/// Of four objects, so many are packed before the node comes.
+fn comes_with_nothing(packed: usize) {
     let settings = WorldSettings {
         storages: 3,
         ..replicated(2)
@@ -193,7 +200,8 @@ fn a_node_that_comes_with_nothing_is_as_packed_as_its_source() {
     let mut world = growing::booted(settings, 2, |settings| settings.autostart = Some(2));
     let oids = counters(&mut world, c(1), 4);
     let at = count_up(&mut world, &oids, 4);
-    let id = order(&mut world, at, None);
+    let some = (packed < oids.len()).then(|| oids[..packed].to_vec());
+    let id = order(&mut world, at, some);
     wait_pack(&mut world, id);
     count_up(&mut world, &oids, 1);
     world.start(s(3));
@@ -212,9 +220,12 @@ fn a_node_that_comes_with_nothing_is_as_packed_as_its_source() {
     let early = Tid(at.0 / 2);
     let read = run(&mut world, c(2), async move |client: SimClient| {
         client.wait_ready(PATIENCE).await?;
-        for oid in oids {
+        for (n, oid) in oids.into_iter().enumerate() {
             let read = client.load_before(oid, early).await;
-            assert!(matches!(read, Err(Error::PackedAway { .. })), "{read:?}");
+            match n < packed {
+                true => assert!(matches!(read, Err(Error::PackedAway { .. })), "{read:?}"),
+                false => assert_eq!(read?, None),
+            }
         }
         Ok::<_, Error>(())
     });
