@@ -10,6 +10,7 @@ use crate::state::NodeType;
 /// A string that is not the identifier it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {expected}")]
+#[non_exhaustive]
 pub struct ParseIdError {
     /// What was given.
     pub text: String,

@@ -1,7 +1,8 @@
 //! Ids, states, errors and the SDK traits of **neo**, a distributed, transactional object storage
 //! with full history.
 //!
-//! This crate has no I/O and no runtime. It is what the nodes, the client and your own parts of a
+//! This crate has no I/O and no runtime; `docs/sdk.md` shows how its traits are implemented, from
+//! `cargo new` on. It is what the nodes, the client and your own parts of a
 //! cluster agree on:
 //!
 //! | trait | you implement it to | neo's own |

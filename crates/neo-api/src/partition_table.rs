@@ -96,6 +96,7 @@ pub struct PartitionTable {
 
 /// A table or a change that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TableError {
     /// No row, or more than 65535.
     #[error("a partition table has 1 to 65535 partitions, not {0}")]

@@ -2,6 +2,12 @@
 
 use neo_api::{BackendError, BackendResult, Loaded, OPERATION_OBJECTS_MAX, Oid, Partition};
 
+/// Where equal values are kept once, those with so many bytes, unless told otherwise: with fewer, what
+/// tells where a value is takes as much as the value.
+pub const DEDUP_BYTES_MIN: u32 = 64;
+/// Of values with the same checksum, so many are compared with a new one.
+pub(crate) const SHARED_COMPARED_MAX: usize = 8;
+
 /// Refuses more oids than one call may have.
 pub(crate) fn check_oids(oids: &[(Partition, Oid)]) -> BackendResult<()> {
     let n = oids.len();

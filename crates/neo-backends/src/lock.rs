@@ -37,7 +37,7 @@ impl FileLock {
 }
 
 /// The one name of a database that is a file.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "redb", feature = "sqlite"))]
 pub(crate) fn resolve_file(path: &Path) -> BackendResult<PathBuf> {
     let resolved = resolve(path)?;
     if resolved.is_dir() {

@@ -20,6 +20,31 @@ pub struct MemoryEngine {
     map: RwLock<BTreeMap<(Space, Vec<u8>), Bytes>>,
 }
 
+impl MemoryEngine {
+    /// What is there now, as an engine of its own: whole batches. Values are not copied.
+    ///
+    /// A test that takes long to reach a state reaches it once, and begins with a snapshot of it
+    /// each time:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use neo_api::{BackendInfo, StorageBackend};
+    /// use neo_backends::{KvBackend, MemoryEngine};
+    ///
+    /// let engine = Arc::new(MemoryEngine::default());
+    /// let prepared = KvBackend::inline(Arc::clone(&engine), BackendInfo::new("Memory", false));
+    /// // ... a node writes to `prepared`, and then, as often as it is wanted:
+    /// let backend = KvBackend::inline(engine.snapshot(), prepared.info());
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        let map = RwLock::new(map.clone());
+        Self { map }
+    }
+}
+
 impl KvEngine for MemoryEngine {
     fn get(&self, space: Space, key: &[u8]) -> BackendResult<Option<Bytes>> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);

@@ -121,11 +121,11 @@ fn a_newer_schema_is_refused() {
     let place = place();
     run(place.open().unwrap().close()).unwrap();
     let newer = Connection::open(&place.path).unwrap();
-    newer.execute_batch("PRAGMA user_version = 3").unwrap();
+    newer.execute_batch("PRAGMA user_version = 4").unwrap();
     drop(newer);
     let error = refusal(&place).to_string();
     assert!(
-        error.ends_with("its schema has version 3, this one knows 1 to 2"),
+        error.ends_with("its schema has version 4, this one knows 1 to 3"),
         "{error}"
     );
 }

@@ -12,8 +12,11 @@ use golden::{contents, fill, run};
 use neo_api::StorageBackend;
 use neo_backends::{SqliteBackend, SqliteSettings};
 
+/// The schema that this build writes.
+const NEWEST: u32 = 3;
+
 #[test]
-fn a_database_of_schema_1_opens() {
+fn a_database_of_each_schema_opens() {
     let directory = tempfile::tempdir().unwrap();
     let fresh = directory.path().join("fresh.sqlite");
     let backend = SqliteBackend::open(&SqliteSettings::new(&fresh)).unwrap();
@@ -22,19 +25,29 @@ fn a_database_of_schema_1_opens() {
     run(backend.close()).unwrap();
     drop(backend);
 
-    let golden: PathBuf =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schema-1.sqlite");
-    if std::env::var_os("NEO_BLESS").is_some() {
-        std::fs::copy(&fresh, &golden).unwrap();
+    for schema in 1..=NEWEST {
+        let golden: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("tests/golden/schema-{schema}.sqlite"));
+        if schema == NEWEST && std::env::var_os("NEO_BLESS").is_some() {
+            std::fs::copy(&fresh, &golden).unwrap();
+        }
+        let copy = directory.path().join(format!("copy-{schema}.sqlite"));
+        std::fs::copy(&golden, &copy).unwrap();
+        let version = |path: &Path| -> u32 {
+            let file = rusqlite::Connection::open(path).unwrap();
+            file.query_row("PRAGMA user_version", [], |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!(version(&copy), schema);
+        let backend = SqliteBackend::open(&SqliteSettings::new(&copy)).unwrap();
+        let found = contents(&backend);
+        for (found, expected) in found.lines().zip(expected.lines()) {
+            assert_eq!(found, expected, "schema {schema}");
+        }
+        assert_eq!(found.lines().count(), expected.lines().count());
+        assert!(found.lines().count() > 14, "{found}");
+        assert_eq!(backend.check().unwrap(), Vec::<String>::new());
+        run(backend.close()).unwrap();
+        assert_eq!(version(&copy), NEWEST);
     }
-    let copy = directory.path().join("copy.sqlite");
-    std::fs::copy(&golden, &copy).unwrap();
-    let backend = SqliteBackend::open(&SqliteSettings::new(&copy)).unwrap();
-    let found = contents(&backend);
-    for (found, expected) in found.lines().zip(expected.lines()) {
-        assert_eq!(found, expected);
-    }
-    assert_eq!(found.lines().count(), expected.lines().count());
-    assert!(found.lines().count() > 14, "{found}");
-    run(backend.close()).unwrap();
 }

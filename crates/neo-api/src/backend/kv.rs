@@ -30,11 +30,13 @@ pub enum Space {
     Pending = 6,
     /// Loose values by (name, data id).
     Loose = 7,
+    /// Values that are kept once for all that are equal, by checksum.
+    Shared = 8,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Config,
         Self::Objects,
         Self::History,
@@ -43,6 +45,7 @@ impl Space {
         Self::Unfinished,
         Self::Pending,
         Self::Loose,
+        Self::Shared,
     ];
 
     /// A name for a tree or table.
@@ -57,6 +60,7 @@ impl Space {
             Self::Unfinished => "unfinished",
             Self::Pending => "pending",
             Self::Loose => "loose",
+            Self::Shared => "shared",
         }
     }
 }
@@ -94,7 +98,8 @@ pub struct KvBatch {
 
 /// An ordered key-value store with atomic, durable batches: all that `KvBackend` needs.
 ///
-/// Calls are synchronous; they run on threads of a `neo_backends::Worker`, so an engine may block.
+/// Calls are synchronous; they run on threads of a `neo_backends::Worker`, so an engine may block;
+/// with `KvBackend::local`, reads run on the threads of those who ask as well.
 /// Keys are 1 to 64 bytes; values at most 18 bytes longer than an object, which has at most
 /// [`OBJECT_BYTES_MAX`](crate::OBJECT_BYTES_MAX), 64 MiB. There is nothing to close: `KvBackend`
 /// ends with an empty `Synced` batch and drops the engine, which frees the database.

@@ -3,7 +3,10 @@
 //! Two ways in: implement [`StorageBackend`] for a database that has a language or a planner of
 //! its own, or just [`KvEngine`] for an ordered key-value store, and let `neo_backends::KvBackend`
 //! do the rest. `neo-testkit` has the conformance suite of a backend; an engine runs it through
-//! `KvBackend`, as `examples/custom_backend.rs` does.
+//! `KvBackend`, as `examples/src/log.rs` does.
+//!
+//! What a backend makes itself (revisions, records, pages) is made by naming all fields: one more
+//! would be one more promise, which no backend should break unseen.
 
 mod batch;
 mod error;

@@ -11,17 +11,20 @@
 //! | Transactions | `partition u32, 00, tid u64` | transaction |
 //! | Transactions | `partition u32, 01, txn` | tid: the transaction of that name |
 //! | Transactions | `partition u32, 02, tid` | nothing: the transaction ordered a pack |
-//! | Data | `data id u64` | record |
+//! | Data | `data id u64` | record, or which shared value it has |
 //! | Unfinished | `txn, 00` | tid, once locked: the transaction exists |
 //! | Unfinished | `txn, 01` | metadata and oids, if it has any |
 //! | Pending | `txn, oid u64` | pending object |
 //! | Loose | `00, data id u64` | txn: whose value it is |
 //! | Loose | `01, txn, data id u64` | nothing: the list in the order of (txn, data id) |
+//! | Shared | `00, checksum, data id u64` | how many have the value, which came with that data id |
+//! | Shared | `01, data id u64` | the value |
 
 use std::ops::Bound;
 
 use neo_api::{
-    BackendError, BackendResult, DataId, KeyRange, Oid, Partition, Reign, RevisionId, Tid, TxnId,
+    BackendError, BackendResult, Checksum, DataId, KeyRange, Oid, Partition, Reign, RevisionId,
+    Tid, TxnId,
 };
 
 /// The partition table; no configuration key, being ASCII, is the same.
@@ -213,6 +216,45 @@ pub(super) fn loose_after(after: Option<(TxnId, DataId)>) -> KeyRange {
         |(txn, id)| Bound::Excluded(loose(txn, id)),
     );
     (from, Bound::Excluded(vec![2]))
+}
+
+fn shared_with(checksum: Checksum) -> Key {
+    let mut key = Key::new().tag(0);
+    key.0.extend_from_slice(&checksum.0);
+    key
+}
+
+/// How many have a shared value.
+pub(super) fn shared_count(checksum: Checksum, id: DataId) -> Vec<u8> {
+    shared_with(checksum).int(id.0).0
+}
+
+/// The counts of shared values with a checksum.
+pub(super) fn shared_counts(checksum: Checksum) -> KeyRange {
+    (
+        Bound::Included(shared_count(checksum, DataId(0))),
+        Bound::Included(shared_count(checksum, DataId(u64::MAX))),
+    )
+}
+
+pub(super) fn shared(id: DataId) -> Vec<u8> {
+    Key::new().tag(1).int(id.0).0
+}
+
+/// All shared values.
+pub(super) fn all_shared() -> KeyRange {
+    (
+        Bound::Included(shared(DataId(0))),
+        Bound::Included(shared(DataId(u64::MAX))),
+    )
+}
+
+pub(super) fn id_of_shared(key: &[u8]) -> BackendResult<DataId> {
+    Ok(DataId(int(key, 1, 9, "Shared")?))
+}
+
+pub(super) fn id_of_shared_count(key: &[u8]) -> BackendResult<DataId> {
+    Ok(DataId(int(key, 17, 25, "Shared")?))
 }
 
 /// The tid at the end of a key of Objects.

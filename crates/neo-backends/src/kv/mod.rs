@@ -8,11 +8,12 @@ mod history;
 mod key;
 mod overlay;
 mod read;
+mod shared;
 mod value;
 mod write;
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ use neo_api::{
 };
 
 use crate::limits;
+use crate::quick::Quick;
 use crate::worker::Worker;
 
 /// A backend that keeps its data in a key-value engine.
@@ -42,6 +44,9 @@ pub struct KvBackend<E: KvEngine> {
     writer: Worker<Handle<E>>,
     /// `None`: reads run where writes do.
     readers: Option<Worker<Handle<E>>>,
+    writes: Arc<Writes>,
+    /// For single objects, on their callers' threads.
+    here: Quick<Handle<E>>,
 }
 
 impl<E: KvEngine> KvBackend<E> {
@@ -49,11 +54,13 @@ impl<E: KvEngine> KvBackend<E> {
     /// first polled. For simulators, and engines that never block.
     #[must_use]
     pub fn inline(engine: E, info: BackendInfo) -> Self {
-        let writer = Worker::inline(Handle::new(engine));
+        let handle = Handle::new(engine);
         Self {
             info,
-            writer,
+            writes: Arc::clone(&handle.writes),
+            writer: Worker::inline(handle),
             readers: None,
+            here: Quick::new(None),
         }
     }
 
@@ -63,7 +70,28 @@ impl<E: KvEngine> KvBackend<E> {
     /// When the system can't start a thread.
     #[must_use]
     pub fn threads(engine: E, info: BackendInfo, readers: usize) -> Self {
+        Self::start(&Handle::new(engine), info, readers, Quick::new(None))
+    }
+
+    /// The same, for an engine that reads from memory or from a disk of this machine, and waits for
+    /// no writer that syncs: single objects are read on the callers' threads as long as that takes
+    /// no longer than to wake up another one.
+    ///
+    /// # Panics
+    /// As [`threads`](Self::threads).
+    #[must_use]
+    pub fn local(engine: E, info: BackendInfo, readers: usize) -> Self {
         let handle = Handle::new(engine);
+        let here = Quick::new(Some(handle.clone()));
+        Self::start(&handle, info, readers, here)
+    }
+
+    fn start(
+        handle: &Handle<E>,
+        info: BackendInfo,
+        readers: usize,
+        here: Quick<Handle<E>>,
+    ) -> Self {
         let start = |name: &str, n| {
             let handle = handle.clone();
             let name = format!("{}-{name}", info.name.to_lowercase());
@@ -77,15 +105,31 @@ impl<E: KvEngine> KvBackend<E> {
             info,
             writer,
             readers: Some(readers),
+            writes: Arc::clone(&handle.writes),
+            here,
         }
+    }
+
+    /// Keeps values that are equal once, if they have so many bytes (`None`: no values) and are
+    /// written from now on: it takes less space where many are, and more work to write. See
+    /// [`DEDUP_BYTES_MIN`](crate::DEDUP_BYTES_MIN).
+    #[must_use]
+    pub fn deduplicating(self, bytes_min: Option<u32>) -> Self {
+        let min = bytes_min.map_or(usize::MAX, |min| min as usize);
+        self.writes.shared_bytes_min.store(min, Ordering::Relaxed);
+        self
     }
 
     async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&Handle<E>) -> BackendResult<R> + Send + 'static,
     ) -> BackendResult<R> {
-        let worker = self.readers.as_ref().unwrap_or(&self.writer);
-        worker.call(move |handle| read(handle)).await?
+        self.worker().call(move |handle| read(handle)).await?
+    }
+
+    /// Whose threads read.
+    fn worker(&self) -> &Worker<Handle<E>> {
+        self.readers.as_ref().unwrap_or(&self.writer)
     }
 }
 
@@ -98,12 +142,14 @@ struct Handle<E> {
     writes: Arc<Writes>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Writes {
     /// Odd while the engine applies a batch.
     count: AtomicU64,
     /// Held by the one that applies, and by readers that can't do without a standstill.
     running: RwLock<()>,
+    /// Values with so many bytes are kept once for all that are equal.
+    shared_bytes_min: AtomicUsize,
 }
 
 impl<E> Clone for Handle<E> {
@@ -119,12 +165,17 @@ impl<E: KvEngine> Handle<E> {
     fn new(engine: E) -> Self {
         Self {
             engine: Arc::new(engine),
-            writes: Arc::default(),
+            writes: Arc::new(Writes {
+                count: AtomicU64::new(0),
+                running: RwLock::new(()),
+                shared_bytes_min: AtomicUsize::new(usize::MAX),
+            }),
         }
     }
 
     fn apply(&self, batch: WriteBatch, durability: Durability) -> BackendResult<()> {
-        let batch = write::plan(&*self.engine, batch)?;
+        let shared_bytes_min = self.writes.shared_bytes_min.load(Ordering::Relaxed);
+        let batch = write::plan(&*self.engine, batch, shared_bytes_min)?;
         let _alone = self
             .writes
             .running
@@ -180,8 +231,13 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
     }
 
     async fn load(&self, partition: Partition, oid: Oid, at: At) -> BackendResult<Loaded> {
-        self.read(move |h| read::load(&*h.engine, partition, oid, at))
-            .await
+        match self
+            .here
+            .run(move |h: &mut Handle<E>| read::load(&*h.engine, partition, oid, at))
+        {
+            Ok(loaded) => loaded,
+            Err(load) => self.worker().call(load).await?,
+        }
     }
 
     async fn load_many(
@@ -379,6 +435,7 @@ impl<E: KvEngine> StorageBackend for KvBackend<E> {
     }
 
     async fn close(&self) -> BackendResult<()> {
+        self.here.close();
         if let Some(readers) = &self.readers {
             readers.close().await?;
         }

@@ -1,7 +1,7 @@
 //! A batch as it grows: what its operations wrote, over what the engine has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 use neo_api::{BackendResult, DataId, KeyRange, KvBatch, KvEngine, KvOp, Order, Space};
@@ -14,12 +14,15 @@ pub(super) struct Overlay<'a, E> {
     changes: BTreeMap<(Space, Vec<u8>), Option<Bytes>>,
     /// Values that came with this batch, for nobody, and that no revision has yet.
     pub(super) fresh: BTreeSet<DataId>,
+    /// Values with so many bytes are kept once for all that are equal.
+    pub(super) shared_bytes_min: usize,
 }
 
 impl<'a, E: KvEngine> Overlay<'a, E> {
-    pub(super) const fn new(engine: &'a E) -> Self {
+    pub(super) const fn new(engine: &'a E, shared_bytes_min: usize) -> Self {
         Self {
             engine,
+            shared_bytes_min,
             changes: BTreeMap::new(),
             fresh: BTreeSet::new(),
         }
@@ -40,6 +43,16 @@ impl<'a, E: KvEngine> Overlay<'a, E> {
         }
     }
 
+    /// Whether any value is shared: then one that goes has to be looked at.
+    pub(super) fn has_shared(&self) -> BackendResult<bool> {
+        if self.shared_bytes_min < usize::MAX {
+            return Ok(true);
+        }
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let any = self.engine.scan(Space::Shared, all, Order::Ascending, 1)?;
+        Ok(!any.is_empty())
+    }
+
     /// All of a range, in order.
     pub(super) fn scan(
         &self,
@@ -53,11 +66,19 @@ impl<'a, E: KvEngine> Overlay<'a, E> {
             .into_iter()
             .map(|(key, value)| (key.to_vec(), value))
             .collect();
-        let first = (space, Vec::new());
+        let first = match &range.0 {
+            Bound::Unbounded => Vec::new(),
+            Bound::Included(key) | Bound::Excluded(key) => key.clone(),
+        };
+        let is_before_end = |key: &Vec<u8>| match &range.1 {
+            Bound::Unbounded => true,
+            Bound::Included(end) => key <= end,
+            Bound::Excluded(end) => key < end,
+        };
         for ((_, key), change) in self
             .changes
-            .range(first..)
-            .take_while(|((s, _), _)| *s == space)
+            .range((space, first)..)
+            .take_while(|((s, key), _)| *s == space && is_before_end(key))
         {
             if !range.contains(key) {
                 continue;

@@ -15,7 +15,7 @@ use neo_api::{
 };
 
 use super::key;
-use super::value::{self, Rev};
+use super::value::{self, Rev, Value};
 
 const ASCENDING: Order = Order::Ascending;
 
@@ -170,8 +170,17 @@ fn decode<R>(
 }
 
 pub(super) fn record<E: KvEngine>(engine: &E, id: DataId) -> BackendResult<Option<Record>> {
-    let bytes = engine.get(Space::Data, &key::data(id))?;
-    bytes.as_ref().map(value::decode_record).transpose()
+    let Some(bytes) = engine.get(Space::Data, &key::data(id))? else {
+        return Ok(None);
+    };
+    match value::decode_value(&bytes)? {
+        Value::Own(record) => Ok(Some(record)),
+        Value::Shared(sharing) => {
+            let bytes = engine.get(Space::Shared, &key::shared(sharing.id))?;
+            let data = bytes.as_ref().map(value::decode_shared).transpose()?;
+            Ok(data.map(|data| sharing.record(data)))
+        }
+    }
 }
 
 pub(super) fn lost_value(id: RevisionId, data: DataId) -> BackendError {
@@ -347,10 +356,12 @@ pub(super) fn loose_data<E: KvEngine>(
 pub(super) fn next_data_id<E: KvEngine>(engine: &E) -> BackendResult<DataId> {
     let all = (Bound::Unbounded, Bound::Unbounded);
     let last = engine.scan(Space::Data, all, Order::Descending, 1)?;
-    let Some((key, _)) = last.first() else {
-        return Ok(DataId(1));
-    };
-    let next = key::id_of_data(key)?.0.checked_add(1);
+    let last = last.first().map(|(key, _)| key::id_of_data(key));
+    // Bytes that others have may have come with a value that is gone.
+    let shared = engine.scan(Space::Shared, key::all_shared(), Order::Descending, 1)?;
+    let shared = shared.first().map(|(key, _)| key::id_of_shared(key));
+    let greatest = last.transpose()?.max(shared.transpose()?);
+    let next = greatest.unwrap_or(DataId(0)).0.checked_add(1);
     next.map(DataId)
         .ok_or_else(|| BackendError::Unsupported("more data ids".to_owned()))
 }

@@ -16,6 +16,9 @@ const FORMAT: u8 = 1;
 /// Of unfinished transactions. 1 had no flags.
 const UNFINISHED_FORMAT: u8 = 2;
 
+/// Of values that others have as well.
+const SHARING_FORMAT: u8 = 3;
+
 /// A revision: where its value is.
 ///
 /// `format u8, flags u8 (1: has a value, 2: repeats, 4: shared), [data id u64], [tid u64]`
@@ -74,15 +77,94 @@ pub(super) fn encode_record(record: &Record) -> Bytes {
     out.freeze()
 }
 
-pub(super) fn decode_record(bytes: &Bytes) -> BackendResult<Record> {
-    let mut input = Input::new(bytes, "a value")?;
+/// What is found under a data id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// A value of its own.
+    Own(Record),
+    /// One that others have as well.
+    Shared(Sharing),
+}
+
+/// How a value differs from others with the same bytes, and where these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sharing {
+    pub(super) compression: Compression,
+    pub(super) checksum: Checksum,
+    /// The data id that the bytes came with.
+    pub(super) id: DataId,
+}
+
+impl Sharing {
+    pub(super) fn record(self, data: Bytes) -> Record {
+        Record {
+            compression: self.compression,
+            checksum: self.checksum,
+            data,
+        }
+    }
+}
+
+/// As a record, of [`SHARING_FORMAT`] and with a data id instead of the data.
+pub(super) fn encode_sharing(sharing: &Sharing) -> Bytes {
+    let mut out = BytesMut::with_capacity(26);
+    out.put_u8(SHARING_FORMAT);
+    out.put_u8(sharing.compression.into());
+    out.put_slice(&sharing.checksum.0);
+    out.put_u64(sharing.id.0);
+    out.freeze()
+}
+
+pub(super) fn decode_value(bytes: &Bytes) -> BackendResult<Value> {
+    let is_sharing = bytes.first() == Some(&SHARING_FORMAT);
+    let format = if is_sharing { SHARING_FORMAT } else { FORMAT };
+    let mut input = Input::of_format(format, bytes, "a value")?;
     let compression = input.u8()?;
-    Ok(Record {
-        compression: Compression::try_from(compression)
-            .map_err(|error| input.damaged(&error.to_string()))?,
-        checksum: Checksum(input.array()?),
-        data: input.rest,
-    })
+    let compression =
+        Compression::try_from(compression).map_err(|error| input.damaged(&error.to_string()))?;
+    let checksum = Checksum(input.array()?);
+    if !is_sharing {
+        let data = input.rest;
+        return Ok(Value::Own(Record {
+            compression,
+            checksum,
+            data,
+        }));
+    }
+    let id = DataId(input.u64()?);
+    input.end()?;
+    Ok(Value::Shared(Sharing {
+        compression,
+        checksum,
+        id,
+    }))
+}
+
+/// `format u8, data`
+pub(super) fn encode_shared(data: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(1 + data.len());
+    out.put_u8(FORMAT);
+    out.put_slice(data);
+    out.freeze()
+}
+
+pub(super) fn decode_shared(bytes: &Bytes) -> BackendResult<Bytes> {
+    Ok(Input::new(bytes, "a shared value")?.rest)
+}
+
+/// `format u8, count u64`
+pub(super) fn encode_count(count: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(9);
+    out.put_u8(FORMAT);
+    out.put_u64(count);
+    out.freeze()
+}
+
+pub(super) fn decode_count(bytes: &Bytes) -> BackendResult<u64> {
+    let mut input = Input::new(bytes, "a count")?;
+    let count = input.u64()?;
+    input.end()?;
+    Ok(count)
 }
 
 /// `format u8, flags u8 (1: packed, 2: named, 4: orders a pack), [reign u64, ttid u64], metadata,
@@ -384,7 +466,7 @@ mod tests {
         assert_eq!(again, batch);
         let hex: String = bytes[..44].iter().map(|b| format!("{b:02x}")).collect();
         // {"ops": [{"Put": ["Config", 01ff, "value"]}, {"Delete": ["Config",
-        let expected = "a1636f707390a1635075748366436f6e6669674201ff4576616c7565\
+        let expected = "a1636f707392a1635075748366436f6e6669674201ff4576616c7565\
                         a16644656c6574658266436f6e666967";
         assert_eq!(hex, expected);
     }
@@ -392,7 +474,9 @@ mod tests {
     fn decode_all(bytes: &Bytes) {
         // Whatever they say, they say it without a panic.
         let _ = Rev::decode(bytes);
-        let _ = decode_record(bytes);
+        let _ = decode_value(bytes);
+        let _ = decode_shared(bytes);
+        let _ = decode_count(bytes);
         let _ = decode_transaction(Tid(1), bytes);
         let _ = decode_unfinished(bytes);
         let _ = decode_lock(bytes);

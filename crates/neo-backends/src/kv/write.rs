@@ -15,9 +15,13 @@ use super::value::{self, Rev};
 use crate::limits;
 
 /// What a batch means to the engine.
-pub(super) fn plan<E: KvEngine>(engine: &E, batch: WriteBatch) -> BackendResult<KvBatch> {
+pub(super) fn plan<E: KvEngine>(
+    engine: &E,
+    batch: WriteBatch,
+    shared_bytes_min: usize,
+) -> BackendResult<KvBatch> {
     batch.check()?;
-    let mut plan = Overlay::new(engine);
+    let mut plan = Overlay::new(engine, shared_bytes_min);
     for op in batch.ops {
         plan.op(op)?;
     }
@@ -50,11 +54,11 @@ impl<E: KvEngine> Overlay<'_, E> {
             } => {
                 self.change_cells(version, replicas, &changes)?;
             }
-            WriteOp::PutData { id, owner, record } => self.put_data(id, owner, &record),
+            WriteOp::PutData { id, owner, record } => self.put_data(id, owner, &record)?,
             WriteOp::DeleteData { ids } => {
                 for id in ids {
                     self.claim(id)?;
-                    self.delete(Space::Data, key::data(id));
+                    self.delete_value(id)?;
                 }
             }
             WriteOp::PutUnfinishedObjects { txn, objects } => {
@@ -116,14 +120,15 @@ impl<E: KvEngine> Overlay<'_, E> {
         Ok(())
     }
 
-    fn put_data(&mut self, id: DataId, owner: Option<TxnId>, record: &Record) {
-        self.put(Space::Data, key::data(id), value::encode_record(record));
+    fn put_data(&mut self, id: DataId, owner: Option<TxnId>, record: &Record) -> BackendResult<()> {
+        self.put_value(id, record)?;
         if let Some(txn) = owner {
             self.put(Space::Loose, key::owner(id), value::encode_owner(txn));
             self.put(Space::Loose, key::loose(txn, id), Bytes::new());
         } else {
             self.fresh.insert(id);
         }
+        Ok(())
     }
 
     /// Makes a value not loose any more; tells whether it is known to have been nobody's.
@@ -311,7 +316,7 @@ impl<E: KvEngine> Overlay<'_, E> {
         if let Some(data) = gone.data
             && (!gone.shared || self.sharing(partition, oid, data)?.is_empty())
         {
-            self.delete(Space::Data, key::data(data));
+            self.delete_value(data)?;
         }
         Ok(())
     }

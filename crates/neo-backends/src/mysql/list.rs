@@ -129,7 +129,10 @@ fn values(link: &mut Link, ids: String) -> BackendResult<BTreeMap<u64, Bytes>> {
     if ids.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let text = format!("SELECT id, value FROM data WHERE id IN ({ids})");
+    let text = format!(
+        "SELECT d.id, COALESCE(s.value, d.value) FROM data d LEFT JOIN shared s ON s.id = d.shared
+         WHERE d.id IN ({ids})"
+    );
     let rows = rows(link, "reading values", &text)?;
     let pair = |mut row: Row| Ok((row.int(0)?, row.bytes(1)?));
     rows.into_iter().map(pair).collect()

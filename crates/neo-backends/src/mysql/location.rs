@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use neo_api::{BackendError, BackendResult};
 
 use super::{MySqlSettings, Server};
-use crate::open::uri;
+use crate::adapter::uri;
 
 /// Where the server of a distribution listens, unless it was told otherwise.
 const SOCKETS: [&str; 3] = [
@@ -17,7 +17,7 @@ const SOCKETS: [&str; 3] = [
     "/tmp/mysql.sock",
 ];
 const PORT: u16 = 3306;
-const NAMES: &str = "engine, readers, reconnect_s and unsafe_flush=accept";
+const NAMES: &str = "engine, readers, reconnect_s, dedup_bytes_min and unsafe_flush=accept";
 
 /// The parts, as they are written.
 struct Parts<'a> {
@@ -85,6 +85,7 @@ pub(crate) fn settings(location: &str) -> BackendResult<MySqlSettings> {
             "engine" if !value.is_empty() => settings.engine = Some(value.to_owned()),
             "readers" => settings.readers = uri::number(value)?,
             "reconnect_s" => settings.reconnect_s = uri::number(value)?,
+            "dedup_bytes_min" => settings.dedup_bytes_min = Some(uri::number(value)?),
             "unsafe_flush" if value == "accept" => settings.unsafe_flush = true,
             _ => return None,
         }

@@ -54,6 +54,7 @@ mod row;
 mod schema;
 mod script;
 mod server;
+mod shared;
 mod table;
 mod write;
 mod writer;
@@ -127,6 +128,9 @@ pub struct MySqlSettings {
     pub reconnect_s: u64,
     /// Whether a server will do that may lose commits when it crashes; no.
     pub unsafe_flush: bool,
+    /// Of values that are equal and have so many bytes (4 MiB at most), and are written from now on,
+    /// the bytes are kept once; of no values. See [`DEDUP_BYTES_MIN`](crate::DEDUP_BYTES_MIN).
+    pub dedup_bytes_min: Option<u32>,
 }
 
 impl MySqlSettings {
@@ -142,6 +146,7 @@ impl MySqlSettings {
             readers: 4,
             reconnect_s: 30,
             unsafe_flush: false,
+            dedup_bytes_min: None,
         }
     }
 }
@@ -157,6 +162,7 @@ impl fmt::Debug for MySqlSettings {
             .field("readers", &self.readers)
             .field("reconnect_s", &self.reconnect_s)
             .field("unsafe_flush", &self.unsafe_flush)
+            .field("dedup_bytes_min", &self.dedup_bytes_min)
             .finish_non_exhaustive()
     }
 }

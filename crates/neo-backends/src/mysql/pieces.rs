@@ -29,7 +29,7 @@ const OIDS_BYTES: usize = 1 << 20;
 pub(super) type Whose = (u8, u64, u64);
 
 /// Whether bytes of a kind are in pieces.
-const fn is_cut(kind: u8, bytes: usize) -> bool {
+pub(super) const fn is_cut(kind: u8, bytes: usize) -> bool {
     bytes
         > if kind == VALUE {
             PIECE_BYTES
@@ -71,7 +71,7 @@ pub(super) fn put_value(
 ) -> Result<(), Failure> {
     let inline = put(script, (VALUE, id, 0), &record.data, send)?;
     let row = format!(
-        "({id},{},{},{},{})",
+        "({id},{},{},{},{},NULL)",
         u8::from(record.compression),
         hex(&record.checksum.0),
         record.data.len(),

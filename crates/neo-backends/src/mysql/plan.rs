@@ -15,6 +15,7 @@ use neo_api::{
 use super::error::Failure;
 use super::link::{Link, Row};
 use super::script::{FULL_BYTES, Script, hex, list};
+use super::shared::Sharing;
 use super::table;
 use crate::limits;
 
@@ -79,6 +80,7 @@ impl<K: Ord + Clone, V> Rows<K, V> {
 pub(super) struct Plan<'a> {
     pub(super) link: &'a mut Link,
     pub(super) script: Script,
+    pub(super) sharing: Sharing,
     pub(super) revs: Rows<Key, Rev>,
     pub(super) values: Rows<u64, Value>,
     pub(super) transactions: BTreeMap<(u32, u64), Option<TransactionRecord>>,
@@ -91,12 +93,13 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Begins with statements that come before all others.
-    pub(super) fn new(link: &'a mut Link, begin: &str) -> Self {
+    pub(super) fn new(link: &'a mut Link, sharing: Sharing, begin: &str) -> Self {
         let mut script = Script::default();
         script.statement(begin);
         Self {
             link,
             script,
+            sharing,
             revs: Rows::new(),
             values: Rows::new(),
             transactions: BTreeMap::new(),
@@ -212,7 +215,9 @@ impl<'a> Plan<'a> {
 
     /// A transaction that is put.
     fn vote(&mut self, txn: TxnId) -> Result<&mut Vote, Failure> {
-        if self.dropped.contains(&txn) {
+        // Nothing was locked of what comes only now.
+        let is_only_locked = |vote: &Vote| vote.tid.is_some() && !vote.is_put;
+        if self.dropped.contains(&txn) || self.votes.get(&txn).is_some_and(is_only_locked) {
             self.write()?;
         }
         let vote = self.votes.entry(txn).or_default();

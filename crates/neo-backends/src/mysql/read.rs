@@ -108,7 +108,7 @@ pub(super) fn partition_table(link: &mut Link) -> BackendResult<Option<Partition
 pub(super) fn bytes(link: &mut Link) -> BackendResult<u64> {
     let sets = link.ask(
         "reading the size",
-        "ANALYZE NO_WRITE_TO_BINLOG TABLE data, piece, obj, trans;
+        "ANALYZE NO_WRITE_TO_BINLOG TABLE data, piece, shared, obj, trans;
          SELECT CAST(SUM(DATA_LENGTH + INDEX_LENGTH) AS UNSIGNED) FROM information_schema.TABLES
          WHERE TABLE_SCHEMA = DATABASE()",
     )?;
@@ -144,8 +144,8 @@ fn load_text(partition: Partition, oid: Oid, at: At) -> String {
     let (part, oid) = (partition.0, oid.0);
     format!(
         "SELECT o.tid, (SELECT MIN(n.tid) FROM obj n
-             WHERE n.part = {part} AND n.oid = {oid} AND n.tid > o.tid), {VALUE}, d.value
-         FROM obj o LEFT JOIN data d ON d.id = o.data_id
+             WHERE n.part = {part} AND n.oid = {oid} AND n.tid > o.tid), {VALUE}, COALESCE(s.value, d.value)
+         FROM obj o LEFT JOIN data d ON d.id = o.data_id LEFT JOIN shared s ON s.id = d.shared
          WHERE o.part = {part} AND o.oid = {oid} AND o.tid BETWEEN {from} AND {to}
          ORDER BY o.tid DESC LIMIT 1"
     )
@@ -330,9 +330,12 @@ pub(super) fn final_tid(
 }
 
 pub(super) fn next_data_id(link: &mut Link) -> BackendResult<DataId> {
-    let found = rows(link, "reading the last data id", "SELECT MAX(id) FROM data")?;
-    let last = found.first().map(|row| row.maybe(0)).transpose()?.flatten();
-    let next = last.unwrap_or(0).checked_add(1);
+    // Bytes that others have may have come with a value that is gone.
+    let text = "SELECT MAX(id) FROM data UNION ALL SELECT MAX(id) FROM shared";
+    let found = rows(link, "reading the last data id", text)?;
+    let all = found.iter().map(|row| row.maybe(0));
+    let all = all.collect::<BackendResult<Vec<Option<u64>>>>()?;
+    let next = all.into_iter().flatten().max().unwrap_or(0).checked_add(1);
     let next = next.ok_or_else(|| BackendError::Unsupported("more data ids".to_owned()))?;
     Ok(DataId(next))
 }

@@ -10,7 +10,7 @@ use super::link::Link;
 use super::server;
 
 /// In the row of the owner.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Who has the database, and the number of the last batch: see the module. `complete`: all other
 /// tables are there.
@@ -39,12 +39,15 @@ const TABLES: &[(&str, &str)] = &[
         "part INT UNSIGNED NOT NULL, nid INT UNSIGNED NOT NULL, state TINYINT UNSIGNED NOT NULL,
          reign BIGINT UNSIGNED NOT NULL, ptid BIGINT UNSIGNED NOT NULL, PRIMARY KEY (part, nid)",
     ),
-    // Values. bytes: how many there are; value has none of them when they are in pieces.
+    // Values. bytes: how many there are; value has none of them when they are in pieces, or are those
+    // of the id shared in the table of that name.
     (
         "data",
         "id BIGINT UNSIGNED NOT NULL PRIMARY KEY, compression TINYINT UNSIGNED NOT NULL,
-         checksum BINARY(16) NOT NULL, bytes INT UNSIGNED NOT NULL, value MEDIUMBLOB NOT NULL",
+         checksum BINARY(16) NOT NULL, bytes INT UNSIGNED NOT NULL, value MEDIUMBLOB NOT NULL,
+         shared BIGINT UNSIGNED",
     ),
+    SHARED,
     // What is too large for a row of another table: see `pieces`.
     (
         "piece",
@@ -97,6 +100,13 @@ const TABLES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Bytes that are kept once for all that are equal, and how many have them. id: that of the first.
+const SHARED: (&str, &str) = (
+    "shared",
+    "id BIGINT UNSIGNED NOT NULL PRIMARY KEY, n BIGINT UNSIGNED NOT NULL,
+     checksum BINARY(16) NOT NULL, value MEDIUMBLOB NOT NULL, KEY checksum (checksum)",
+);
+
 /// The engine of new tables, unless another is asked for.
 const ENGINE: &str = "InnoDB";
 
@@ -129,12 +139,14 @@ pub(super) fn open(link: &mut Link, settings: &MySqlSettings) -> BackendResult<S
             "SET SESSION rocksdb_max_row_locks = 1073741824, rocksdb_lock_wait_timeout = 5";
         link.ask("setting up a connection", limits)?;
     }
-    let is_complete = match found.is_empty() {
-        true => false,
+    let format = match found.is_empty() {
+        true => None,
         false => read_format(link, &incompatible)?,
     };
-    if !is_complete {
-        create(link, &engine)?;
+    match format {
+        None => create(link, &engine)?,
+        Some(FORMAT) => {}
+        Some(_) => upgrade(link, &engine)?,
     }
     Ok(engine)
 }
@@ -181,11 +193,11 @@ fn engine(link: &mut Link, wanted: &str) -> BackendResult<String> {
     }
 }
 
-/// Looks at the row of the owner; tells whether all tables are there.
+/// Looks at the row of the owner; tells the format of the tables, if all are there.
 fn read_format(
     link: &mut Link,
     incompatible: &impl Fn(String) -> BackendError,
-) -> BackendResult<bool> {
+) -> BackendResult<Option<u32>> {
     let other = |_| incompatible("it has tables of something else".to_owned());
     let sets = link
         .ask(
@@ -198,34 +210,55 @@ fn read_format(
         })?;
     let Some(row) = sets.first().and_then(|rows| rows.first()) else {
         // Whoever made the table came no further.
-        return Ok(false);
+        return Ok(None);
     };
     let format: u32 = row.int(0).map_err(other)?;
-    if format != FORMAT {
+    if !(1..=FORMAT).contains(&format) {
         return Err(incompatible(format!(
-            "its tables have format {format}, this one knows {FORMAT}"
+            "its tables have format {format}, this one knows 1 to {FORMAT}"
         )));
     }
-    Ok(row.int::<u8>(1)? == 1)
+    Ok((row.int::<u8>(1)? == 1).then_some(format))
+}
+
+/// From format 1: no values were shared. The server does one statement after the other, and each can
+/// be done again.
+fn upgrade(link: &mut Link, engine: &str) -> BackendResult<()> {
+    tracing::info!("upgrading the tables to format {FORMAT}");
+    create_table(link, engine, &SHARED)?;
+    for statement in [
+        "ALTER TABLE data ADD COLUMN IF NOT EXISTS shared BIGINT UNSIGNED".to_owned(),
+        format!("UPDATE neo SET format = {FORMAT} WHERE id = 1"),
+    ] {
+        link.ask("upgrading the tables", &statement)?;
+    }
+    Ok(())
 }
 
 /// Makes what is missing. Each table is made at once, and the last write says that all are there.
 fn create(link: &mut Link, engine: &str) -> BackendResult<()> {
+    create_table(link, engine, &OWNER)?;
+    for table in TABLES {
+        create_table(link, engine, table)?;
+    }
+    let complete = format!("REPLACE INTO neo VALUES (1, {FORMAT}, 1, REPEAT(x'00', 16), 0)");
+    link.ask("creating the tables", &complete).map(drop)
+}
+
+fn create_table(
+    link: &mut Link,
+    engine: &str,
+    (name, columns): &(&str, &str),
+) -> BackendResult<()> {
     let options = match engine {
         "InnoDB" => "ROW_FORMAT = DYNAMIC",
         _ => "",
     };
-    let mut table = |(name, columns): &(&str, &str)| {
-        let create = format!(
-            "CREATE TABLE IF NOT EXISTS {name} ({columns})
-             ENGINE = {engine} {options} DEFAULT CHARACTER SET binary"
-        );
-        link.ask("creating the tables", &create).map(drop)
-    };
-    table(&OWNER)?;
-    TABLES.iter().try_for_each(table)?;
-    let complete = format!("REPLACE INTO neo VALUES (1, {FORMAT}, 1, REPEAT(x'00', 16), 0)");
-    link.ask("creating the tables", &complete).map(drop)
+    let create = format!(
+        "CREATE TABLE IF NOT EXISTS {name} ({columns})
+         ENGINE = {engine} {options} DEFAULT CHARACTER SET binary"
+    );
+    link.ask("creating the tables", &create).map(drop)
 }
 
 /// Removes all that [`open`] made, the row of the owner last.

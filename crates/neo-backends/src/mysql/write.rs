@@ -8,6 +8,7 @@ use super::error::Failure;
 use super::pieces::{self, Whose};
 use super::plan::{KEYS_MAX, Plan, send};
 use super::script::{hex, hex_or_null, list, name, or_null};
+use super::shared;
 use crate::pack;
 
 impl Plan<'_> {
@@ -67,6 +68,17 @@ impl Plan<'_> {
             }
             value.has_row = value.loose.is_some();
             if let Some(record) = value.record.take() {
+                if self.sharing.takes(&record) && !pieces::is_cut(pieces::VALUE, record.data.len())
+                {
+                    if self.script.is_full() {
+                        send(&mut self.script, self.link)?;
+                    }
+                    // It may be the same write again.
+                    self.sharing.release(&mut self.script, &id.to_string());
+                    shared::put(&mut self.script, id, &record);
+                    self.send_if_full()?;
+                    continue;
+                }
                 pieces::put_value(&mut self.script, id, &record, |script| {
                     send(script, self.link).map(drop)
                 })?;
@@ -80,6 +92,7 @@ impl Plan<'_> {
         }
         for ids in gone.chunks(KEYS_MAX) {
             let (kind, ids) = (pieces::VALUE, list(ids.iter().copied()));
+            self.sharing.release(&mut self.script, &ids);
             for delete in [
                 format!("DELETE FROM data WHERE id IN ({ids})"),
                 format!("DELETE FROM loose WHERE id IN ({ids})"),

@@ -12,6 +12,7 @@ use super::link::{Link, Role, Row};
 use super::plan::Plan;
 use super::read::RETRY;
 use super::script::hex;
+use super::shared::Sharing;
 use super::{MySqlSettings, Server, schema};
 
 /// Says that a node has the database, as long as its connection lasts.
@@ -24,6 +25,7 @@ const CLOSED: &str = "whether the last batch is there is unknown";
 pub(super) struct Writer {
     link: Link,
     settings: MySqlSettings,
+    sharing: Sharing,
     broken: Arc<Broken>,
     /// What the row of the owner has, as far as is known.
     owner: Bytes,
@@ -43,6 +45,7 @@ impl Writer {
         let mut writer = Self {
             link,
             settings: settings.clone(),
+            sharing: Sharing::default(),
             broken: Arc::clone(broken),
             owner: Bytes::new(),
             seq: 0,
@@ -53,6 +56,7 @@ impl Writer {
             return Err(BackendError::InUse(writer.in_use(holder)));
         }
         schema::open(&mut writer.link, settings)?;
+        writer.sharing = Sharing::open(&mut writer.link, settings.dedup_bytes_min)?;
         let sets = writer.link.ask(
             "taking the database",
             "START TRANSACTION;
@@ -218,7 +222,7 @@ impl Writer {
             "START TRANSACTION; UPDATE neo SET {FENCE} = \
              IF(owner = {owner} AND seq = {at}, {next}, NULL) WHERE id = 1"
         );
-        let mut plan = Plan::new(&mut self.link, &begin);
+        let mut plan = Plan::new(&mut self.link, self.sharing, &begin);
         plan.apply(batch)?;
         self.reach = next;
         plan.finish("COMMIT")?;

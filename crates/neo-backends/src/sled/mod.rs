@@ -3,7 +3,6 @@
 //! All spaces are in one tree of sled, with the space as first byte of the key, so that a batch
 //! over several of them is one batch of sled's. `row` has the layout.
 
-mod guard;
 mod open;
 mod row;
 
@@ -15,15 +14,15 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use neo_api::{
-    BackendError, BackendInfo, BackendResult, Durability, KeyRange, KvBatch, KvEngine, KvOp, Order,
-    Space,
+    BackendError, BackendInfo, BackendResult, Durability, KeyRange, KvBatch, KvEngine, Order, Space,
 };
 use serde::{Deserialize, Serialize};
 use sled::{Db, IVec};
 
+use crate::guard::{Failure, Guard};
 use crate::kv::KvBackend;
 use crate::lock::{self, FileLock};
-use guard::Guard;
+use crate::reserve;
 
 /// Settings of a [`SledEngine`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +41,11 @@ pub struct SledSettings {
     /// can't write stops the node.
     #[serde(default = "default::reserve_bytes")]
     pub reserve_bytes: u64,
+    /// Of values that are equal and have so many bytes, and are written from now on, the bytes are
+    /// kept once; `None`, the default: of no values. See
+    /// [`DEDUP_BYTES_MIN`](crate::DEDUP_BYTES_MIN). [`open_backend`](SledEngine::open_backend) does it.
+    #[serde(default)]
+    pub dedup_bytes_min: Option<u32>,
 }
 
 mod default {
@@ -67,6 +71,7 @@ impl SledSettings {
             readers: default::readers(),
             cache_bytes: default::cache_bytes(),
             reserve_bytes: default::reserve_bytes(),
+            dedup_bytes_min: None,
         }
     }
 }
@@ -140,7 +145,8 @@ impl SledEngine {
         let engine = Self::open(settings)?;
         let mut info = BackendInfo::new("Sled", true);
         info.topology = lock::topology(&settings.path)?;
-        Ok(KvBackend::threads(engine, info, settings.readers))
+        let backend = KvBackend::local(engine, info, settings.readers);
+        Ok(backend.deduplicating(settings.dedup_bytes_min))
     }
 
     /// Calls sled.
@@ -191,30 +197,6 @@ impl SledEngine {
             row::Row::Whole(_) => 0,
             row::Row::Pieces(length) => row::pieces(length),
         })
-    }
-
-    /// Refuses new values when the file system has no room for more than the reserve.
-    fn check_space(&self, batch: &KvBatch) -> BackendResult<()> {
-        let mut bytes = 0;
-        let mut brings = false;
-        for op in &batch.ops {
-            if let KvOp::Put(space, _, value) = op {
-                bytes += value.len() as u64;
-                brings |= matches!(space, Space::Data | Space::Pending);
-            }
-        }
-        if !brings {
-            return Ok(());
-        }
-        let stat = rustix::fs::statvfs(&self.directory)
-            .map_err(|error| lock::failed("looking for space".to_owned(), error.into()))?;
-        let room = stat.f_bavail.saturating_mul(stat.f_frsize);
-        // Sled writes a page anew now and then, all of it.
-        let takes = bytes.saturating_mul(4);
-        if room < self.reserve_bytes.saturating_add(takes) {
-            return Err(BackendError::Full);
-        }
-        Ok(())
     }
 
     /// Makes durable what was applied.
@@ -287,7 +269,7 @@ impl KvEngine for SledEngine {
 
     fn apply(&self, batch: KvBatch, durability: Durability) -> BackendResult<()> {
         self.guard.check()?;
-        self.check_space(&batch)?;
+        reserve::check(&self.directory, self.reserve_bytes, &batch)?;
         let mut rows = sled::Batch::default();
         for ((space, key), value) in row::last_of_each(batch) {
             let before = self.pieces(space, &key)?;
@@ -307,11 +289,29 @@ impl KvEngine for SledEngine {
 impl Drop for SledEngine {
     fn drop(&mut self) {
         let db = self.db.take();
-        self.guard.close(|| drop(db));
+        self.guard.close(|| {
+            // It syncs, and panics where it can't.
+            drop(db);
+            Ok::<_, sled::Error>(())
+        });
         // Threads of sled may still have its file, and its lock with it: who opens the database
         // next should not meet them.
         if let Err(error) = self.log.lock() {
             tracing::warn!(%error, directory = %self.directory.display(), "sled's lock is not free");
+        }
+    }
+}
+
+impl Failure for sled::Error {
+    const DATABASE: &'static str = "sled";
+
+    fn meaning(self, what: &'static str) -> BackendError {
+        match self {
+            Self::Corruption { .. } => BackendError::Corrupt(format!("{what}: {self}")),
+            error => BackendError::Failed {
+                what: what.to_owned(),
+                source: Box::new(error),
+            },
         }
     }
 }

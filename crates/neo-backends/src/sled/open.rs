@@ -8,8 +8,8 @@ use std::sync::RwLock;
 use neo_api::{BackendError, BackendResult};
 use sled::{Db, Error};
 
-use super::guard::{self, Guard, OpenError};
 use super::{SledEngine, SledSettings, row};
+use crate::guard::{self, Failure, Guard, OpenError};
 use crate::lock::{self, FileLock};
 
 /// Files that are too large for sled's log.
@@ -124,19 +124,19 @@ fn incompatible(directory: &Path, why: &str) -> BackendError {
     }
 }
 
-fn refusal(directory: &Path, error: OpenError) -> BackendError {
+fn refusal(directory: &Path, error: OpenError<Error>) -> BackendError {
     const WHAT: &str = "opening sled";
     match error {
-        OpenError::Sled(Error::Unsupported(why)) => incompatible(directory, &why),
+        OpenError::Failed(Error::Unsupported(why)) => incompatible(directory, &why),
         // Our own lock is free: some other program has it open.
-        OpenError::Sled(Error::Io(error)) if is_locked(&error) => {
+        OpenError::Failed(Error::Io(error)) if is_locked(&error) => {
             BackendError::InUse(directory.display().to_string())
         }
-        OpenError::Sled(Error::Io(error)) => {
+        OpenError::Failed(Error::Io(error)) => {
             lock::failed(format!("opening {}", directory.display()), error)
         }
-        OpenError::Sled(error) => guard::meaning(WHAT, error),
-        OpenError::Panic(panic) => BackendError::Corrupt(format!("{WHAT}: {panic}")),
+        OpenError::Failed(error) => error.meaning(WHAT),
+        OpenError::Panicked(panic) => BackendError::Corrupt(format!("{WHAT}: {panic}")),
     }
 }
 

@@ -73,7 +73,8 @@ impl Reader {
         };
         // The length of a value is known without its pages.
         let mut query = self.query(
-            "SELECT o.tid, o.data_tid, o.data_id, length(d.value)
+            "SELECT o.tid, o.data_tid, o.data_id, CASE WHEN d.shared IS NULL THEN length(d.value)
+                 ELSE (SELECT length(s.value) FROM shared_value s WHERE s.id = d.shared) END
              FROM obj o LEFT JOIN data d ON d.id = o.data_id
              WHERE o.partition = ?1 AND o.oid = ?2 AND o.tid <= ?3
              ORDER BY o.tid DESC LIMIT ?4",

@@ -10,6 +10,7 @@
 //!
 //! SQLite has signed integers: oids, ttids and data ids above 2^63 - 1 are refused.
 
+mod check;
 mod checkpoint;
 mod current;
 mod error;
@@ -23,6 +24,7 @@ mod recovery;
 mod revision;
 mod row;
 mod schema;
+mod shared;
 mod small;
 mod space;
 mod unfinished;
@@ -33,6 +35,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -49,6 +52,7 @@ use crate::limits;
 use crate::lock;
 use crate::quick::Quick;
 use crate::worker::Worker;
+use check::Patrol;
 use read::Reader;
 use write::Writer;
 
@@ -85,6 +89,15 @@ pub struct SqliteSettings {
     /// replicas remain.
     #[serde(default = "default::quick_check_bytes_max")]
     pub quick_check_bytes_max: u64,
+    /// While it is in use, the database is [checked](SqliteBackend::check) so many seconds after it
+    /// was opened, and after each check, and what is wrong is logged; `None`, the default: never.
+    #[serde(default)]
+    pub check_every_s: Option<u32>,
+    /// Of values that are equal and have so many bytes, and are written from now on, the bytes are
+    /// kept once; `None`, the default: of no values. See
+    /// [`DEDUP_BYTES_MIN`](crate::DEDUP_BYTES_MIN).
+    #[serde(default)]
+    pub dedup_bytes_min: Option<u32>,
 }
 
 mod default {
@@ -117,6 +130,8 @@ impl SqliteSettings {
             reserve_bytes: default::reserve_bytes(),
             synchronous: Synchronous::Full,
             quick_check_bytes_max: default::quick_check_bytes_max(),
+            check_every_s: None,
+            dedup_bytes_min: None,
         }
     }
 }
@@ -137,7 +152,9 @@ pub enum Synchronous {
 #[derive(Debug)]
 pub struct SqliteBackend {
     info: BackendInfo,
+    settings: SqliteSettings,
     // Dropped before the writer, which holds the lock.
+    patrol: Option<Patrol>,
     here: Quick<Reader>,
     readers: Worker<Reader>,
     writer: Worker<Writer>,
@@ -199,6 +216,10 @@ impl SqliteBackend {
             move |_| Reader::open(&settings, &broken)
         };
         let readers = Worker::threads("sqlite-read", n, reader)?;
+        let patrol = settings.check_every_s.map(|seconds| {
+            let every = Duration::from_secs(seconds.max(1).into());
+            Patrol::start(Reader::open(settings, &broken)?, every, check::log)
+        });
         let writer = Mutex::new(Some(writer));
         let writer = Worker::threads("sqlite-write", 1, move |_| {
             let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -206,6 +227,8 @@ impl SqliteBackend {
         })?;
         Ok(Self {
             info,
+            settings: settings.clone(),
+            patrol: patrol.transpose()?,
             here,
             writer,
             readers,
@@ -223,11 +246,28 @@ impl SqliteBackend {
         let writer = Writer::open(settings, &broken, false)?;
         Ok(Self {
             info: info(settings)?,
+            settings: settings.clone(),
+            patrol: None,
             writer: Worker::inline(writer),
             here: Quick::new(None),
             readers: Worker::inline(Reader::open(settings, &broken)?),
             broken,
         })
+    }
+
+    /// Looks through the whole database while it is in use: what is wrong with it, in words;
+    /// nothing, as a rule.
+    ///
+    /// All that is in use is read, on this thread and in short reads, so that neither writes nor
+    /// the log wait for it. Values are compared with their checksums, revisions with the index of the
+    /// history. It takes about as long as to read the file.
+    ///
+    /// # Errors
+    /// When it could not be read for another reason than damage.
+    pub fn check(&self) -> BackendResult<Vec<String>> {
+        self.broken.check()?;
+        let reader = Reader::open(&self.settings, &self.broken)?;
+        check::run(&reader, |_| true)
     }
 
     async fn read<R: Send + 'static>(
@@ -456,6 +496,9 @@ impl StorageBackend for SqliteBackend {
 
     async fn close(&self) -> BackendResult<()> {
         // Readers first: the log can be emptied only when nobody reads from it.
+        if let Some(patrol) = &self.patrol {
+            patrol.stop();
+        }
         self.here.close();
         let read = self.readers.close().await;
         self.writer.close_with(Writer::finish).await??;

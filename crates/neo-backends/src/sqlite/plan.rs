@@ -10,6 +10,7 @@ use neo_api::{
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
+use super::SqliteSettings;
 use super::error::{self, Doing, int};
 use super::row::SOON;
 use super::small::{OBJECTS_MAX, RECORD_BYTES_MAX};
@@ -20,6 +21,8 @@ use crate::{limits, pack};
 /// A batch while it is applied.
 pub(super) struct Plan<'a> {
     conn: &'a Connection,
+    /// Values with so many bytes are kept once for all that are equal.
+    pub(super) dedup_bytes_min: Option<u32>,
     often: Often<'a>,
     pub(super) unfinished: &'a mut Unfinished,
     pub(super) fresh: BTreeMap<DataId, Fresh>,
@@ -42,6 +45,7 @@ pub(super) struct Often<'a> {
 impl<'a> Plan<'a> {
     pub(super) fn new(
         conn: &'a Connection,
+        settings: &SqliteSettings,
         unfinished: &'a mut Unfinished,
         batch: &WriteBatch,
     ) -> Self {
@@ -50,6 +54,7 @@ impl<'a> Plan<'a> {
         let promises = promises(batch, is_large);
         Self {
             conn,
+            dedup_bytes_min: settings.dedup_bytes_min,
             often: Often::default(),
             unfinished,
             fresh: BTreeMap::new(),

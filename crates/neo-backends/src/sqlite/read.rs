@@ -261,11 +261,15 @@ impl Reader {
     }
 
     pub(super) fn next_data_id(&mut self) -> BackendResult<DataId> {
-        let mut query = self.query("SELECT max(id) FROM data")?;
-        let last: Option<i64> = query
+        // Bytes that others have may have come with a value that is gone.
+        let mut query = self.query(
+            "SELECT max((SELECT coalesce(max(id), 0) FROM data),
+                 (SELECT coalesce(max(id), 0) FROM shared))",
+        )?;
+        let last: i64 = query
             .query_row([], |row| row.get(0))
             .doing("reading the last data id")?;
-        let next = last.unwrap_or(0).checked_add(1);
+        let next = last.checked_add(1);
         let next = next.ok_or_else(|| BackendError::Unsupported("more data ids".to_owned()))?;
         Ok(DataId(uint(next)?))
     }

@@ -162,8 +162,12 @@ impl Plan<'_> {
                 return Ok(());
             }
         }
-        self.run("DELETE FROM data WHERE id = ?1", [data])?;
-        Ok(())
+        let shared = self.row(
+            "DELETE FROM data WHERE id = ?1 RETURNING shared",
+            [data],
+            |row| row.get(0),
+        )?;
+        self.unshare_bytes(shared.flatten())
     }
 }
 

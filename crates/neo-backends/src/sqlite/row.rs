@@ -11,7 +11,9 @@ use super::error::{Doing, uint};
 use crate::pack;
 
 /// Of all queries that give a revision with its value, the columns after its key.
-const VALUE: &str = "o.data_id, o.data_tid, d.compression, d.checksum, d.value";
+const VALUE: &str = "o.data_id, o.data_tid, d.compression, d.checksum,
+    CASE WHEN d.shared IS NULL THEN d.value
+    ELSE (SELECT s.value FROM shared_value s WHERE s.id = d.shared) END";
 
 /// A tid is soon after a ttid up to here: 10 s. Nearly all transactions commit within it, and so
 /// need no entry in an index of names; to find one is to look at those that committed within it.

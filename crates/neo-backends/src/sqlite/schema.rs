@@ -19,7 +19,7 @@ use crate::lock;
 const APPLICATION_ID: i64 = 0x6e65_6f31;
 
 /// In the header of the file as its `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Bytes of a page: what a small commit dirties is logged by whole pages, and values of 4 KiB,
 /// which overflow into a page of their own, take less of the file than with pages of 8 or 16 KiB.
@@ -39,12 +39,20 @@ CREATE TABLE pt (
     PRIMARY KEY (partition, nid)
 ) WITHOUT ROWID;
 
--- Values. reign, ttid: the transaction that they were written for, of those in loose.
+-- Values. reign, ttid: the transaction that they were written for, of those in loose. shared: the
+-- bytes are those of this id in shared.
 CREATE TABLE data (
     id INTEGER PRIMARY KEY,
     reign INTEGER, ttid INTEGER,
-    compression INTEGER NOT NULL, checksum BLOB NOT NULL, value BLOB NOT NULL
+    compression INTEGER NOT NULL, checksum BLOB NOT NULL, value BLOB NOT NULL,
+    shared INTEGER
 );
+
+-- Bytes that are kept once for all that are equal, and how many have them. id: that of the first.
+-- The two are apart: a count that changes must not take room for the bytes.
+CREATE TABLE shared (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, checksum BLOB NOT NULL);
+CREATE TABLE shared_value (id INTEGER PRIMARY KEY, value BLOB NOT NULL);
+CREATE INDEX shared_checksum ON shared (checksum);
 
 -- Committed revisions. data_id: NULL for a deletion. data_tid: the revision that it repeats.
 -- shared: another revision of the object may have the same value.
@@ -95,12 +103,23 @@ CREATE TABLE loose (
 INSERT INTO meta VALUES ('clean', 1), ('synced', 0);
 ";
 
-/// From version 1: transactions ordered no packs, and none had been packed when it was voted.
-const UPGRADE: &str = "
+/// From each version to the next one.
+const UPGRADES: [&str; VERSION as usize - 1] = [UPGRADE_1, UPGRADE_2];
+
+/// Transactions ordered no packs, and none had been packed when it was voted.
+const UPGRADE_1: &str = "
 ALTER TABLE trans ADD COLUMN pack BLOB;
 CREATE INDEX trans_pack ON trans (partition, tid) WHERE pack IS NOT NULL;
 ALTER TABLE unfinished ADD COLUMN pack BLOB;
 ALTER TABLE unfinished ADD COLUMN packed INTEGER;
+";
+
+/// No values were shared.
+const UPGRADE_2: &str = "
+ALTER TABLE data ADD COLUMN shared INTEGER;
+CREATE TABLE shared (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, checksum BLOB NOT NULL);
+CREATE TABLE shared_value (id INTEGER PRIMARY KEY, value BLOB NOT NULL);
+CREATE INDEX shared_checksum ON shared (checksum);
 ";
 
 /// Opens the connection that writes; creates the database, or checks that it is one of ours.
@@ -149,10 +168,11 @@ pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> BackendResu
         conn.execute_batch(&create).doing("creating the tables")?;
         lock::sync_directory(path)?;
     }
-    if found == Found::Version(1) {
+    if let Found::Version(version @ 1..VERSION) = found {
         info!(database = %path.display(), "upgrading the tables to version {VERSION}");
+        let upgrades = UPGRADES[version as usize - 1..].concat();
         let upgrade =
-            format!("BEGIN IMMEDIATE; {UPGRADE} PRAGMA user_version = {VERSION}; COMMIT;");
+            format!("BEGIN IMMEDIATE; {upgrades} PRAGMA user_version = {VERSION}; COMMIT;");
         conn.execute_batch(&upgrade).doing("upgrading the tables")?;
     }
     Ok(conn)

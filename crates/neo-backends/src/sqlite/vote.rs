@@ -43,17 +43,23 @@ impl Plan<'_> {
         };
         let has_row = matches!(fresh, Fresh::Row(_));
         let (reign, ttid) = name(owner.filter(|_| has_row))?;
+        let shared = self.share_bytes(at, record)?;
+        let value = match shared {
+            Some(_) => &[],
+            None => &record.data[..],
+        };
         let values = params![
             at,
             reign,
             ttid,
             u8::from(record.compression),
             &record.checksum.0[..],
-            &record.data[..]
+            value,
+            shared,
         ];
         self.run_often(
             |often| &mut often.data,
-            "INSERT OR REPLACE INTO data VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO data VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             values,
         )?;
         if let Fresh::Row(txn) = fresh {
@@ -102,14 +108,15 @@ impl Plan<'_> {
         self.unfinished.claim(id);
         let at = error::clamp(id.0);
         let owner = self.row(
-            "DELETE FROM data WHERE id = ?1 RETURNING reign, ttid",
+            "DELETE FROM data WHERE id = ?1 RETURNING reign, ttid, shared",
             [at],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )?;
-        if let Some((Some(reign), Some(ttid))) = owner {
+        let (reign, ttid, shared) = owner.unwrap_or_default();
+        if let (Some(reign), Some(ttid)) = (reign, ttid) {
             self.not_loose([reign, ttid, at])?;
         }
-        Ok(())
+        self.unshare_bytes(shared)
     }
 
     fn not_loose(&self, key: [i64; 3]) -> BackendResult<bool> {

@@ -147,7 +147,7 @@ impl Writer {
             none => none.insert(Unfinished::load(&self.conn)?),
         };
         let before = self.conn.total_changes();
-        let mut plan = Plan::new(&self.conn, unfinished, batch);
+        let mut plan = Plan::new(&self.conn, &self.settings, unfinished, batch);
         for op in &batch.ops {
             plan.op(op)?;
         }

@@ -6,6 +6,9 @@ mod crash;
 mod golden;
 #[path = "../support/golden.rs"]
 mod golden_data;
+#[path = "../support/kv_crash.rs"]
+mod kv_crash;
 mod open;
 mod syncs;
+#[path = "../support/kv_work.rs"]
 mod work;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use neo_api::{BackendError, BackendResult};
 
+#[cfg(feature = "redb")]
+use crate::redb::RedbSettings;
 #[cfg(feature = "sled")]
 use crate::sled::SledSettings;
 #[cfg(feature = "sqlite")]
@@ -13,8 +15,10 @@ use crate::sqlite::{SqliteSettings, Synchronous};
 /// The settings of an SQLite database that an operator named.
 #[cfg(feature = "sqlite")]
 pub(super) fn sqlite_settings(database: &str) -> BackendResult<SqliteSettings> {
-    const NAMES: &str =
-        "readers, cache_bytes, max_database_bytes, reserve_bytes and synchronous=full or off";
+    const NAMES: &str = "readers, cache_bytes or SQLite's cache_size, max_database_bytes, \
+        reserve_bytes, dedup_bytes_min, quick_check_bytes_max, check_every_s, journal_mode=wal (with another one \
+        nobody could read during a write), and synchronous=full, extra or off (with normal, a \
+        loss of power would lose commits)";
     let (path, query) = split(database);
     let mut settings = SqliteSettings::new(expand_home(path)?);
     set_all(query, NAMES, |name, value| {
@@ -23,12 +27,48 @@ pub(super) fn sqlite_settings(database: &str) -> BackendResult<SqliteSettings> {
             "cache_bytes" => settings.cache_bytes = number(value)?,
             "reserve_bytes" => settings.reserve_bytes = number(value)?,
             "max_database_bytes" => settings.max_database_bytes = Some(number(value)?),
-            "synchronous" if value.eq_ignore_ascii_case("full") => {
-                settings.synchronous = Synchronous::Full;
-            }
-            "synchronous" if value.eq_ignore_ascii_case("off") => {
-                settings.synchronous = Synchronous::Off;
-            }
+            "dedup_bytes_min" => settings.dedup_bytes_min = Some(number(value)?),
+            "cache_size" => settings.cache_bytes = cache_bytes(number(value)?),
+            "quick_check_bytes_max" => settings.quick_check_bytes_max = number(value)?,
+            "check_every_s" => settings.check_every_s = Some(number(value)?),
+            "journal_mode" if value.eq_ignore_ascii_case("wal") => {}
+            "synchronous" => match value.to_ascii_lowercase().as_str() {
+                // With a log, the two are the same.
+                "full" | "2" | "extra" | "3" => settings.synchronous = Synchronous::Full,
+                "off" | "0" => settings.synchronous = Synchronous::Off,
+                _ => return None,
+            },
+            _ => return None,
+        }
+        Some(())
+    })?;
+    Ok(settings)
+}
+
+/// What `PRAGMA cache_size` means: pages, or KiB when it is negative.
+#[cfg(feature = "sqlite")]
+const fn cache_bytes(size: i64) -> u64 {
+    match size {
+        0.. => size.unsigned_abs().saturating_mul(4096),
+        _ => size.unsigned_abs().saturating_mul(1024),
+    }
+}
+
+/// The settings of a database of redb that an operator named.
+#[cfg(feature = "redb")]
+pub(super) fn redb_settings(database: &str) -> BackendResult<RedbSettings> {
+    const NAMES: &str =
+        "readers, cache_bytes, reserve_bytes, dedup_bytes_min and quick_repair=on or off";
+    let (path, query) = split(database);
+    let mut settings = RedbSettings::new(expand_home(path)?);
+    set_all(query, NAMES, |name, value| {
+        match name {
+            "readers" => settings.readers = number(value)?,
+            "cache_bytes" => settings.cache_bytes = number(value)?,
+            "reserve_bytes" => settings.reserve_bytes = number(value)?,
+            "dedup_bytes_min" => settings.dedup_bytes_min = Some(number(value)?),
+            "quick_repair" if value.eq_ignore_ascii_case("on") => settings.quick_repair = true,
+            "quick_repair" if value.eq_ignore_ascii_case("off") => settings.quick_repair = false,
             _ => return None,
         }
         Some(())
@@ -43,12 +83,13 @@ pub(super) fn sled_settings(database: &str) -> BackendResult<SledSettings> {
     let mut settings = SledSettings::new(expand_home(path)?);
     set_all(
         query,
-        "readers, cache_bytes and reserve_bytes",
+        "readers, cache_bytes, reserve_bytes and dedup_bytes_min",
         |name, value| {
             match name {
                 "readers" => settings.readers = number(value)?,
                 "cache_bytes" => settings.cache_bytes = number(value)?,
                 "reserve_bytes" => settings.reserve_bytes = number(value)?,
+                "dedup_bytes_min" => settings.dedup_bytes_min = Some(number(value)?),
                 _ => return None,
             }
             Some(())
@@ -58,7 +99,7 @@ pub(super) fn sled_settings(database: &str) -> BackendResult<SledSettings> {
 }
 
 /// A path, and what follows the question mark of a URI.
-#[cfg(any(feature = "sqlite", feature = "sled"))]
+#[cfg(any(feature = "redb", feature = "sled", feature = "sqlite"))]
 fn split(database: &str) -> (&str, &str) {
     match database.strip_prefix("file:") {
         Some(uri) => uri.split_once('?').unwrap_or((uri, "")),
@@ -105,8 +146,6 @@ pub(crate) fn expand_home(path: &str) -> BackendResult<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    #[cfg(feature = "sqlite")]
-    use super::super::Engine;
     use super::*;
 
     #[test]
@@ -117,6 +156,20 @@ mod tests {
         for path in ["a/~/b", "~someone/b", "/~/b", ""] {
             assert_eq!(expand_home(path).unwrap(), PathBuf::from(path));
         }
+    }
+
+    #[cfg(feature = "redb")]
+    #[test]
+    fn a_uri_carries_settings_of_redb() {
+        let settings = redb_settings("file:a.db?cache_bytes=9&quick_repair=On").unwrap();
+        assert_eq!(settings.path, PathBuf::from("a.db"));
+        assert_eq!((settings.cache_bytes, settings.quick_repair), (9, true));
+        assert_eq!(redb_settings("a.db").unwrap(), RedbSettings::new("a.db"));
+        let error = redb_settings("file:a.db?quick_repair=1").unwrap_err();
+        assert!(
+            error.to_string().contains("quick_repair=on or off"),
+            "{error}"
+        );
     }
 
     #[cfg(feature = "sled")]
@@ -130,7 +183,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("may have readers, cache_bytes and"),
+            error.contains("may have readers, cache_bytes, reserve"),
             "{error}"
         );
     }
@@ -153,17 +206,31 @@ mod tests {
         // Without the scheme, a question mark is part of the name.
         let settings = sqlite_settings("a.db?x=1").unwrap();
         assert_eq!(settings.path, PathBuf::from("a.db?x=1"));
-        for wrong in ["readers", "readers=x", "journal=wal", "synchronous=maybe"] {
+        let neo = "file:a.db?cache_size=-2000&journal_mode=WAL&synchronous=Extra";
+        let settings = sqlite_settings(neo).unwrap();
+        assert_eq!(settings.cache_bytes, 2000 << 10);
+        assert_eq!(settings.synchronous, Synchronous::Full);
+        let settings = sqlite_settings("file:a.db?cache_size=10&check_every_s=60").unwrap();
+        assert_eq!(settings.cache_bytes, 40 << 10);
+        assert_eq!(settings.check_every_s, Some(60));
+        for wrong in [
+            "readers",
+            "readers=x",
+            "journal=wal",
+            "journal_mode=delete",
+            "synchronous=normal",
+            "synchronous=maybe",
+            "cache_size=big",
+            "check_every_s=-1",
+        ] {
             let error = sqlite_settings(&format!("file:a.db?{wrong}"))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(wrong), "{error}");
             assert!(
-                error.contains("it may have readers, cache_bytes"),
+                error.contains("it may have readers, cache_bytes or SQLite's"),
                 "{error}"
             );
         }
-        let file = Engine::Sqlite.file("file:a.db?readers=3").unwrap();
-        assert_eq!(file, Some(PathBuf::from("a.db")));
     }
 }
