@@ -8,6 +8,9 @@
 //! | `neomigrate` | copies between a ZODB FileStorage and a cluster | [`migrate`] |
 //! | `neostress` | a cluster that is broken in every way while clients commit to it | [`stress`] |
 //!
+//! [`Programs`] makes them, also with parts of your own: a storage backend under a name of its own, a
+//! transport.
+//!
 //! They are thin: the nodes are libraries of their own, and so is the client. Here are their command
 //! lines and their configuration file ([`config`]), signals, logs, and what is said to the operator.
 //! A wrong command line or file ends with status 2, a failure with status 1; each with one line that
@@ -21,8 +24,10 @@ pub mod lacking;
 pub mod logging;
 pub mod migrate;
 pub mod node;
-pub mod programs;
+mod programs;
 pub mod report;
 pub mod signal;
 pub mod simple;
 pub mod stress;
+
+pub use programs::Programs;

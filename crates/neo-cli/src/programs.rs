@@ -1,4 +1,4 @@
-//! The `main`s of the programs.
+//! The `main`s of the programs, with parts of your own.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, Parser};
 use neo_admin::{Control, ControlError};
-use neo_api::Transport;
+use neo_api::{Address, SystemEnv, Transport};
 use neo_backends::filestorage::Reader;
-use neo_client::Client;
+use neo_backends::{Adapter, Adapters};
+use neo_client::{Client, ClientBuilder};
 use neo_proto::net::TcpTransport;
 use tokio::sync::mpsc;
 
@@ -29,87 +30,220 @@ use crate::simple::args::SimpleArgs;
 use crate::stress;
 use crate::stress::args::StressArgs;
 
-/// `neoctl`.
-#[must_use]
-pub fn neoctl() -> ExitCode {
-    let args = match ctl::args::parse(std::env::args_os()) {
-        Ok(args) => args,
-        Err(error) => return report::clap(&error),
-    };
-    logging::start(Level::Warn, 0);
-    let text = match args.command {
-        None => Ok(ctl::args::CtlArgs::command().render_help().to_string()),
-        Some(command) => block_on(async {
-            let control = Control::connect(&args.address.or_port(ADMIN_PORT)).await;
-            let control = control.map_err(|error| match error {
-                ControlError::Connect { .. } => {
-                    anyhow!("{error}; -a HOST:PORT says where it is: neosimple prints it as admin=")
+/// The programs, made of the parts that they are given. Each method is a `main`: it takes the
+/// command line of the process, and gives its status.
+///
+/// A program with a backend of your own has the whole command line of neo's: options, configuration
+/// file, signals, logs, errors.
+///
+/// ```no_run
+/// use std::path::Path;
+/// use std::process::ExitCode;
+/// use std::sync::Arc;
+///
+/// use neo_api::{BackendResult, StorageBackend};
+/// use neo_backends::{Adapter, DatabaseOptions, Place};
+/// use neo_cli::Programs;
+///
+/// #[derive(Debug)]
+/// struct Log;
+///
+/// impl Adapter for Log {
+///     fn name(&self) -> &str {
+///         "Log"
+///     }
+///
+///     fn place(&self) -> Place {
+///         Place::Path
+///     }
+///
+///     fn open(&self, options: &DatabaseOptions) -> BackendResult<Arc<dyn StorageBackend>> {
+///         open_log(Path::new(&options.database))
+///     }
+/// }
+///
+/// /// Your backend.
+/// fn open_log(path: &Path) -> BackendResult<Arc<dyn StorageBackend>> {
+///     # let _ = path;
+///     # neo_backends::open("Memory", "")
+/// }
+///
+/// /// `lognode -c main -a Log -d data.log` runs a storage node.
+/// fn main() -> ExitCode {
+///     Programs::new().adapter(Log).neostorage()
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub(crate) adapters: Adapters,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Programs {
+    /// Those of neo: the adapters of `neo-backends`, and TCP.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            adapters: Adapters::default(),
+            transport: Arc::new(TcpTransport::new()),
+        }
+    }
+
+    /// With one more adapter ([`Adapters::with`]), of which help and errors tell as of the others.
+    #[must_use]
+    pub fn adapter(mut self, adapter: impl Adapter) -> Self {
+        self.adapters = self.adapters.with(adapter);
+        self
+    }
+
+    /// With another way to reach nodes. All programs of a cluster need the same.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// `neomaster`.
+    #[must_use]
+    pub fn neomaster(&self) -> ExitCode {
+        self.alone(NodeKind::Master)
+    }
+
+    /// `neostorage`.
+    #[must_use]
+    pub fn neostorage(&self) -> ExitCode {
+        self.alone(NodeKind::Storage)
+    }
+
+    /// `neoadmin`.
+    #[must_use]
+    pub fn neoadmin(&self) -> ExitCode {
+        self.alone(NodeKind::Admin)
+    }
+
+    fn alone(&self, kind: NodeKind) -> ExitCode {
+        node(self, kind, std::env::args_os(), &Alone)
+    }
+
+    /// `neosimple`.
+    #[must_use]
+    pub fn neosimple(&self) -> ExitCode {
+        if let Some(status) = simple::child::main(self, std::env::args_os().skip(1)) {
+            return status;
+        }
+        let args = match SimpleArgs::try_parse() {
+            Ok(args) => args,
+            Err(error) => return report::clap(&error),
+        };
+        logging::start(Level::Warn, args.verbose);
+        match block_on(simple::run(self, &args)) {
+            Ok(status) => status,
+            Err(error) => report::fail("neosimple", &error),
+        }
+    }
+
+    /// `neoctl`.
+    #[must_use]
+    pub fn neoctl(&self) -> ExitCode {
+        let args = match ctl::args::parse(std::env::args_os()) {
+            Ok(args) => args,
+            Err(error) => return report::clap(&error),
+        };
+        logging::start(Level::Warn, 0);
+        let text = match args.command {
+            None => Ok(ctl::args::CtlArgs::command().render_help().to_string()),
+            Some(command) => block_on(async {
+                let control = self.control(&args.address.or_port(ADMIN_PORT)).await;
+                let control = control.map_err(|error| match error {
+                    ControlError::Connect { .. } => anyhow!(
+                        "{error}; -a HOST:PORT says where it is: neosimple prints it as admin="
+                    ),
+                    other => other.into(),
+                })?;
+                ctl::execute(self, &control, command).await
+            }),
+        };
+        match text.and_then(|text| report::print(&text)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report::fail("neoctl", &error),
+        }
+    }
+
+    /// `neomigrate`.
+    #[must_use]
+    pub fn neomigrate(&self) -> ExitCode {
+        let (args, direction) = match MigrateArgs::from_words(std::env::args_os()) {
+            Ok(parsed) => parsed,
+            Err(error) => return report::clap(&error),
+        };
+        logging::start(Level::Warn, args.verbose);
+        match block_on(migrate_copy(self, &args, direction)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report::fail("neomigrate", &error),
+        }
+    }
+
+    /// `neostress`: a backend of your own under faults, in real processes. They talk TCP.
+    #[must_use]
+    pub fn neostress(&self) -> ExitCode {
+        if let Some(status) = stress::node::main(self, std::env::args_os().skip(1)) {
+            return status;
+        }
+        let args = match StressArgs::try_parse() {
+            Ok(args) => args,
+            Err(error) => return report::clap(&error),
+        };
+        logging::start(Level::Warn, args.verbose);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        let ended = runtime.context("cannot start").and_then(|runtime| {
+            runtime.block_on(async {
+                let mut signals = Signals::new().context("cannot listen for signals")?;
+                tokio::select! {
+                    ended = stress::run(&self.adapters, args) => ended,
+                    // What was started is killed with what is dropped.
+                    (signal, status) = signals.next() => {
+                        say(format_args!("neostress: {signal}: ended before its time"));
+                        Ok(ExitCode::from(status))
+                    }
                 }
-                other => other.into(),
-            })?;
-            ctl::execute(&control, command).await
-        }),
-    };
-    match text.and_then(|text| report::print(&text)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::fail("neoctl", &error),
+            })
+        });
+        match ended {
+            Ok(status) => status,
+            Err(error) => report::fail("neostress", &error),
+        }
+    }
+
+    /// A client of a cluster, not connected yet.
+    pub(crate) fn client(&self, cluster: &str) -> ClientBuilder {
+        Client::builder(cluster).transport(Arc::clone(&self.transport))
+    }
+
+    /// Connects to an admin node.
+    pub(crate) async fn control(&self, admin: &Address) -> Result<Control, ControlError> {
+        let transport = Arc::clone(&self.transport);
+        Control::connect_over(transport, Arc::new(SystemEnv::new()), admin).await
     }
 }
 
-/// `neosimple`.
-#[must_use]
-pub fn neosimple() -> ExitCode {
-    if let Some(status) = simple::child::main(std::env::args_os().skip(1)) {
-        return status;
-    }
-    let args = match SimpleArgs::try_parse() {
-        Ok(args) => args,
-        Err(error) => return report::clap(&error),
-    };
-    logging::start(Level::Warn, args.verbose);
-    match block_on(simple::run(&args)) {
-        Ok(status) => status,
-        Err(error) => report::fail("neosimple", &error),
-    }
-}
-
-/// `neomaster`.
-#[must_use]
-pub fn neomaster() -> ExitCode {
-    alone(NodeKind::Master)
-}
-
-/// `neostorage`.
-#[must_use]
-pub fn neostorage() -> ExitCode {
-    alone(NodeKind::Storage)
-}
-
-/// `neoadmin`.
-#[must_use]
-pub fn neoadmin() -> ExitCode {
-    alone(NodeKind::Admin)
-}
-
-/// `neomigrate`.
-#[must_use]
-pub fn neomigrate() -> ExitCode {
-    let (args, direction) = match MigrateArgs::from_words(std::env::args_os()) {
-        Ok(parsed) => parsed,
-        Err(error) => return report::clap(&error),
-    };
-    logging::start(Level::Warn, args.verbose);
-    match block_on(migrate_copy(&args, direction)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::fail("neomigrate", &error),
-    }
-}
-
-async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Result<()> {
+async fn migrate_copy(
+    programs: &Programs,
+    args: &MigrateArgs,
+    direction: Direction,
+) -> anyhow::Result<()> {
     let connect = async |masters: MasterList, read_only| {
         let addresses: Vec<String> = masters.0.iter().map(ToString::to_string).collect();
-        let builder = Client::builder(&args.cluster).masters(&addresses);
-        let connecting = builder.read_only(read_only).cache_bytes(0).connect();
+        let builder = programs.client(&args.cluster).masters(&addresses);
+        let builder = builder.read_only(read_only).compression(args.compress);
+        let connecting = builder.cache_bytes(0).connect();
         let mut connecting = std::pin::pin!(connecting);
         match tokio::time::timeout(Duration::from_secs(1), &mut connecting).await {
             Ok(connected) => connected,
@@ -145,46 +279,10 @@ async fn migrate_copy(args: &MigrateArgs, direction: Direction) -> anyhow::Resul
     Ok(())
 }
 
-/// `neostress`.
-#[must_use]
-pub fn neostress() -> ExitCode {
-    if let Some(status) = stress::node::main(std::env::args_os().skip(1)) {
-        return status;
-    }
-    let args = match StressArgs::try_parse() {
-        Ok(args) => args,
-        Err(error) => return report::clap(&error),
-    };
-    logging::start(Level::Warn, args.verbose);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let ended = runtime.context("cannot start").and_then(|runtime| {
-        runtime.block_on(async {
-            let mut signals = Signals::new().context("cannot listen for signals")?;
-            tokio::select! {
-                ended = stress::run(args) => ended,
-                // What was started is killed with what is dropped.
-                (signal, status) = signals.next() => {
-                    say(format_args!("neostress: {signal}: ended before its time"));
-                    Ok(ExitCode::from(status))
-                }
-            }
-        })
-    });
-    match ended {
-        Ok(status) => status,
-        Err(error) => report::fail("neostress", &error),
-    }
-}
-
 /// What is around a node's process.
 pub(crate) trait Around {
     /// What it logs unless asked for more.
     const LEVEL: Level;
-
-    /// How the node reaches others.
-    fn transport(&self) -> Arc<dyn Transport>;
 
     /// Hears what the node tells.
     fn event(&self, event: &NodeEvent);
@@ -205,15 +303,11 @@ pub(crate) enum Cause {
     Signal(&'static str),
 }
 
-/// Nothing: the node is on its own, with its way to others.
-pub(crate) struct Alone(pub(crate) Arc<dyn Transport>);
+/// Nothing: the node is on its own.
+pub(crate) struct Alone;
 
 impl Around for Alone {
     const LEVEL: Level = Level::Info;
-
-    fn transport(&self) -> Arc<dyn Transport> {
-        Arc::clone(&self.0)
-    }
 
     fn event(&self, _: &NodeEvent) {}
 
@@ -229,13 +323,9 @@ impl Around for Alone {
     }
 }
 
-fn alone(kind: NodeKind) -> ExitCode {
-    let transport = Arc::new(TcpTransport::new());
-    node(kind, std::env::args_os(), &Alone(transport))
-}
-
 /// A program that runs one node.
 pub(crate) fn node(
+    programs: &Programs,
     kind: NodeKind,
     args: impl Iterator<Item = OsString>,
     around: &impl Around,
@@ -243,29 +333,26 @@ pub(crate) fn node(
     let level = level(around);
     let config = match kind {
         NodeKind::Master => config(
-            kind,
-            args,
+            args::parse(kind, args),
             level,
             |args: &MasterArgs| &args.common,
             |args| args.resolve().map(NodeConfig::Master),
         ),
         NodeKind::Storage => config(
-            kind,
-            args,
+            args::parse_storage(&programs.adapters, args),
             level,
             |args: &StorageArgs| &args.common,
-            |args| args.resolve().map(NodeConfig::Storage),
+            |args| args.resolve(&programs.adapters).map(NodeConfig::Storage),
         ),
         NodeKind::Admin => config(
-            kind,
-            args,
+            args::parse(kind, args),
             level,
             |args: &AdminArgs| &args.common,
             |args| args.resolve().map(NodeConfig::Admin),
         ),
     };
     let result = match config {
-        Ok(Ok(config)) => block_on(run_node(config, around)),
+        Ok(Ok(config)) => block_on(run_node(programs, config, around)),
         Ok(Err(error)) => Err(error.into()),
         Err(error) => return report::clap(&error),
     };
@@ -278,24 +365,27 @@ const fn level<A: Around>(_: &A) -> Level {
 
 type Resolved = Result<NodeConfig, ConfigError>;
 
-fn config<A: CommandFactory + FromArgMatches>(
-    kind: NodeKind,
-    args: impl Iterator<Item = OsString>,
+fn config<A>(
+    args: Result<A, clap::Error>,
     level: Level,
     common: impl FnOnce(&A) -> &CommonArgs,
     resolve: impl FnOnce(&A) -> Resolved,
 ) -> Result<Resolved, clap::Error> {
-    let args = args::parse::<A>(kind, args)?;
+    let args = args?;
     // Before the settings are resolved, which may warn.
     logging::start(level, common(&args).verbose);
     Ok(resolve(&args))
 }
 
-async fn run_node(config: NodeConfig, around: &impl Around) -> anyhow::Result<Cause> {
+async fn run_node(
+    programs: &Programs,
+    config: NodeConfig,
+    around: &impl Around,
+) -> anyhow::Result<Cause> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let (events, mut heard) = mpsc::channel(64);
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let node = run::run(config, around.transport(), events, async {
+    let node = run::run(config, Arc::clone(&programs.transport), events, async {
         // Dropping the sender is the word.
         let _ = stopping.await;
     });

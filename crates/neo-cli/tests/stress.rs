@@ -103,7 +103,7 @@ fn what_makes_no_sense_is_said_before_anything_is_started() {
             "--storages 2 --replicas 2",
             "--replicas 2: that needs --storages 3 at least, not 2",
         ),
-        ("--adapter Oracle", "invalid value 'Oracle'"),
+        ("--adapter Oracle", "there is no adapter \"Oracle\""),
         ("--dir /", "--dir: cannot make /"),
         ("--faults quake", "invalid value 'quake'"),
     ] {

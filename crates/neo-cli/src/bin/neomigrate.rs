@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    neo_cli::programs::neomigrate()
+    neo_cli::Programs::new().neomigrate()
 }

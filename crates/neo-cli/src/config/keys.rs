@@ -119,7 +119,7 @@ impl Key {
 
 const NO_TLS: &str = "TLS is not available in this version";
 const NO_BACKUP: &str = "backup clusters are not available in this version";
-const NO_PACK: &str = "packing is not available in this version";
+const NO_PACK: &str = "every node takes part in a pack: replicas have to agree";
 const NO_MONITORING: &str = "monitoring is not available in this version";
 
 /// Every option of a node, but the choice of the file itself.
@@ -151,9 +151,7 @@ pub const KEYS: &[Key] = &[
     key("new_nid", ' ', &[Storage])
         .flag()
         .lacks("only on the command line: from a file it would take a new id at each start"),
-    key("dedup", ' ', &[Storage])
-        .flag()
-        .lacks("deduplication is not available in this version"),
+    key("dedup", ' ', &[Storage]).flag(),
     key("reset", ' ', &[Storage])
         .flag()
         .lacks("only on the command line: from a file it would erase the database at each start"),

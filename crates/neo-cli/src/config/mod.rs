@@ -341,8 +341,8 @@ mod tests {
                  stderr",
             ),
             (
-                "[storage]\ndedup = yes\n",
-                "neo.conf:2: dedup: deduplication is not available in this version",
+                "[storage]\ndisable_pack = yes\n",
+                "neo.conf:2: disable_pack: every node takes part in a pack: replicas have to agree",
             ),
             (
                 "[storage]\nreset = true\n",

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
+use neo_client::CompressionSetting;
+
 use crate::config::{FromValue, MasterList, expand_home};
 use crate::lacking;
 
@@ -20,6 +22,9 @@ pub struct MigrateArgs {
     /// Name of the cluster
     #[arg(short, long, value_name = "NAME")]
     pub cluster: String,
+    /// How values are compressed in the cluster: off, lz4, zlib, or zlib=1 to zlib=9
+    #[arg(long, value_name = "HOW", default_value = "lz4")]
+    pub compress: CompressionSetting,
     /// Do not show progress
     #[arg(short, long)]
     pub quiet: bool,
@@ -123,6 +128,9 @@ mod tests {
     #[test]
     fn the_side_that_is_a_file_is_the_file_storage() {
         MigrateArgs::command().debug_assert();
+        let words = ["neomigrate", "-c", "t", "--compress=zlib=9", "a.fs", "b:1"];
+        let (args, _) = MigrateArgs::from_words(words.map(OsString::from)).unwrap();
+        assert_eq!(args.compress, CompressionSetting::Zlib { level: 9 });
         let file = tempfile::NamedTempFile::new().unwrap();
         let exists = file.path().to_str().unwrap();
         let masters = MasterList::from_value("a:1 b:10000").unwrap();

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
+use neo_backends::{Adapter, Adapters, DEFAULT_ADAPTER, Place};
 
 use crate::config::{FromValue, HostPort, KEYS, Key, MasterList, Nid, NodeKind, Size, Wait};
 use crate::lacking::{self, Lacking};
@@ -84,18 +85,21 @@ pub struct StorageArgs {
     /// What every node can be told.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// What keeps the data: SQLite, Sled, MySQL (or MariaDB) or Memory [default: SQLite]
+    /// What keeps the data.
+    // Its help, and that of the database: `help_of_adapters`.
     #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
     pub adapter: Option<String>,
-    /// The database: the path of a file with SQLite, of a directory with Sled; with MySQL
-    /// USER:PASSWORD@NAME/PATH/OF/SOCKET or USER:PASSWORD@NAME:HOST:PORT, of which all but NAME may be
-    /// left out (required, here or in the file)
+    /// Which database.
     #[arg(short, long, value_name = "DATABASE", value_parser = value::<String>)]
     pub database: Option<String>,
     /// With MySQL, the engine of new tables: InnoDB, RocksDB or another with transactions [default:
     /// InnoDB]
     #[arg(short, long, value_name = "NAME", value_parser = value::<String>)]
     pub engine: Option<String>,
+    /// Keep values that are equal once, of those that are written from now on: less space where there
+    /// are many, more work for each
+    #[arg(long)]
+    pub dedup: bool,
     /// Seconds to try again to open the database; for ever when negative [default: 0]
     #[arg(short, long, value_name = "SECONDS", value_parser = value::<Wait>,
           allow_negative_numbers = true)]
@@ -132,8 +136,59 @@ pub fn parse<A: CommandFactory + FromArgMatches>(
     kind: NodeKind,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<A, clap::Error> {
-    let mut command = lacking::with(A::command(), lacks(kind));
+    parse_by(A::command(), kind, args)
+}
+
+/// Parses a storage node's command line, whose help tells of the adapters that there are.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_storage(
+    adapters: &Adapters,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<StorageArgs, clap::Error> {
+    let command = help_of_adapters(StorageArgs::command(), adapters);
+    parse_by(command, NodeKind::Storage, args)
+}
+
+fn parse_by<A: FromArgMatches>(
+    command: Command,
+    kind: NodeKind,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<A, clap::Error> {
+    let mut command = lacking::with(command, lacks(kind));
     A::from_arg_matches(&lacking::parse(&mut command, lacks(kind), args)?)
+}
+
+/// What can be said of adapters and databases when it is known which ones there are.
+fn help_of_adapters(command: Command, adapters: &Adapters) -> Command {
+    let names: Vec<String> = adapters.iter().map(|adapter| names(&**adapter)).collect();
+    let databases: Vec<String> = adapters
+        .iter()
+        .filter(|adapter| adapter.place() != Place::Memory)
+        .map(|adapter| format!("with {}, {}", adapter.name(), adapter.database_help()))
+        .collect();
+    command
+        .mut_arg("adapter", |arg| {
+            let names = names.join(", ");
+            arg.help(format!(
+                "What keeps the data: {names} [default: {DEFAULT_ADAPTER}]"
+            ))
+        })
+        .mut_arg("database", |arg| {
+            let databases = databases.join("; ");
+            arg.help(format!(
+                "The database: {databases} (required, here or in the file)"
+            ))
+        })
+}
+
+/// The names of an adapter.
+fn names(adapter: &dyn Adapter) -> String {
+    match adapter.other_names() {
+        [] => adapter.name().to_owned(),
+        others => format!("{} (or {})", adapter.name(), others.join(", ")),
+    }
 }
 
 /// Options that a file can't have, though the command line can.

@@ -1,12 +1,11 @@
 //! The database of a storage node: opened, waited for, erased.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use neo_api::{BackendError, StorageBackend};
-use neo_backends::Engine;
+use neo_backends::{Adapter, DatabaseOptions};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -16,20 +15,20 @@ use crate::report;
 /// Pause between attempts to open a database.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Which database, of which engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which database, and what opens it.
+#[derive(Debug, Clone)]
 pub struct Database {
     /// What keeps the data.
-    pub engine: Engine,
-    /// Where; for an engine that keeps files, their path. It may have a password in it.
-    pub location: String,
+    pub adapter: Arc<dyn Adapter>,
+    /// Where, and how.
+    pub options: DatabaseOptions,
 }
 
 impl Database {
     /// Opens it; one that is in use or not available is tried again, as long as `wait` says.
     ///
     /// # Errors
-    /// What the engine says.
+    /// What the adapter says.
     pub async fn open(&self, wait: Wait) -> anyhow::Result<Arc<dyn StorageBackend>> {
         let deadline = match wait {
             Wait::AtMost(wait) => Instant::now().checked_add(wait),
@@ -55,12 +54,11 @@ impl Database {
     /// own, so that signals are heard meanwhile.
     async fn open_once(&self) -> Result<Arc<dyn StorageBackend>, BackendError> {
         let (done, opened) = oneshot::channel();
-        let database = self.clone();
+        let Self { adapter, options } = self.clone();
         let thread = std::thread::Builder::new().name("open".to_owned());
         let spawned = thread.spawn(move || {
-            let Self { engine, location } = database;
             // Nobody waits any more when the node was told to stop.
-            let _ = done.send(neo_backends::open(engine.name(), &location));
+            let _ = done.send(adapter.open(&options));
         });
         let failed = |what: &str, source| BackendError::Failed {
             what: what.to_owned(),
@@ -78,52 +76,21 @@ impl Database {
     /// # Errors
     /// When it is in use, is something else, or cannot be erased.
     pub fn erase(&self) -> anyhow::Result<()> {
-        let Self { engine, location } = self;
-        if *engine == Engine::MySql {
-            let shown = engine.shown(location);
-            let erased = engine.erase(location);
-            erased.with_context(|| format!("{shown} is not erased"))?;
-            return report::print(&format!("{shown} is erased"));
+        let shown = self.shown();
+        let erased = self.adapter.erase(&self.options);
+        if erased.with_context(|| format!("{shown} is not erased"))? {
+            report::print(&format!("{shown} is erased"))
+        } else {
+            report::print(&format!("{shown} does not exist: nothing to erase"))
         }
-        let Some(path) = engine.file(location).with_context(|| self.failed())? else {
-            bail!("a database of the adapter {engine} has nothing to erase");
-        };
-        let shown = path.display();
-        if !path.exists() {
-            return report::print(&format!("{shown} does not exist: nothing to erase"));
-        }
-        match neo_backends::open(engine.name(), location) {
-            // Closed again by dropping it; a damaged one may go as well.
-            Ok(_) | Err(BackendError::Corrupt(_)) => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("{shown} is not erased"));
-            }
-        }
-        if path.is_dir() {
-            // It was opened: nothing of others is in it.
-            let removed = std::fs::remove_dir_all(&path);
-            removed.with_context(|| format!("cannot remove {shown}"))?;
-            return report::print(&format!("{shown} is erased"));
-        }
-        for suffix in ["", "-wal", "-shm", "-journal", ".reserve"] {
-            let mut file = path.clone().into_os_string();
-            file.push(suffix);
-            let file = PathBuf::from(file);
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", file.display()));
-                }
-                _ => {}
-            }
-        }
-        report::print(&format!("{shown} is erased"))
     }
 
     fn failed(&self) -> String {
-        let Self { engine, location } = self;
-        format!(
-            "cannot open the {engine} database {}",
-            engine.shown(location)
-        )
+        let (name, shown) = (self.adapter.name(), self.shown());
+        format!("cannot open the {name} database {shown}")
+    }
+
+    fn shown(&self) -> String {
+        self.adapter.shown(&self.options)
     }
 }

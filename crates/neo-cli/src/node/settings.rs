@@ -1,10 +1,11 @@
 //! Settings of the nodes: command line and configuration file, merged.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use neo_api::{Address, NodeId, NodeType, Partitioning};
-use neo_backends::{Engine, UnknownEngine};
+use neo_backends::{Adapter, Adapters, DEFAULT_ADAPTER, DatabaseOptions, Place};
 
 use super::args::{AdminArgs, CommonArgs, MasterArgs, StorageArgs};
 use super::database::Database;
@@ -158,32 +159,17 @@ impl StorageArgs {
     ///
     /// # Errors
     /// When the file, or what comes of both, makes no sense.
-    pub fn resolve(&self) -> Result<StorageConfig, ConfigError> {
+    pub fn resolve(&self, adapters: &Adapters) -> Result<StorageConfig, ConfigError> {
         let settings = self.common.settings(NodeKind::Storage)?;
         let address = ("127.0.0.1", 0);
         let common = self
             .common
             .resolve(&settings, NodeType::Storage, address, DEFAULT_MASTERS)?;
-        let adapter = settings.with_default("adapter", self.adapter.clone(), || {
-            Engine::Sqlite.to_string()
-        })?;
-        let engine = engine(&adapter)?;
-        let location = if engine == Engine::Memory {
-            settings.with_default("database", self.database.clone(), String::new)?
-        } else {
-            settings.required("database", self.database.clone())?
-        };
-        let location = location.value;
-        let location = match engine {
-            engine if engine.has_path() => expand_home(Path::new(&location)).display().to_string(),
-            _ => location,
-        };
-        let tables = settings.optional("engine", self.engine.clone())?;
-        let location = with_tables(engine, location, tables.as_ref())?;
+        let database = self.resolve_database(&settings, adapters)?;
         let wait = || Wait::AtMost(Duration::ZERO);
         Ok(StorageConfig {
             common,
-            database: Database { engine, location },
+            database,
             wait: settings.with_default("wait", self.wait, wait)?.value,
             disable_drop_partitions: settings
                 .with_default(
@@ -199,46 +185,69 @@ impl StorageArgs {
             reset: self.reset,
         })
     }
+
+    fn resolve_database(
+        &self,
+        settings: &Settings,
+        adapters: &Adapters,
+    ) -> Result<Database, ConfigError> {
+        let name = || DEFAULT_ADAPTER.to_owned();
+        let name = settings.with_default("adapter", self.adapter.clone(), name)?;
+        let adapter = adapters
+            .find(&name.value)
+            .map_err(|error| ConfigError::Usage(format!("{}: {error}", name.origin())))?;
+        let given = self.database.clone();
+        let database = match adapter.place() {
+            Place::Memory => settings.with_default("database", given, String::new)?.value,
+            Place::Path => {
+                let path = settings.required("database", given)?.value;
+                expand_home(Path::new(&path)).display().to_string()
+            }
+            _ => settings.required("database", given)?.value,
+        };
+        let mut options = DatabaseOptions::new(database);
+        let engine = settings.optional("engine", self.engine.clone())?;
+        options.engine = engine
+            .map(|engine| check_engine(adapters, &**adapter, engine))
+            .transpose()?;
+        let dedup = settings.optional("dedup", self.dedup.then_some(true))?;
+        if let Some(dedup) = dedup.filter(|dedup| dedup.value) {
+            if !adapter.can_dedup() {
+                let (name, origin) = (adapter.name(), dedup.origin());
+                let problem = format!("{origin}: {name} keeps equal values as often as they come");
+                return Err(ConfigError::Usage(problem));
+            }
+            options.dedup = true;
+        }
+        Ok(Database {
+            adapter: Arc::clone(adapter),
+            options,
+        })
+    }
 }
 
-/// The database whose tables are to be of an engine, as an operator would have said it.
-fn with_tables(
-    engine: Engine,
-    location: String,
-    tables: Option<&Setting<String>>,
+/// The engine of tables, where there can be one.
+fn check_engine(
+    adapters: &Adapters,
+    adapter: &dyn Adapter,
+    engine: Setting<String>,
 ) -> Result<String, ConfigError> {
-    let Some(tables) = tables else {
-        return Ok(location);
+    let usage = |problem| {
+        Err(ConfigError::Usage(format!(
+            "{}: {problem}",
+            engine.origin()
+        )))
     };
-    let usage = |problem| ConfigError::Usage(format!("{}: {problem}", tables.origin()));
-    if engine != Engine::MySql {
-        return Err(usage(format!("{engine} has no engines, MySQL has")));
+    if !adapter.has_engines() {
+        let with = adapters.iter().filter(|other| other.has_engines());
+        let with: Vec<&str> = with.map(|other| other.name()).collect();
+        let (name, with) = (adapter.name(), with.join(", "));
+        return usage(format!("{name} has no engines, {with} has"));
     }
-    if !tables.value.chars().all(|c| c.is_ascii_alphanumeric()) {
-        return Err(usage(format!("{:?} is no name of an engine", tables.value)));
+    if !engine.value.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return usage(format!("{:?} is no name of an engine", engine.value));
     }
-    // A password may have one as well.
-    let has_settings = location
-        .rsplit('@')
-        .next()
-        .is_some_and(|what| what.contains('?'));
-    let and = if has_settings { '&' } else { '?' };
-    Ok(format!("{location}{and}engine={}", tables.value))
-}
-
-/// The engine of a name: it may not exist, or not be there in this version.
-fn engine(adapter: &Setting<String>) -> Result<Engine, ConfigError> {
-    let usage = |problem| ConfigError::Usage(format!("{}: {problem}", adapter.origin()));
-    let engine: Engine = adapter
-        .value
-        .parse()
-        .map_err(|error: UnknownEngine| usage(error.to_string()))?;
-    if engine.is_available() {
-        Ok(engine)
-    } else {
-        let problem = format!("the adapter {engine} is not available in this version");
-        Err(usage(problem))
-    }
+    Ok(engine.value)
 }
 
 impl AdminArgs {
@@ -259,8 +268,9 @@ mod tests {
     use std::ffi::OsString;
 
     use clap::CommandFactory;
+    use neo_api::{BackendError, BackendResult, StorageBackend};
 
-    use super::super::args::{lacks, parse};
+    use super::super::args::{lacks, parse, parse_storage};
     use super::*;
     use crate::config::KEYS;
     use crate::lacking;
@@ -275,9 +285,9 @@ mod tests {
     }
 
     fn storage(words: &str) -> Result<StorageConfig, String> {
-        let args =
-            parse::<StorageArgs>(NodeKind::Storage, args(words)).map_err(|e| e.to_string())?;
-        args.resolve().map_err(|e| e.to_string())
+        let adapters = Adapters::default();
+        let args = parse_storage(&adapters, args(words)).map_err(|e| e.to_string())?;
+        args.resolve(&adapters).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -313,7 +323,7 @@ mod tests {
             config.common.masters.value.0[0].to_string(),
             "127.0.0.1:10000"
         );
-        assert_eq!(config.database.engine, Engine::Sqlite);
+        assert_eq!(config.database.adapter.name(), "SQLite");
         let config = parse::<AdminArgs>(NodeKind::Admin, args("neoadmin -c test -b [::1]"))
             .unwrap()
             .resolve()
@@ -326,8 +336,9 @@ mod tests {
         let mut words = args("neostorage -c test -d x -w -1 -m");
         words.push("a b:2".into());
         words.extend(args("-m c"));
-        let parsed = parse::<StorageArgs>(NodeKind::Storage, words).unwrap();
-        let masters = parsed.resolve().unwrap().common.masters.value.0;
+        let adapters = Adapters::default();
+        let parsed = parse_storage(&adapters, words).unwrap();
+        let masters = parsed.resolve(&adapters).unwrap().common.masters.value.0;
         let texts: Vec<String> = masters.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["a:10000", "b:2", "c:10000"]);
         assert_eq!(parsed.wait, Some(Wait::Forever));
@@ -367,11 +378,9 @@ mod tests {
             let error = master(words).unwrap_err();
             assert!(error.contains(text), "{error}");
         }
-        let error = storage("neostorage --dedup").unwrap_err();
-        assert!(
-            error.contains("--dedup: deduplication is not available"),
-            "{error}"
-        );
+        let error = storage("neostorage --disable-pack").unwrap_err();
+        let words = "--disable-pack: every node takes part in a pack";
+        assert!(error.contains(words), "{error}");
     }
 
     #[test]
@@ -391,19 +400,77 @@ mod tests {
         assert!(error.starts_with("database is missing"), "{error}");
     }
 
+    /// Of a program that has one more.
+    #[derive(Debug)]
+    struct Tape;
+
+    impl Adapter for Tape {
+        fn name(&self) -> &str {
+            "Tape"
+        }
+
+        fn place(&self) -> Place {
+            Place::Path
+        }
+
+        fn database_help(&self) -> &str {
+            "the path of a tape"
+        }
+
+        fn open(&self, _: &DatabaseOptions) -> BackendResult<Arc<dyn StorageBackend>> {
+            Err(BackendError::Unavailable("it is being rewound".into()))
+        }
+    }
+
+    #[test]
+    fn an_adapter_of_ones_own_is_one_like_the_others() {
+        let adapters = Adapters::default().with(Tape);
+        let config = |words: &str| {
+            let args = parse_storage(&adapters, args(words)).map_err(|e| e.to_string())?;
+            args.resolve(&adapters).map_err(|e| e.to_string())
+        };
+        let help = config("neostorage --help").unwrap_err();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = "Memory, SQLite, Redb, Sled, MySQL (or MariaDB, MySQLdb, PyMySQL), Tape [default: SQLite]";
+        assert!(help.contains(words), "{help}");
+        assert!(help.contains("with Tape, the path of a tape"), "{help}");
+        let error = config("neostorage -c t -d x -a Foo").unwrap_err();
+        let words = "--adapter: there is no adapter \"Foo\"; the adapters are: Memory, SQLite, Redb, Sled, MySQL, Tape";
+        assert_eq!(error, words);
+        let error = config("neostorage -c t -a tape").unwrap_err();
+        assert!(error.starts_with("database is missing"), "{error}");
+        let error = config("neostorage -c t -a tape -d x -e InnoDB").unwrap_err();
+        assert_eq!(error, "--engine: Tape has no engines, MySQL has");
+        let error = config("neostorage -c t -a tape -d x --dedup").unwrap_err();
+        let words = "--dedup: Tape keeps equal values as often as they come";
+        assert_eq!(error, words);
+        let database = config("neostorage -c t -a TAPE -d ~/x").unwrap().database;
+        assert_eq!(database.adapter.name(), "Tape");
+        let home = std::env::home_dir().unwrap().join("x");
+        assert_eq!(database.options.database, home.display().to_string());
+    }
+
+    #[test]
+    fn equal_values_are_kept_once_if_asked() {
+        for adapter in ["sqlite", "sled", "mysql", "memory"] {
+            for (words, dedup) in [("", false), ("--dedup", true)] {
+                let line = format!("neostorage -c t -a {adapter} -d x {words}");
+                assert_eq!(storage(&line).unwrap().database.options.dedup, dedup);
+            }
+        }
+    }
+
     #[test]
     fn tables_have_an_engine_on_a_server_alone() {
-        for (words, location) in [
-            ("-d u:p?w@neo1", "u:p?w@neo1"),
-            ("-d u:p?w@neo1 -e RocksDB", "u:p?w@neo1?engine=RocksDB"),
-            (
-                "-d neo1/x?readers=2 --engine InnoDB",
-                "neo1/x?readers=2&engine=InnoDB",
-            ),
+        for (words, engine) in [
+            ("", None),
+            ("-e RocksDB", Some("RocksDB")),
+            ("--engine InnoDB", Some("InnoDB")),
         ] {
-            let config = storage(&format!("neostorage -c t -a mariadb {words}")).unwrap();
-            assert_eq!(config.database.engine, Engine::MySql);
-            assert_eq!(config.database.location, location);
+            let config = storage(&format!("neostorage -c t -a mariadb -d u:p@x {words}")).unwrap();
+            assert_eq!(config.database.adapter.name(), "MySQL");
+            assert_eq!(config.database.options.database, "u:p@x");
+            assert_eq!(config.database.options.engine.as_deref(), engine);
         }
         for (words, problem) in [
             (

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use neo_client::CompressionSetting;
+
 use crate::config::FromValue;
 
 fn name(text: &str) -> Result<String, String> {
@@ -76,6 +78,9 @@ pub struct SimpleArgs {
     /// import that was interrupted
     #[arg(long, value_name = "FILE.fs", value_parser = PathBuf::from_value)]
     pub import: Option<PathBuf>,
+    /// With --import, how values are compressed: off, lz4, zlib, or zlib=1 to zlib=9 [default: lz4]
+    #[arg(long, value_name = "HOW", requires = "import")]
+    pub compress: Option<CompressionSetting>,
     /// Log more: -v, -vv; $RUST_LOG overrides
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
@@ -101,6 +106,11 @@ mod tests {
             ("--partitions 70000", "70000 is not in 1..=65535"),
             ("--bind a:1", "\"a:1\" is not a host"),
             ("--name a\u{a0}b", "no spaces"),
+            ("--compress lz4", "--import <FILE.fs>"),
+            (
+                "--import a.fs --compress gzip",
+                "\"gzip\" is no compression",
+            ),
             ("--frobnicate", "unexpected argument '--frobnicate'"),
         ] {
             let words = words.split(' ');

@@ -4,23 +4,24 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use neo_api::Transport;
-use neo_proto::net::TcpTransport;
 use tokio::sync::oneshot;
 
 use crate::config::NodeKind;
 use crate::logging::Level;
 use crate::node::run::NodeEvent;
-use crate::programs::{self, Around, Cause};
+use crate::programs::{self, Around, Cause, Programs};
 
 /// First word of the command line of such a process.
 pub(super) const WORD: &str = "__node";
 
 /// Runs a node, if that is what the command line is for.
-pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+pub(crate) fn main(
+    programs: &Programs,
+    mut args: impl Iterator<Item = OsString>,
+) -> Option<ExitCode> {
     if args.next()? != WORD {
         return None;
     }
@@ -29,7 +30,7 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode>
         .into_iter()
         .find(|known| kind == known.section())?;
     let args = std::iter::once(kind.program().into()).chain(args);
-    Some(programs::node(kind, args, &Under::new(kind)))
+    Some(programs::node(programs, kind, args, &Under::new(kind)))
 }
 
 /// How much later than the others a storage node stops.
@@ -59,10 +60,6 @@ impl Under {
 
 impl Around for Under {
     const LEVEL: Level = Level::Warn;
-
-    fn transport(&self) -> Arc<dyn Transport> {
-        Arc::new(TcpTransport::new())
-    }
 
     fn event(&self, event: &NodeEvent) {
         let mut stdout = std::io::stdout().lock();

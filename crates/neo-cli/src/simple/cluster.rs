@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use neo_admin::Control;
 use neo_api::{Address, CellState, ClusterState};
-use neo_backends::Engine;
-use neo_client::Client;
+use neo_backends::Adapter;
+use neo_client::CompressionSetting;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use super::args::SimpleArgs;
 use super::memory::{ClusterDir, ClusterPlan, MASTER_PORTS};
 use super::nodes::{NodePlan, Nodes};
 use super::restarts::{DEATHS_MAX, Restarts, SOON};
+use crate::Programs;
 use crate::config::NodeKind;
 use crate::migrate::{self, Progress};
 use crate::node::run::NodeEvent;
@@ -65,7 +66,8 @@ pub(super) struct Cluster {
     stuck: Option<Instant>,
     dir: ClusterDir,
     plan: ClusterPlan,
-    engine: Engine,
+    adapter: Arc<dyn Adapter>,
+    programs: Programs,
     /// The masters that listen, the first one first.
     masters: Vec<Address>,
     admin: Option<Address>,
@@ -78,19 +80,21 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(
+        programs: &Programs,
         args: &SimpleArgs,
         dir: ClusterDir,
         plan: ClusterPlan,
-        engine: Engine,
+        adapter: Arc<dyn Adapter>,
     ) -> Self {
         Self {
-            nodes: Nodes::new(args.processes, args.verbose),
+            nodes: Nodes::new(programs, args.processes, args.verbose),
             restarts: Restarts::default(),
             is_serving: false,
             stuck: None,
             dir,
             plan,
-            engine,
+            adapter,
+            programs: programs.clone(),
             masters: Vec::new(),
             admin: None,
             state: None,
@@ -136,7 +140,9 @@ impl Cluster {
         }
         self.is_serving = true;
         if let Some(file) = &args.import
-            && let Some(end) = self.import(file, signals).await?
+            && let Some(end) = self
+                .import(file, args.compress.unwrap_or_default(), signals)
+                .await?
         {
             return Ok(end);
         }
@@ -221,9 +227,9 @@ impl Cluster {
             // So that what neoctl calls S1 is what the files and the logs call storage1.
             words.extend(["-i".into(), storage.to_string().into()]);
             words.push("-a".into());
-            words.push(self.engine.name().into());
+            words.push(self.adapter.name().into());
             words.push("-d".into());
-            words.push(absolute(self.dir.database(storage, self.engine)).into());
+            words.push(absolute(self.dir.database(storage, &*self.adapter)).into());
             self.start(NodePlan {
                 name: format!("storage{storage}"),
                 kind: NodeKind::Storage,
@@ -401,8 +407,17 @@ impl Cluster {
     }
 
     /// Imports a file, while nodes and signals are looked after.
-    async fn import(&mut self, file: &Path, signals: &mut Signals) -> anyhow::Result<Option<End>> {
-        let (cluster, file) = (self.plan.name.clone(), file.to_owned());
+    async fn import(
+        &mut self,
+        file: &Path,
+        compression: CompressionSetting,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Option<End>> {
+        let (programs, cluster, file) = (
+            self.programs.clone(),
+            self.plan.name.clone(),
+            file.to_owned(),
+        );
         let masters: Vec<String> = self.masters.iter().map(ToString::to_string).collect();
         let (done, mut imported) = oneshot::channel();
         let (word, cancelled) = oneshot::channel::<()>();
@@ -410,8 +425,8 @@ impl Cluster {
         let thread = std::thread::Builder::new().name("import".to_owned());
         let thread = thread.spawn(move || {
             let result = block_on(async {
-                let builder = Client::builder(cluster).masters(&masters).cache_bytes(0);
-                let client = builder.connect().await?;
+                let builder = programs.client(&cluster).masters(&masters).cache_bytes(0);
+                let client = builder.compression(compression).connect().await?;
                 let mut progress = Progress::new("imported", false);
                 let result = tokio::select! {
                     result = migrate::import(&client, &file, &mut progress) => {
@@ -457,7 +472,7 @@ impl Cluster {
     async fn warn_of_lost_copies(&self) {
         let Some(admin) = &self.admin else { return };
         let table = async {
-            let control = Control::connect(admin).await?;
+            let control = self.programs.control(admin).await?;
             control.partition_table().await
         };
         // Who cannot be asked has more to say elsewhere.
@@ -495,7 +510,7 @@ impl Cluster {
     pub(super) async fn stop(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         if let Some(admin) = &self.admin {
             let stop = async {
-                let control = Control::connect(admin).await?;
+                let control = self.programs.control(admin).await?;
                 control.set_cluster_state(ClusterState::Stopping).await
             };
             tokio::select! {

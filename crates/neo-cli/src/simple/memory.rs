@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use neo_backends::Engine;
+use neo_backends::{Adapter, DEFAULT_ADAPTER, Place};
 
 use super::args::SimpleArgs;
 use crate::config::{ConfigError, FromValue, Ini};
@@ -127,9 +127,9 @@ impl ClusterDir {
 
     /// The database of a storage node, from 1.
     #[must_use]
-    pub fn database(&self, storage: u32, adapter: Engine) -> PathBuf {
-        let extension = match adapter {
-            Engine::Sqlite => "sqlite",
+    pub fn database(&self, storage: u32, adapter: &dyn Adapter) -> PathBuf {
+        let extension = match adapter.name() {
+            "SQLite" => "sqlite",
             _ => "db",
         };
         self.path.join(format!("storage{storage}.{extension}"))
@@ -187,8 +187,8 @@ impl ClusterDir {
     ///
     /// # Errors
     /// When none is: a new cluster would be made in the place of one that may be elsewhere.
-    pub fn check_databases(&self, plan: &ClusterPlan, adapter: Engine) -> anyhow::Result<()> {
-        if !plan.created || adapter == Engine::Memory {
+    pub fn check_databases(&self, plan: &ClusterPlan, adapter: &dyn Adapter) -> anyhow::Result<()> {
+        if !plan.created || adapter.place() == Place::Memory {
             return Ok(());
         }
         let all = (1..=plan.storages).map(|storage| self.database(storage, adapter));
@@ -223,7 +223,7 @@ impl ClusterPlan {
             adapter: args
                 .adapter
                 .clone()
-                .unwrap_or_else(|| Engine::Sqlite.to_string()),
+                .unwrap_or_else(|| DEFAULT_ADAPTER.to_owned()),
             bind: args.bind.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
             master_ports: Vec::new(),
             admin_port: None,

@@ -12,14 +12,16 @@ mod nodes;
 mod restarts;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
-use neo_backends::Engine;
 use neo_backends::filestorage::Reader;
+use neo_backends::{Adapter, Adapters, Place};
 
 use self::args::SimpleArgs;
 use self::cluster::{Cluster, End};
 use self::memory::{ClusterDir, ClusterPlan};
+use crate::Programs;
 use crate::config::ConfigError;
 use crate::report::say;
 use crate::signal::Signals;
@@ -28,7 +30,7 @@ use crate::signal::Signals;
 ///
 /// # Errors
 /// When it cannot be started, or fails in another way.
-pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(programs: &Programs, args: &SimpleArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     if let Some(file) = &args.import {
         // Before anything is made: the file may not be what it should.
@@ -36,9 +38,9 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
     }
     let dir = ClusterDir::open(args.dir.as_deref())?;
     let plan = dir.plan(args)?;
-    let engine = check(&plan)?;
-    dir.check_databases(&plan, engine)?;
-    let mut cluster = Cluster::new(args, dir, plan, engine);
+    let adapter = check(&programs.adapters, &plan)?;
+    dir.check_databases(&plan, &**adapter)?;
+    let mut cluster = Cluster::new(programs, args, dir, plan, Arc::clone(adapter));
     let served = cluster.serve(args, &mut signals).await;
     match served {
         // There is nobody left to stop.
@@ -70,7 +72,10 @@ pub async fn run(args: &SimpleArgs) -> anyhow::Result<ExitCode> {
 const MASTERS_MAX: u32 = 50;
 
 /// Whether a plan can be.
-fn check(plan: &ClusterPlan) -> Result<Engine, ConfigError> {
+fn check<'a>(
+    adapters: &'a Adapters,
+    plan: &ClusterPlan,
+) -> Result<&'a Arc<dyn Adapter>, ConfigError> {
     let ClusterPlan {
         masters,
         storages,
@@ -91,19 +96,15 @@ fn check(plan: &ClusterPlan) -> Result<Engine, ConfigError> {
             replicas + 1
         ));
     }
-    let engine: Engine = adapter
-        .parse()
+    let adapter = adapters
+        .find(adapter)
         .map_err(|error| ConfigError::Usage(format!("--adapter: {error}")))?;
-    if !engine.is_available() {
-        return wrong(format!(
-            "--adapter: the adapter {engine} is not available in this version"
-        ));
+    match adapter.place() {
+        Place::Memory | Place::Path => Ok(adapter),
+        _ => wrong(format!(
+            "--adapter: databases of {} are on a server: start the nodes one by one, by \
+             neomaster, neostorage and neoadmin",
+            adapter.name()
+        )),
     }
-    if !engine.has_path() && engine != Engine::Memory {
-        return wrong(format!(
-            "--adapter: databases of {engine} are on a server: start the nodes one by one, by \
-             neomaster, neostorage and neoadmin"
-        ));
-    }
-    Ok(engine)
 }

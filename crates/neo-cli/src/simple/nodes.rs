@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use neo_api::Address;
-use neo_proto::net::TcpTransport;
+use neo_backends::Adapters;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::child;
 use crate::config::NodeKind;
-use crate::node::args::{self, AdminArgs, MasterArgs, StorageArgs};
+use crate::node::args::{self, AdminArgs, MasterArgs};
 use crate::node::run::{self, NodeConfig, NodeEvent};
-use crate::programs::block_on;
+use crate::programs::{Programs, block_on};
 use crate::report::say;
 
 /// A node to start: what it is called here, and its command line.
@@ -47,6 +47,7 @@ impl NodePlan {
 /// The nodes that were started.
 #[derive(Debug)]
 pub(super) struct Nodes {
+    programs: Programs,
     /// Every node a process of its own.
     processes: bool,
     verbose: u8,
@@ -73,9 +74,10 @@ enum Stop {
 }
 
 impl Nodes {
-    pub(super) fn new(processes: bool, verbose: u8) -> Self {
+    pub(super) fn new(programs: &Programs, processes: bool, verbose: u8) -> Self {
         let (sender, events) = mpsc::channel(256);
         Self {
+            programs: programs.clone(),
             processes,
             verbose,
             sender,
@@ -149,14 +151,15 @@ impl Nodes {
 
     fn start_thread(&self, plan: NodePlan) -> anyhow::Result<Stop> {
         let (name, kind) = (plan.name.clone(), plan.kind);
-        let config = config(kind, plan.words())?;
+        let config = config(&self.programs.adapters, kind, plan.words())?;
+        let transport = Arc::clone(&self.programs.transport);
         let (word, stopping) = oneshot::channel::<()>();
         let (sender, thread_name) = (self.sender.clone(), name.clone());
         let node = move || {
             let run = || {
                 block_on(async {
                     let (events, mut heard) = mpsc::channel(64);
-                    let node = run::run(config, Arc::new(TcpTransport::new()), events, async {
+                    let node = run::run(config, transport, events, async {
                         // Dropping the sender is the word.
                         let _ = stopping.await;
                     });
@@ -270,12 +273,12 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-fn config(kind: NodeKind, args: Vec<OsString>) -> anyhow::Result<NodeConfig> {
+fn config(adapters: &Adapters, kind: NodeKind, args: Vec<OsString>) -> anyhow::Result<NodeConfig> {
     let words = std::iter::once(kind.program().into()).chain(args);
     Ok(match kind {
         NodeKind::Master => NodeConfig::Master(args::parse::<MasterArgs>(kind, words)?.resolve()?),
         NodeKind::Storage => {
-            NodeConfig::Storage(args::parse::<StorageArgs>(kind, words)?.resolve()?)
+            NodeConfig::Storage(args::parse_storage(adapters, words)?.resolve(adapters)?)
         }
         NodeKind::Admin => NodeConfig::Admin(args::parse::<AdminArgs>(kind, words)?.resolve()?),
     })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
-use neo_backends::Engine;
+use neo_backends::DEFAULT_ADAPTER;
 
 /// Breaks a cluster of real processes while clients commit to it, and checks everything in the end.
 #[derive(Debug, Clone, Parser)]
@@ -47,8 +47,8 @@ pub struct StressArgs {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// What keeps the data; it must survive the end of a process
-    #[arg(long, value_name = "NAME", default_value_t = Engine::Sqlite)]
-    pub adapter: Engine,
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ADAPTER)]
+    pub adapter: String,
     /// Only these faults [default: all]
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     pub faults: Vec<Kind>,

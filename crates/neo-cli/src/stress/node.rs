@@ -11,7 +11,7 @@ use neo_testkit::process::Runner;
 
 use super::hub::Via;
 use crate::config::NodeKind;
-use crate::programs::{self, Alone};
+use crate::programs::{self, Alone, Programs};
 
 /// First word of the command line of such a process.
 const WORD: &str = "__node";
@@ -25,7 +25,10 @@ pub(super) fn runner(program: PathBuf, hub: &Address) -> Runner {
 }
 
 /// Runs a node, if that is what the command line is for.
-pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+pub(crate) fn main(
+    programs: &Programs,
+    mut args: impl Iterator<Item = OsString>,
+) -> Option<ExitCode> {
     if args.next()? != WORD {
         return None;
     }
@@ -36,6 +39,6 @@ pub(crate) fn main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode>
         .into_iter()
         .find(|known| program == known.program())?;
     let args = std::iter::once(program).chain(args);
-    let transport = Arc::new(Via::new(hub, name));
-    Some(programs::node(kind, args, &Alone(transport)))
+    let programs = programs.clone().transport(Arc::new(Via::new(hub, name)));
+    Some(programs::node(&programs, kind, args, &Alone))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use neo_api::{ClusterState, Env, PartitionTable, SystemEnv};
-use neo_backends::Engine;
+use neo_backends::{Adapter, Adapters, DatabaseOptions, Place as Kept};
 use neo_client::{Client, CompressionSetting};
 use neo_testkit::process::{CLUSTER, ClusterOptions, ProcessCluster, Watcher};
 use neo_testkit::seed::Rng;
@@ -45,6 +45,7 @@ const TELL: Duration = Duration::from_secs(10);
 /// A run; its processes end with it.
 struct Run {
     args: StressArgs,
+    adapter: Arc<dyn Adapter>,
     options: ClusterOptions,
     nodes: Nodes,
     watcher: Watcher,
@@ -62,8 +63,8 @@ struct Run {
 ///
 /// # Errors
 /// When it can't do what it is to do.
-pub async fn run(args: StressArgs) -> anyhow::Result<ExitCode> {
-    check(&args)?;
+pub async fn run(adapters: &Adapters, args: StressArgs) -> anyhow::Result<ExitCode> {
+    let adapter = check(adapters, &args)?;
     let seed = args
         .seed
         .unwrap_or_else(|| SystemEnv::new().random() % 1_000_000);
@@ -72,7 +73,7 @@ pub async fn run(args: StressArgs) -> anyhow::Result<ExitCode> {
         "neostress: seed {seed}, databases and logs in {}",
         place.path().display()
     ));
-    let report = match Run::start(args, seed, place.path()).await {
+    let report = match Run::start(adapter, args, seed, place.path()).await {
         Ok(mut run) => run.carry_out().await,
         Err(error) => Err(error),
     };
@@ -92,31 +93,41 @@ pub async fn run(args: StressArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn check(args: &StressArgs) -> Result<(), ConfigError> {
-    let adapter = args.adapter;
+fn check(adapters: &Adapters, args: &StressArgs) -> Result<Arc<dyn Adapter>, ConfigError> {
     let there_are = || {
-        let engines = Engine::ALL.iter();
-        let fit = engines.filter(|engine| engine.has_path() && engine.is_available());
-        let names: Vec<String> = fit.map(ToString::to_string).collect();
+        let fit = adapters
+            .iter()
+            .filter(|adapter| adapter.place() == Kept::Path);
+        let names: Vec<&str> = fit.map(|adapter| adapter.name()).collect();
         format!("there is {}", names.join(", "))
     };
-    let problem = if adapter == Engine::Memory {
-        let there_are = there_are();
-        format!("--adapter: a killed node would lose what the adapter {adapter} keeps; {there_are}")
-    } else if !adapter.is_available() {
-        let there_are = there_are();
-        format!("--adapter: the adapter {adapter} is not available in this version; {there_are}")
-    } else if !adapter.has_path() {
-        let there_are = there_are();
-        format!("--adapter: databases of {adapter} are in no directory; {there_are}")
-    } else if args.replicas >= args.storages {
+    let wrong = |problem| Err(ConfigError::Usage(problem));
+    let adapter = match adapters.find(&args.adapter) {
+        Ok(adapter) => adapter,
+        Err(error) => return wrong(format!("--adapter: {error}; {}", there_are())),
+    };
+    let (name, there_are) = (adapter.name(), there_are());
+    match adapter.place() {
+        Kept::Path => {}
+        Kept::Memory => {
+            return wrong(format!(
+                "--adapter: a killed node would lose what the adapter {name} keeps; {there_are}"
+            ));
+        }
+        _ => {
+            return wrong(format!(
+                "--adapter: databases of {name} are in no directory; {there_are}"
+            ));
+        }
+    }
+    if args.replicas >= args.storages {
         let (storages, replicas) = (args.storages, args.replicas);
         let least = replicas + 1;
-        format!("--replicas {replicas}: that needs --storages {least} at least, not {storages}")
-    } else {
-        return Ok(());
-    };
-    Err(ConfigError::Usage(problem))
+        return wrong(format!(
+            "--replicas {replicas}: that needs --storages {least} at least, not {storages}"
+        ));
+    }
+    Ok(Arc::clone(adapter))
 }
 
 /// Where databases and logs are.
@@ -155,7 +166,12 @@ impl Place {
 }
 
 impl Run {
-    async fn start(args: StressArgs, seed: u64, dir: &Path) -> anyhow::Result<Self> {
+    async fn start(
+        adapter: Arc<dyn Adapter>,
+        args: StressArgs,
+        seed: u64,
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
         let hub = Hub::start().await.context("cannot stand between nodes")?;
         let own = std::env::current_exe().context("cannot find out what this program is")?;
         let options = ClusterOptions {
@@ -163,7 +179,7 @@ impl Run {
             storages: args.storages,
             replicas: args.replicas,
             partitions: PARTITIONS,
-            adapter: args.adapter,
+            adapter: adapter.name().to_owned(),
             runner: Some(node::runner(own.clone(), hub.address())),
             ..ClusterOptions::new(own, dir)
         };
@@ -186,6 +202,7 @@ impl Run {
             stop: Arc::new(AtomicBool::new(false)),
             options,
             args,
+            adapter,
         };
         run.start_workers().await?;
         Ok(run)
@@ -391,7 +408,7 @@ impl Run {
                 continue;
             };
             let database = self.options.database(at);
-            let backend = neo_backends::open(self.args.adapter.name(), &database);
+            let backend = self.adapter.open(&DatabaseOptions::new(&database));
             backends.insert(
                 nid,
                 backend.with_context(|| format!("cannot open {database}"))?,

@@ -2,6 +2,7 @@
 
 mod bank;
 mod forced;
+mod mariadb;
 mod masters;
 
 use std::path::Path;

@@ -307,7 +307,7 @@ fn a_second_node_on_the_same_database_is_refused() {
     let uri = format!("file:{database}?readers=3");
     reset[5] = &uri;
     let said = run_ok("neostorage", &reset);
-    assert_eq!(said, format!("{database} is erased\n"));
+    assert_eq!(said, format!("{uri} is erased\n"));
     assert!(!std::path::Path::new(database).exists());
 }
 
