@@ -5,6 +5,7 @@
 //! | prove a [`StorageBackend`](neo_api::StorageBackend) of your own | [`backend_conformance!`] |
 //! | prove a [`KvEngine`](neo_api::KvEngine) of your own, before the backend over it | [`engine_conformance!`] |
 //! | prove a [`Transport`](neo_api::Transport) of your own | [`transport_conformance!`] |
+//! | prove an [`Election`](neo_api::Election) of your own | [`election_conformance!`] |
 //! | cut the power under a [`KvEngine`](neo_api::KvEngine) | [`CrashEngine`] |
 //! | run a whole cluster in one process | [`Cluster`] |
 //! | run a whole cluster in virtual time, with faults at exact points | [`sim::World`] |

@@ -66,7 +66,16 @@ impl MariaDb {
     /// # Errors
     /// As [`MariaDb::start`].
     pub fn start_with(engine: &str, options: &[&str]) -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("neo-mariadb").tempdir()?;
+        Self::start_in(&std::env::temp_dir(), engine, options)
+    }
+
+    /// The same, in a new directory in one that is there: on its disk.
+    ///
+    /// # Errors
+    /// As [`MariaDb::start`].
+    pub fn start_in(place: &Path, engine: &str, options: &[&str]) -> io::Result<Self> {
+        let mut directory = tempfile::Builder::new();
+        let directory = directory.prefix("neo-mariadb").tempdir_in(place)?;
         std::fs::create_dir(directory.path().join("data"))?;
         let own = if engine.eq_ignore_ascii_case("RocksDB") {
             ROCKSDB
@@ -88,6 +97,12 @@ impl MariaDb {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.path("socket")
+    }
+
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Where its data is.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use neo_api::{Address, NodeId, NodeType};
-use neo_backends::Engine;
+use neo_backends::DEFAULT_ADAPTER;
 
 pub use program::Process;
 pub use view::{View, Watcher};
@@ -33,7 +33,9 @@ pub struct ClusterOptions {
     /// Partitions.
     pub partitions: u32,
     /// What keeps the data of storage nodes.
-    pub adapter: Engine,
+    pub adapter: String,
+    /// The names of the first storage nodes' databases; those of others are paths in `dir`.
+    pub databases: Vec<String>,
     /// What runs the nodes in place of their programs, if anything does.
     pub runner: Option<Runner>,
 }
@@ -60,13 +62,15 @@ impl ClusterOptions {
             storages: 2,
             replicas: 1,
             partitions: 12,
-            adapter: Engine::Sqlite,
+            adapter: DEFAULT_ADAPTER.to_owned(),
+            databases: Vec::new(),
             runner: None,
         }
     }
 
     fn process(&self, node: &str, program: &str, arguments: Vec<String>) -> Process {
-        let log = self.dir.join(format!("{node}.log"));
+        // No database has that name, whatever its adapter is called.
+        let log = self.dir.join(format!("{node}-log.txt"));
         let Some(Runner {
             program: runner,
             words,
@@ -83,7 +87,10 @@ impl ClusterOptions {
     /// The database of a storage node, counted from 0, as `neo_backends::open` takes it.
     #[must_use]
     pub fn database(&self, storage: usize) -> String {
-        let extension = self.adapter.name().to_lowercase();
+        if let Some(name) = self.databases.get(storage) {
+            return name.clone();
+        }
+        let extension = self.adapter.to_lowercase();
         let file = format!("s{}.{extension}", storage + 1);
         self.dir.join(file).display().to_string()
     }
@@ -176,7 +183,7 @@ impl ProcessCluster {
             .ok_or_else(|| io::Error::other(format!("there can be no storage node {number}")))?;
         let masters = list(&self.master_addresses);
         let (nid, database) = (nid.to_string(), options.database(at));
-        let (bind, adapter) = ("127.0.0.1:0", options.adapter.name());
+        let (bind, adapter) = ("127.0.0.1:0", options.adapter.as_str());
         let arguments = text(&[
             "-c", CLUSTER, "-m", &masters, "-b", bind, "-i", &nid, "-a", adapter, "-d", &database,
         ]);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use neo_api::{BackendInfo, StorageBackend};
 use neo_backends::{KvBackend, MemoryEngine};
-use neo_testkit::conformance::backend::BackendFactory;
+use neo_testkit::conformance::backend::{BackendFactory, Capability};
 
 const INFO: BackendInfo = BackendInfo::new("Memory", false);
 
-/// Databases by the way they are made.
-struct Memory(fn(MemoryEngine) -> KvBackend<MemoryEngine>);
+/// Databases by the way they are made, and what that gives.
+struct Memory(
+    fn(MemoryEngine) -> KvBackend<MemoryEngine>,
+    &'static [Capability],
+);
 
 impl BackendFactory for Memory {
     type Guard = ();
@@ -17,16 +20,23 @@ impl BackendFactory for Memory {
     fn open(&self) -> ((), Arc<dyn StorageBackend>) {
         ((), Arc::new((self.0)(MemoryEngine::default())))
     }
+
+    fn declared(&self) -> &[Capability] {
+        self.1
+    }
 }
 
 mod inline {
     use super::*;
 
-    neo_testkit::backend_conformance!(Memory(|engine| KvBackend::inline(engine, INFO)));
+    neo_testkit::backend_conformance!(Memory(
+        |engine| KvBackend::inline(engine, INFO),
+        &[Capability::Inline]
+    ));
 }
 
 mod threads {
     use super::*;
 
-    neo_testkit::backend_conformance!(Memory(|engine| KvBackend::threads(engine, INFO, 2)));
+    neo_testkit::backend_conformance!(Memory(|engine| KvBackend::threads(engine, INFO, 2), &[]));
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use neo_api::{BackendResult, StorageBackend};
 use neo_backends::{SqliteBackend, SqliteSettings};
-use neo_testkit::conformance::backend::BackendFactory;
+use neo_testkit::conformance::backend::{BackendFactory, Capability};
 use tempfile::TempDir;
 
-/// Databases in directories of their own, by the way they are opened.
-struct Sqlite(fn(&SqliteSettings) -> BackendResult<SqliteBackend>);
+/// Databases in directories of their own, by the way they are opened, and what they can do.
+struct Sqlite(
+    fn(&SqliteSettings) -> BackendResult<SqliteBackend>,
+    &'static [Capability],
+);
 
 impl Sqlite {
     fn database(
@@ -42,19 +45,28 @@ impl BackendFactory for Sqlite {
         self.create(None)
     }
 
+    fn declared(&self) -> &[Capability] {
+        self.1
+    }
+
     fn reopen(&self, directory: &TempDir) -> Option<BackendResult<Arc<dyn StorageBackend>>> {
         Some(self.database(directory, None))
     }
 }
 
 mod threads {
+    use super::Capability::{LimitedSpace, Persistent};
     use super::*;
 
-    neo_testkit::backend_conformance!(Sqlite(SqliteBackend::open));
+    neo_testkit::backend_conformance!(Sqlite(SqliteBackend::open, &[Persistent, LimitedSpace]));
 }
 
 mod inline {
+    use super::Capability::{Inline, LimitedSpace, Persistent};
     use super::*;
 
-    neo_testkit::backend_conformance!(Sqlite(SqliteBackend::open_inline));
+    neo_testkit::backend_conformance!(Sqlite(
+        SqliteBackend::open_inline,
+        &[Persistent, LimitedSpace, Inline]
+    ));
 }

@@ -1,4 +1,4 @@
-//! The engines keep the promises of an engine: in memory, on sled, and where the power is cut.
+//! The engines keep the promises of an engine: in memory, on sled, on redb, and where the power is cut.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -32,6 +32,20 @@ mod sled {
 
     fn open(path: &Path) -> BackendResult<SledEngine> {
         SledEngine::open(&SledSettings::new(path))
+    }
+
+    neo_testkit::engine_conformance!(OnDisk(open));
+}
+
+mod redb {
+    use std::path::Path;
+
+    use neo_api::BackendResult;
+    use neo_backends::{RedbEngine, RedbSettings};
+    use neo_testkit::conformance::engine::OnDisk;
+
+    fn open(path: &Path) -> BackendResult<RedbEngine> {
+        RedbEngine::open(&RedbSettings::new(path))
     }
 
     neo_testkit::engine_conformance!(OnDisk(open));

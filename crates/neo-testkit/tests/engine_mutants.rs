@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,8 +12,11 @@ use bytes::Bytes;
 use neo_api::{
     BackendError, BackendResult, Durability, KeyRange, KvBatch, KvEngine, KvOp, Order, Space,
 };
-use neo_testkit::conformance::engine::{EngineFactory, batches, durability, random, reads};
+use neo_testkit::conformance::engine::{EngineFactory, cases};
 
+#[macro_use]
+#[path = "support/mutants.rs"]
+mod mutants;
 #[path = "support/power.rs"]
 mod power;
 
@@ -257,27 +259,6 @@ impl EngineFactory for Mutation {
     }
 }
 
-fn fails(case: fn(&Mutation), mutation: Mutation) -> bool {
-    catch_unwind(AssertUnwindSafe(|| case(&mutation))).is_err()
-}
-
-/// The cases by name, and what each finds out.
-macro_rules! found_out {
-    ($($group:ident::$case:ident: $($mutation:ident)+;)*) => {
-        const NAMES: &[&str] = &[$(concat!(stringify!($group), "::", stringify!($case))),*];
-
-        $(
-            #[test]
-            fn $case() {
-                assert!(!fails($group::$case, M::Nothing));
-                for mutation in [$(M::$mutation),+] {
-                    assert!(fails($group::$case, mutation), "{mutation:?} is not found out");
-                }
-            }
-        )*
-    };
-}
-
 found_out! {
     reads::what_was_put_is_read: EmptyIsNothing;
     reads::keys_of_every_length: KeysAreCut;
@@ -304,14 +285,4 @@ found_out! {
     random::it_is_like_a_map:
         IgnoresOrder ExcludedIsIncluded LimitOfOneMore FirstWriteWins OneSpaceABatch
         SyncedIsBuffered EndForgets;
-}
-
-/// A case that nothing makes fail might be none.
-#[test]
-fn every_case_of_the_suite_is_here() {
-    let suite = include_str!("../src/conformance/engine.rs");
-    let groups = ["reads::", "batches::", "durability::", "random::"];
-    let is_case = |line: &&str| groups.iter().any(|group| line.starts_with(group));
-    let cases: Vec<&str> = suite.lines().map(str::trim).filter(is_case).collect();
-    assert_eq!(cases, NAMES);
 }

@@ -35,6 +35,8 @@ use std::path::Path;
 use neo_api::{BackendResult, KvEngine};
 use tempfile::TempDir;
 
+use super::Case;
+
 pub use super::backend::OnDisk;
 
 /// How the suite gets at engines.
@@ -91,61 +93,81 @@ where
 #[macro_export]
 macro_rules! engine_conformance {
     ($factory:expr $(,)?) => {
-        $crate::engine_conformance! { @cases $factory;
+        $crate::engine_conformance! { @list tests ($factory) }
+    };
+    (@list $what:ident $factory:tt) => {
+        $crate::conformance_cases! { $what $factory engine
             reads::what_was_put_is_read
+                "get: the value of a key; what is not there is not an error"
             reads::keys_of_every_length
+                "KvEngine: keys are 1 to 64 bytes"
             reads::values_of_every_size
+                "KvEngine: values are at most 18 bytes longer than an object"
             reads::spaces_are_apart
+                "Space: a key space of its own"
             reads::a_scan_is_in_the_order_of_bytes
+                "scan: in the order asked, of bytes"
             reads::a_scan_keeps_within_its_bounds
+                "scan: keys of a range, which may be empty"
             reads::a_scan_ends_at_its_limit
+                "scan: at most limit keys, from none to all"
             reads::bytes_grow_with_what_is_stored
+                "bytes: what the database takes, more or less"
             batches::a_batch_is_visible_whatever_its_durability
+                "apply: a batch is there once it returned, whatever its durability"
             batches::a_batch_has_writes_of_all_spaces
+                "apply: a batch is applied as a whole, in all spaces"
             batches::a_later_write_of_a_key_wins
+                "KvBatch: a later write of the same key wins"
             batches::a_value_is_replaced_as_a_whole
+                "KvOp::Put: sets a key"
             batches::deleting_what_is_not_there
+                "KvOp::Delete: removes a key, if it is there"
             batches::a_reader_sees_whole_batches
+                "KvEngine: each call sees a state between two batches"
             batches::a_reader_never_goes_back
+                "KvEngine: a batch that was seen stays"
             durability::synced_survives_the_end
+                "KvEngine: dropping an engine frees the database, with all that was synced"
             durability::synced_survives_a_crash
+                "KvEngine: a Synced batch, and all before it, survives a loss of power"
             durability::an_empty_synced_batch_keeps_what_was_before
+                "apply: an empty Synced batch makes everything before it durable"
             durability::a_prefix_survives_a_crash
+                "KvEngine: after a crash a prefix of the batches remains"
             durability::a_batch_survives_as_a_whole
+                "KvEngine: apply is atomic across a crash"
             durability::one_node_at_a_time
+                "KvEngine: two nodes do not have one database open at the same time"
             durability::the_end_frees_the_database
+                "KvEngine: dropping an engine frees the database"
             random::it_is_like_a_map
+                "KvEngine: an ordered map with atomic, durable batches, whatever is called"
         }
     };
-    (@cases $factory:expr; $($group:ident::$case:ident)*) => {
-        $(
-            #[test]
-            fn $case() {
-                $crate::conformance::engine::$group::$case(&$factory);
-            }
-        )*
-    };
+}
+
+/// The cases of the suite, to run them by name.
+#[must_use]
+pub fn cases<F: EngineFactory>() -> Vec<Case<F>> {
+    crate::engine_conformance! { @list table (F) }
 }
 
 #[cfg(test)]
 mod tests {
-    /// A case that the macro forgets would never run.
+    use super::*;
+
+    /// A case that the list forgets would never run.
     #[test]
-    fn the_macro_names_every_case() {
-        let named = include_str!("engine.rs");
-        for (group, source) in [
+    fn the_list_names_every_case() {
+        let cases = cases::<OnDisk<fn(&Path) -> BackendResult<neo_backends::MemoryEngine>>>();
+        let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+        let groups = [
             ("batches", include_str!("engine/batches.rs")),
             ("durability", include_str!("engine/durability.rs")),
             ("random", include_str!("engine/random.rs")),
             ("reads", include_str!("engine/reads.rs")),
-        ] {
-            for case in source.split("\npub fn ").skip(1) {
-                let case = case.split('<').next().unwrap();
-                assert!(
-                    named.contains(&format!(" {group}::{case}\n")),
-                    "{group}::{case}"
-                );
-            }
-        }
+        ];
+        crate::conformance::assert_complete(&names, &groups);
     }
 }

@@ -22,13 +22,16 @@
 //! neo_testkit::transport_conformance!(Memory);
 //! ```
 
-mod cases;
+pub mod listeners;
+pub mod random;
+pub mod streams;
+mod tools;
 
 use std::sync::Arc;
 
 use neo_api::{Address, Transport};
 
-pub use cases::*;
+use super::Case;
 
 /// How the suite gets at transports.
 pub trait TransportFactory: Sync {
@@ -44,43 +47,76 @@ pub trait TransportFactory: Sync {
 #[macro_export]
 macro_rules! transport_conformance {
     ($factory:expr $(,)?) => {
-        $crate::transport_conformance! { @cases $factory;
-            port_0_takes_any_free_port
-            an_address_is_taken_once
-            an_address_is_free_again
-            nobody_listens
-            a_listener_that_is_gone
-            bytes_keep_their_order
-            large_transfers_both_ways_at_once
-            many_slices_are_written_in_order
-            bytes_are_sent_without_waiting_for_more
-            half_a_connection_is_closed
-            dropping_closes
-            bytes_written_before_the_end_arrive
-            a_dropped_attempt_harms_nobody
-            many_connections_at_once
+        $crate::transport_conformance! { @list tests ($factory) }
+    };
+    (@list $what:ident $factory:tt) => {
+        $crate::conformance_cases! { $what $factory transport
+            listeners::port_0_takes_any_free_port
+                "bind: port 0 takes any free port; local_address has the real one"
+            listeners::an_address_is_taken_once
+                "bind: AddrInUse when somebody listens there already"
+            listeners::an_address_is_free_again
+                "Transport: dropping a listener frees its address, although it had connections"
+            listeners::nobody_listens
+                "connect: where nobody listens it fails"
+            listeners::a_listener_that_is_gone
+                "Transport: the connections of a dropped listener go on"
+            listeners::a_dropped_attempt_harms_nobody
+                "Transport: an attempt that is given up harms neither the listener nor others"
+            listeners::many_connections_at_once
+                "accept: each connection is one of its own"
+            streams::bytes_keep_their_order
+                "Transport: no bytes are lost, repeated or reordered"
+            streams::large_transfers_both_ways_at_once
+                "Stream: bytes go both ways at once"
+            streams::many_slices_are_written_in_order
+                "Transport: slices written at once arrive in their order"
+            streams::bytes_are_sent_without_waiting_for_more
+                "Transport: bytes are sent without waiting for more (no Nagle delay)"
+            streams::half_a_connection_is_closed
+                "Transport: shutdown ends one direction, and the other goes on"
+            streams::dropping_closes
+                "Transport: dropping a stream closes it, to the other side too"
+            streams::bytes_written_before_the_end_arrive
+                "Transport: what was written and flushed before the end arrives"
+            random::any_traffic_arrives_as_it_was_sent
+                "Transport: whatever is written in whatever parts arrives, in order, up to the end"
         }
     };
-    (@cases $factory:expr; $($case:ident)*) => {
-        $(
-            #[test]
-            fn $case() {
-                $crate::conformance::transport::$case(&$factory);
-            }
-        )*
-    };
+}
+
+/// The cases of the suite, to run them by name.
+#[must_use]
+pub fn cases<F: TransportFactory>() -> Vec<Case<F>> {
+    crate::transport_conformance! { @list table (F) }
 }
 
 #[cfg(test)]
 mod tests {
-    /// A case that the macro forgets would never run.
-    #[test]
-    fn the_macro_names_every_case() {
-        let named = include_str!("transport.rs");
-        let cases = include_str!("transport/cases.rs");
-        for case in cases.split("\npub fn ").skip(1) {
-            let case = case.split('(').next().unwrap();
-            assert!(named.contains(&format!(" {case}\n")), "{case}");
+    use super::*;
+
+    struct Nothing;
+
+    impl TransportFactory for Nothing {
+        fn open(&self) -> Arc<dyn Transport> {
+            unreachable!("only the names are asked for")
         }
+
+        fn address(&self) -> Address {
+            unreachable!("only the names are asked for")
+        }
+    }
+
+    /// A case that the list forgets would never run.
+    #[test]
+    fn the_list_names_every_case() {
+        let cases = cases::<Nothing>();
+        let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+        let groups = [
+            ("listeners", include_str!("transport/listeners.rs")),
+            ("random", include_str!("transport/random.rs")),
+            ("streams", include_str!("transport/streams.rs")),
+        ];
+        crate::conformance::assert_complete(&names, &groups);
     }
 }

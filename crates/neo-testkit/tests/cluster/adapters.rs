@@ -1,28 +1,18 @@
-//! The same on every database on disk, and on different ones at once.
+//! The same on every database, and on different ones at once.
 
-use std::sync::Arc;
-
-use neo_api::{BackendResult, StorageBackend};
+use futures_util::TryStreamExt as _;
+use neo_api::{Oid, Tid, TransactionMeta};
 use neo_client::Client;
 use neo_testkit::workload::Bank;
-use neo_testkit::{Cluster, ClusterBuilder, MariaDb};
-use tempfile::TempDir;
+use neo_testkit::{Cluster, MariaDb};
 
-/// Two storage nodes with a copy each, on the adapters named, the n-th node on the n-th.
-fn on(adapters: [&'static str; 2]) -> ClusterBuilder {
-    // Removed with the last of the cluster.
-    let directory = Arc::new(TempDir::new().unwrap());
-    let open = move |n: usize| -> BackendResult<Arc<dyn StorageBackend>> {
-        let adapter = adapters[n - 1];
-        let path = directory.path().join(format!("{n}.{adapter}"));
-        neo_backends::open(adapter, &path.display().to_string())
-    };
-    Cluster::builder().storages(2).replicas(1).backend(open)
-}
+use super::databases::{ADAPTERS, Databases};
 
-/// Transfers while a storage node is there, away and back; then everything is killed, and is there.
+/// Transfers while a storage node is there, away and back; one is undone; then everything is
+/// killed, is there, and is packed.
 async fn serves(adapters: [&'static str; 2]) {
-    let mut cluster = on(adapters).start().await.unwrap();
+    let databases = Databases::on(&adapters);
+    let mut cluster = databases.cluster().start().await.unwrap();
     let client = cluster.client().await.unwrap();
     let bank = Bank::open(&client, 20, 100).await.unwrap();
     let mut transfers = work(&client, &bank, 1).await;
@@ -30,13 +20,48 @@ async fn serves(adapters: [&'static str; 2]) {
     transfers += work(&client, &bank, 2).await;
     cluster.restart_storage(1).await.unwrap();
     transfers += work(&client, &bank, 3).await;
+    client.sync().await.unwrap();
+    let last = client.last_tid();
+    let before = histories(&client, &bank).await;
+    let txn = client.begin(TransactionMeta::default()).await.unwrap();
+    let undone = txn.undo(last).await.unwrap();
+    txn.commit().await.unwrap();
     cluster.kill_all().await;
     cluster.restart_all().await.unwrap();
     client.sync().await.unwrap();
     bank.audit(&client).await.unwrap();
     let checked = bank.audit_history(&client).await.unwrap();
-    assert_eq!(checked as u64, 1 + transfers, "{adapters:?}");
+    assert_eq!(checked as u64, 1 + transfers + 1, "{adapters:?}");
+    for (oid, told) in before {
+        let is_undone = undone.contains(&oid);
+        assert_eq!(history(&client, oid).await, told + usize::from(is_undone));
+    }
+    let packed = client.pack(client.last_tid()).await.unwrap();
+    packed.wait().await.unwrap();
+    bank.audit(&client).await.unwrap();
+    for oid in bank.accounts() {
+        assert_eq!(history(&client, *oid).await, 1, "{adapters:?}");
+    }
     cluster.stop().await.unwrap();
+}
+
+/// How many revisions an object has.
+async fn history(client: &Client, oid: Oid) -> usize {
+    let told: Vec<_> = client.history(oid, Tid::MAX).try_collect().await.unwrap();
+    told.len()
+}
+
+async fn histories(client: &Client, bank: &Bank) -> Vec<(Oid, usize)> {
+    let mut all = Vec::new();
+    for oid in bank.accounts() {
+        all.push((*oid, history(client, *oid).await));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_memory() {
+    serves(["memory", "memory"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,11 +74,54 @@ async fn a_cluster_on_sled() {
     serves(["sled", "sled"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_innodb() {
+    serves(["innodb", "innodb"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_rocksdb() {
+    serves(["rocksdb", "rocksdb"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_redb() {
+    serves(["redb", "redb"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_redb_and_others() {
+    serves(["redb", "sqlite"]).await;
+    serves(["sled", "redb"]).await;
+}
+
 /// Whichever of them is the one that stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_on_sqlite_and_sled() {
     serves(["sqlite", "sled"]).await;
     serves(["sled", "sqlite"]).await;
+}
+
+/// Every node has another database; one of them is enough to go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_on_all_of_them() {
+    let databases = Databases::on(&ADAPTERS);
+    let mut cluster = databases.cluster().start().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let bank = Bank::open(&client, 20, 100).await.unwrap();
+    let mut transfers = 0;
+    for n in 1..=ADAPTERS.len() {
+        cluster.kill_storage(n).await;
+        transfers += work(&client, &bank, n as u64).await;
+        cluster.restart_storage(n).await.unwrap();
+    }
+    cluster.kill_all().await;
+    cluster.restart_all().await.unwrap();
+    client.sync().await.unwrap();
+    bank.audit(&client).await.unwrap();
+    let checked = bank.audit_history(&client).await.unwrap();
+    assert_eq!(checked as u64, 1 + transfers);
+    cluster.stop().await.unwrap();
 }
 
 /// Two storage nodes on databases of one server, each with tables of another engine, which is

@@ -1,10 +1,12 @@
 //! Commit, read, look back, iterate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use neo_api::{Oid, Tid, TransactionMeta};
+use neo_api::{BackendInfo, Oid, Tid, TransactionMeta};
+use neo_backends::{KvBackend, MemoryEngine};
 use neo_client::{Client, Error, Lookup};
 use neo_testkit::Cluster;
 
@@ -211,5 +213,42 @@ async fn another_master_takes_over_and_clients_find_it() {
     cluster.restart_all().await.unwrap();
     assert_eq!(client.load(oid).await.unwrap().unwrap().data, "three");
     client.close().await;
+    cluster.stop().await.unwrap();
+}
+
+/// A state that was reached once is where several tests begin.
+#[tokio::test]
+async fn clusters_begin_with_a_snapshot_of_a_database_in_memory() {
+    let on = |engine: &Arc<MemoryEngine>| {
+        let engine = Arc::clone(engine);
+        Cluster::builder().backend(move |_| {
+            let info = BackendInfo::new("Memory", false);
+            Ok(Arc::new(KvBackend::inline(Arc::clone(&engine), info)))
+        })
+    };
+    let prepared = Arc::new(MemoryEngine::default());
+    let mut cluster = on(&prepared).start().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let oid = client.new_oid().await.unwrap();
+    let serial = put(&client, oid, Tid::ZERO, "prepared").await;
+    client.close().await;
+    cluster.stop().await.unwrap();
+    let snapshot = prepared.snapshot();
+    for value in ["one", "other"] {
+        let mut cluster = on(&Arc::new(snapshot.snapshot())).start().await.unwrap();
+        let client = cluster.client().await.unwrap();
+        let object = client.load(oid).await.unwrap().unwrap();
+        assert_eq!(
+            (object.data, object.serial),
+            (Bytes::from("prepared"), serial)
+        );
+        put(&client, oid, serial, value).await;
+        client.close().await;
+        cluster.stop().await.unwrap();
+    }
+    let mut cluster = on(&prepared).start().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let object = client.load(oid).await.unwrap().unwrap();
+    assert_eq!(object.serial, serial);
     cluster.stop().await.unwrap();
 }

@@ -349,3 +349,38 @@ async fn the_size_is_that_of_one_copy() {
     // It may be compressed, and is there twice.
     assert!((10_000..1_200_000).contains(&grown), "{grown}");
 }
+
+/// Who copies a cluster takes its past for packed as far as any pack went: what undoes a transaction
+/// in the copy knows nothing of packs. In the cluster itself, what was not packed can be undone.
+#[tokio::test]
+async fn a_pack_of_some_objects_marks_transactions_for_copies_alone() {
+    let (_cluster, client) = replicated().await;
+    let oids = oids(&client, 2).await;
+    let mut tids = Vec::new();
+    let mut serials = [Tid::ZERO; 2];
+    for value in ["a", "b"] {
+        for (oid, serial) in oids.iter().zip(&mut serials) {
+            *serial = commit(&client, &[(*oid, *serial, Some(value))]).await;
+            tids.push(*serial);
+        }
+    }
+    let pack = client.pack_objects(client.last_tid(), oids[..1].to_vec());
+    pack.await.unwrap().wait().await.unwrap();
+    let later = commit(&client, &[(oids[0], serials[0], Some("c"))]).await;
+    let all = Tid::ZERO..=Tid::MAX;
+    let copied = client.iterate(all.clone()).await.unwrap();
+    let copied: Vec<_> = copied.try_collect().await.unwrap();
+    let is_copied_as_packed = |tid: Tid| copied.iter().any(|t| t.tid == tid && t.packed);
+    assert!(tids[1..].iter().all(|tid| is_copied_as_packed(*tid)));
+    assert!(!is_copied_as_packed(later));
+    let undoable = client.undo_log(all).await.unwrap();
+    let undoable: Vec<_> = undoable.try_collect().await.unwrap();
+    let undoable = undoable.iter().filter(|t| !t.packed).map(|t| t.tid);
+    let undoable: Vec<Tid> = undoable.filter(|tid| *tid < later).collect();
+    assert_eq!(undoable, [tids[3], tids[2], tids[1]]);
+    for (tid, is_refused) in [(tids[2], true), (tids[3], false)] {
+        let txn = client.begin(TransactionMeta::default()).await.unwrap();
+        let undone = txn.undo(tid).await;
+        assert_eq!(matches!(undone, Err(Error::Undo { .. })), is_refused);
+    }
+}

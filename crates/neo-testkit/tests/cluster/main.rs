@@ -7,9 +7,11 @@ mod adapters;
 mod bank;
 mod basic;
 mod conflicts;
+mod databases;
 mod direct;
 mod history;
 mod import;
+mod replaced;
 mod sizes;
 mod undo;
 

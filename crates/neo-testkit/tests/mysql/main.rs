@@ -6,6 +6,9 @@
 mod crash;
 mod fence;
 mod full;
+#[path = "../../../neo-backends/tests/support/golden.rs"]
+mod golden;
 mod proxy;
 mod settings;
+mod upgrade;
 mod work;

@@ -1,5 +1,6 @@
 //! Servers and databases that are not what they should be: each refusal says what to do.
 
+use neo_backends::{Adapters, DatabaseOptions};
 use neo_testkit::MariaDb;
 
 use crate::work::{apply, close, open, refusal, step};
@@ -122,19 +123,21 @@ fn a_creation_that_was_cut_off_goes_on() {
 fn erasing_takes_what_is_ours() {
     let server = MariaDb::start("InnoDB").unwrap();
     let database = server.database("neo").unwrap();
-    let engine = neo_backends::Engine::MySql;
+    let adapters = Adapters::default();
+    let adapter = adapters.find("MySQL").unwrap();
+    let options = DatabaseOptions::new(&database);
     let backend = open(&database).unwrap();
     assert!(
-        engine
-            .erase(&database)
+        adapter
+            .erase(&options)
             .unwrap_err()
             .to_string()
             .contains("in use")
     );
     close(&*backend);
-    engine.erase(&database).unwrap();
+    assert!(adapter.erase(&options).unwrap());
     assert_eq!(server.sql("SHOW TABLES IN neo").unwrap(), "");
     server.sql("CREATE TABLE neo.x (x INT)").unwrap();
-    assert!(engine.erase(&database).is_err());
+    assert!(adapter.erase(&options).is_err());
     assert_eq!(server.sql("SHOW TABLES IN neo").unwrap(), "x\n");
 }

@@ -1,8 +1,6 @@
-//! Order, visibility, atomicity, and what survives.
+//! Order, visibility, and what survives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use bytes::Bytes;
 use neo_api::{
@@ -10,11 +8,12 @@ use neo_api::{
     Partitioning, RevisionId, StorageBackend, Tid, WriteBatch, WriteOp,
 };
 
-use super::BackendFactory;
+use super::capabilities::is_declared;
 use super::tools::{
     Db, P0, id, loose, object, pend, put_transaction, run, same, store, transaction, txn, value,
     vote, with,
 };
+use super::{BackendFactory, Capability};
 
 /// What was applied is read, buffered or synced.
 pub fn a_write_is_read_whatever_its_durability<F: BackendFactory>(factory: &F) {
@@ -84,119 +83,6 @@ pub fn a_dropped_apply_takes_effect<F: BackendFactory>(factory: &F) {
                 .expect("lists");
         assert_eq!(found.len(), 20 * 50);
     });
-}
-
-/// While batches are written, each read sees all of a batch or nothing of it.
-pub fn a_reader_sees_whole_batches<F: BackendFactory>(factory: &F) {
-    const OBJECTS: u64 = 20;
-    let (_guard, backend) = factory.open();
-    let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            let db = Db(Arc::clone(&backend));
-            let ended = &ended;
-            scope.spawn(move || {
-                run(async {
-                    loop {
-                        let last = ended.load(Ordering::SeqCst);
-                        read_whole_batches(&db, OBJECTS).await;
-                        if last {
-                            return;
-                        }
-                    }
-                });
-            });
-        }
-        let writer = Db(Arc::clone(&backend));
-        let written = scope.spawn(move || run(write_whole_batches(&writer, OBJECTS)));
-        let outcome = written.join();
-        ended.store(true, Ordering::SeqCst);
-        outcome.expect("the batches are written");
-    });
-}
-
-/// Every batch adds a revision to all objects, and takes away the one before the last.
-async fn write_whole_batches(db: &Db, objects: u64) {
-    for tid in 1..=150 {
-        let mut ops = vec![put_transaction(transaction(tid, Some(txn(1, tid))))];
-        for oid in 0..objects {
-            ops.extend(store(tid, oid, &tid.to_string()));
-            if tid > 2 {
-                ops.push(super::tools::delete(tid - 2, oid));
-            }
-        }
-        if tid > 2 {
-            ops.push(WriteOp::DeleteTransaction {
-                partition: P0,
-                tid: Tid(tid - 2),
-            });
-        }
-        db.0.apply(ops.into(), Durability::Buffered)
-            .await
-            .expect("the batch is applied");
-    }
-}
-
-async fn read_whole_batches(db: &Db, objects: u64) {
-    let all =
-        db.0.revisions(P0, id(0, 0), Tid::MAX, 1000)
-            .await
-            .expect("lists");
-    check_whole(all.iter().map(|id| id.tid).collect(), objects);
-    let limit = PageLimit::entries(1000);
-    let all =
-        db.0.fetch(P0, id(0, 0), Tid::MAX, limit)
-            .await
-            .expect("fetches");
-    for revision in &all {
-        let record = revision.record.as_ref().expect("there are no deletions");
-        assert_eq!(record.data, revision.id.tid.0.to_string().as_bytes());
-    }
-    check_whole(
-        all.iter().map(|revision| revision.id.tid).collect(),
-        objects,
-    );
-    let oids: Vec<_> = (0..objects).map(|oid| (P0, Oid(oid))).collect();
-    let serials = db.0.last_serials(&oids).await.expect("tells last serials");
-    assert!(
-        serials.windows(2).all(|pair| pair[0] == pair[1]),
-        "{serials:?}"
-    );
-    let ids = db.0.last_ids(P0).await.expect("tells the last ids");
-    if let (Some(first), Some(last)) = (ids.first_tid, ids.last_tid()) {
-        assert!(last.0 - first.0 <= 1, "{ids:?}");
-    }
-    let Some(serial) = serials[0] else { return };
-    // By now it may be gone, but it is never seen with a successor that isn't its own.
-    for at in [At::Latest, At::Before(serial), At::Exact(serial)] {
-        match db.load(3, at).await {
-            neo_api::Loaded::Found(found) => {
-                assert_eq!(found.record.data, found.serial.0.to_string().as_bytes());
-                let next = found.next_serial.map(|tid| tid.0);
-                assert!(
-                    next.is_none_or(|next| next == found.serial.0 + 1),
-                    "{found:?}"
-                );
-            }
-            neo_api::Loaded::NotYet => assert_ne!(at, At::Latest),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// One or two tids, each with every object.
-fn check_whole(tids: Vec<Tid>, objects: u64) {
-    let (first, last) = match (tids.first(), tids.last()) {
-        (Some(first), Some(last)) => (*first, *last),
-        _ => return,
-    };
-    assert!(last.0 - first.0 <= 1, "{first} to {last}");
-    let of_first = tids.iter().filter(|tid| **tid == first).count() as u64;
-    assert_eq!(of_first, objects);
-    assert!(
-        first == last || tids.len() as u64 == 2 * objects,
-        "{tids:?}"
-    );
 }
 
 /// After `close`, every call is refused with `Closed`.
@@ -320,16 +206,17 @@ async fn check_filled(db: &Db) {
     assert_eq!(name, Some(Bytes::from_static(b"test")));
 }
 
-fn reopened<F: BackendFactory>(factory: &F, guard: &F::Guard) -> Option<Arc<dyn StorageBackend>> {
+fn reopened<F: BackendFactory>(factory: &F, guard: &F::Guard) -> Arc<dyn StorageBackend> {
     let backend = factory.reopen(guard);
-    if backend.is_none() {
-        println!("skipped: nothing of this backend survives");
-    }
-    backend.map(|backend| backend.expect("the database opens again"))
+    let backend = backend.expect("it is declared persistent, and reopen() has nothing");
+    backend.expect("the database opens again")
 }
 
 /// All that was applied is there after `close`.
 pub fn synced_survives_closing<F: BackendFactory>(factory: &F) {
+    if !is_declared(factory, Capability::Persistent) {
+        return;
+    }
     let (guard, backend) = factory.open();
     run(async {
         let db = Db(backend);
@@ -338,9 +225,7 @@ pub fn synced_survives_closing<F: BackendFactory>(factory: &F) {
         db.0.close().await.expect("the backend closes");
     });
     for _ in 0..2 {
-        let Some(backend) = reopened(factory, &guard) else {
-            return;
-        };
+        let backend = reopened(factory, &guard);
         run(async {
             let db = Db(backend);
             check_filled(&db).await;
@@ -351,32 +236,36 @@ pub fn synced_survives_closing<F: BackendFactory>(factory: &F) {
 
 /// All that was synced is there when the backend was dropped without `close`.
 pub fn synced_survives_without_closing<F: BackendFactory>(factory: &F) {
+    if !is_declared(factory, Capability::Persistent) {
+        return;
+    }
     let (guard, backend) = factory.open();
     run(async {
         let db = Db(backend);
         fill(&db).await;
     });
     for _ in 0..2 {
-        let Some(backend) = reopened(factory, &guard) else {
-            return;
-        };
+        let backend = reopened(factory, &guard);
         run(async { check_filled(&Db(backend)).await });
     }
 }
 
 /// A database that is open can't be opened; once closed or dropped it can.
 pub fn one_node_at_a_time<F: BackendFactory>(factory: &F) {
+    if !is_declared(factory, Capability::Persistent) {
+        return;
+    }
     let (guard, backend) = factory.open();
     match factory.reopen(&guard) {
-        None => println!("skipped: nothing of this backend survives"),
+        None => panic!("it is declared persistent, and reopen() has nothing"),
         Some(Ok(_)) => panic!("a database was opened twice"),
         Some(Err(error)) => {
             assert!(matches!(error, BackendError::InUse(_)), "{error:?}");
             run(async { Db(backend).apply(store(10, 1, "a").into()).await });
-            let again = reopened(factory, &guard).expect("it opens");
+            let again = reopened(factory, &guard);
             run(async { again.close().await }).expect("it closes");
             // Closed, though not dropped.
-            let once_more = reopened(factory, &guard).expect("it opens");
+            let once_more = reopened(factory, &guard);
             run(async { assert_eq!(Db(once_more).see(1, At::Latest).await, "10.. a") });
         }
     }

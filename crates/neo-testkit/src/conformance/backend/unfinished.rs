@@ -232,6 +232,11 @@ pub fn locking_what_is_not_there<F: BackendFactory>(factory: &F) {
         assert_eq!(db.unfinished().await, "");
         db.apply(vec![vote(txn(1, 1), "u")]).await;
         assert_eq!(db.unfinished().await, "1/1=-(u:2)");
+        // Nor is one locked that comes after it in the same batch.
+        let (txn, tid) = (txn(1, 2), Tid(6));
+        let lock = WriteOp::LockUnfinished { txn, tid };
+        db.apply(vec![lock, pend(txn, &[(1, value(1))])]).await;
+        assert_eq!(db.unfinished().await, "1/1=-(u:2) 1/2=-");
     });
 }
 
