@@ -1,5 +1,6 @@
 //! The tasks of this repository: `cargo xtask help`.
 
+mod api;
 mod conformance;
 mod fix;
 mod fuzz;
@@ -26,10 +27,13 @@ cargo xtask COMMAND
 
 const HELP_REST: &str = "
   fix                   Format, and apply what clippy can mend by itself.
+  api                   Writes the listings of the public API, docs/api, anew.
   tidy                  The rules that no compiler checks: long files, words that a core must not
                         use, leftovers, manifests, links and commands in the documents.
   map [CRATE...]        Each source file of the crates with its line of purpose.
-  conformance BACKEND   The conformance suite of one backend: memory, sqlite, ...
+  conformance [NAME]    The conformance suites of backends, engines, transports, elections and
+                        examples, and a table of them; or those of one: memory, sqlite, redb, sled,
+                        mysql, innodb, rocksdb, example, ...
   fuzz [SECONDS]        Each fuzz target for so long (60), with cargo-fuzz if it is installed, else
                         with the generator of the tests.
   sim [--seeds A..B | --new N] [--threads N] [--trace] [--quiet] [--mutate RULE]
@@ -60,9 +64,11 @@ fn run(arguments: &[String]) -> Result<()> {
     match (command, rest) {
         ("test", steps) => test::run(&workspace, steps),
         ("fix", []) => fix::run(&workspace),
+        ("api", []) => api::write(&workspace),
         ("tidy", []) => tidy::run(&workspace),
         ("map", crates) => tidy::map(&workspace, crates),
-        ("conformance", [backend]) => conformance::run(&workspace, backend),
+        ("conformance", []) => conformance::run(&workspace, None),
+        ("conformance", [name]) => conformance::run(&workspace, Some(name)),
         ("fuzz", []) => fuzz::run(&workspace, 60),
         ("fuzz", [seconds]) => {
             let seconds = seconds

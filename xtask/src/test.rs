@@ -3,6 +3,7 @@
 mod databases;
 mod dependencies;
 mod examples;
+mod guide;
 pub(crate) mod python;
 
 use std::time::Instant;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::shell::Workspace;
-use crate::{sim, tidy, tools};
+use crate::{api, sim, tidy, tools};
 
 struct Step {
     name: &'static str,
@@ -36,6 +37,11 @@ const STEPS: &[Step] = &[
         name: "tidy",
         what: "cargo xtask tidy",
         run: tidy::run,
+    },
+    Step {
+        name: "api",
+        what: "the public API is the one that docs/api lists",
+        run: api::check,
     },
     Step {
         name: "deny",
@@ -64,7 +70,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "examples",
-        what: "runs each program of examples/examples",
+        what: "runs each program of examples/examples, and makes the crate of docs/sdk.md",
         run: examples::run,
     },
     Step {

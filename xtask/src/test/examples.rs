@@ -1,9 +1,10 @@
-//! Runs the examples: they assert what they show.
+//! Runs the examples, which assert what they show, and the guide to parts of one's own.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use super::guide;
 use crate::shell::{Workspace, execute};
 
 /// Every file of `examples/examples` is one.
@@ -28,5 +29,5 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let program = workspace.target.join("debug/examples").join(name);
         execute(&mut workspace.command(&[&program.to_string_lossy()]))?;
     }
-    Ok(())
+    guide::run(workspace)
 }

@@ -1,4 +1,5 @@
-//! The documents: links lead somewhere, commands are run by a test, every crate is on the map.
+//! The documents: links lead somewhere, commands are run by a test, what is quoted is there, every
+//! crate is on the map.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,17 @@ pub(super) fn check(tree: &Tree, sources: &[Source<'_>], findings: &mut Findings
                 findings.error(
                     format_args!("{path}:{number}"),
                     format_args!("no test {test:?}"),
+                );
+            }
+        }
+    }
+    for (path, document) in &documents {
+        for (number, from, text) in &document.quotes {
+            let source = tree.texts.get(from.as_str()).map_or("", String::as_str);
+            if !source.contains(text.as_str()) {
+                findings.error(
+                    format_args!("{path}:{number}"),
+                    format_args!("this is not in {from}: copy it anew"),
                 );
             }
         }
@@ -82,12 +94,14 @@ struct Document {
     links: Vec<(usize, String)>,
     /// Names of the tests of blocks that start "```sh run-by-test=NAME".
     run_by_test: Vec<(usize, String)>,
+    /// Blocks that start "```rust in=PATH", with that path and their text.
+    quotes: Vec<(usize, String, String)>,
 }
 
 impl Document {
     fn parse(text: &str) -> Self {
         let mut document = Self::default();
-        let mut in_block = false;
+        let (mut in_block, mut quoted) = (false, None);
         for (number, line) in (1..).zip(text.lines()) {
             if let Some(info) = line.trim_start().strip_prefix("```") {
                 in_block = !in_block;
@@ -97,6 +111,16 @@ impl Document {
                 document
                     .run_by_test
                     .extend(test.map(|test| (number, test.to_owned())));
+                quoted = info
+                    .split(' ')
+                    .find_map(|word| word.strip_prefix("in="))
+                    .filter(|_| in_block);
+                document
+                    .quotes
+                    .extend(quoted.map(|from| (number, from.to_owned(), String::new())));
+            } else if let (Some(_), Some((.., text))) = (quoted, document.quotes.last_mut()) {
+                text.push_str(line);
+                text.push('\n');
             } else if !in_block {
                 if line.starts_with('#') {
                     document.anchors.push(slug(line.trim_start_matches('#')));
@@ -191,12 +215,14 @@ mod tests {
     fn finds_what_can_go_stale() {
         let document = Document::parse(
             "# A `b` & c\nsee [x](y.md#z) and [q]( <r> ), not `[s](t)`\n[l]: m.md\n\
-             ```sh run-by-test=start\n# [u](v)\n```\n",
+             ```sh run-by-test=start\n# [u](v)\n```\n```rust in=a.rs\nb\n```\n# [c](d)\n",
         );
         let links = ["y.md#z", "r"].map(|link| (2, link.to_owned()));
-        assert_eq!(document.anchors, ["a-b--c"]);
+        assert_eq!(document.anchors, ["a-b--c", "cd"]);
         assert_eq!(document.links[..2], links);
-        assert_eq!(document.links[2..], [(3, "m.md".to_owned())]);
+        let links = [(3, "m.md"), (10, "d")].map(|(number, link)| (number, link.to_owned()));
+        assert_eq!(document.links[2..], links);
+        assert_eq!(document.quotes, [(7, "a.rs".to_owned(), "b\n".to_owned())]);
         assert_eq!(document.run_by_test, [(4, "start".to_owned())]);
     }
 
