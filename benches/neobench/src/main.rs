@@ -4,6 +4,7 @@
 //! process. Everything is measured in one run, on one machine: read the ratios.
 
 mod availability;
+mod backends;
 mod cluster;
 mod import;
 mod limits;
@@ -25,6 +26,7 @@ use crate::availability::absence::Absence;
 use crate::availability::failover::Failover;
 use crate::availability::pack::Packing;
 use crate::availability::replica::Replica;
+use crate::backends::{Backends, Work};
 use crate::cluster::{Cluster, Shape, Usage};
 use crate::report::Report;
 use crate::workload::{CommitLoad, commits};
@@ -70,6 +72,11 @@ enum Command {
     Replica(Replica),
     /// A pack of a large database while clients commit
     Pack(Packing),
+    /// Every backend, beside the database that it stands on without neo
+    Backends(Backends),
+    /// What `backends` does in a process of its own
+    #[command(hide = true)]
+    BackendWork(Work),
 }
 
 impl Options {
@@ -109,9 +116,16 @@ const SHAPES: [Shape; 3] = [
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(Command::BackendWork(work)) = &options.command {
+        return work.run();
+    }
     std::fs::create_dir_all(&options.dir)?;
     let dir = tempfile::tempdir_in(&options.dir)?;
     let mut report = Report::new();
+    if let Some(Command::Backends(backends)) = &options.command {
+        backends.measure(dir.path(), &mut report)?;
+        return finish(&options, &report);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -123,6 +137,7 @@ fn main() -> Result<()> {
                 Command::Absence(absence) => absence.measure(&dir, &mut report).await,
                 Command::Replica(replica) => replica.measure(&dir, &mut report).await,
                 Command::Pack(packing) => packing.measure(&dir, &mut report).await,
+                Command::Backends(_) | Command::BackendWork(_) => Ok(()),
             }
         };
         runtime.block_on(async {

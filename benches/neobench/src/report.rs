@@ -214,7 +214,11 @@ impl fmt::Display for Table {
             write!(f, "\n{name:<22}")?;
             for (figure, column) in figures.iter().zip(&self.columns) {
                 let width = column.len().max(8);
-                write!(f, "  {figure:>width$.1}")?;
+                if figure.is_nan() {
+                    write!(f, "  {:>width$}", "-")?;
+                } else {
+                    write!(f, "  {figure:>width$.1}")?;
+                }
             }
         }
         writeln!(f)

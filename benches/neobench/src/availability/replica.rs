@@ -89,7 +89,7 @@ impl Replica {
 
     /// Reads one database and writes another, on one thread each, without a network.
     async fn copy(&self, fragile: &Fragile, dir: &Path) -> Result<Duration> {
-        let adapter = fragile.options.adapter.name();
+        let adapter = fragile.options.adapter.as_str();
         let source = neo_backends::open(adapter, &fragile.options.database(0))?;
         let path = dir.join("copy.sqlite");
         let target = neo_backends::open(adapter, &path.display().to_string())?;
