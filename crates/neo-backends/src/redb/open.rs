@@ -63,23 +63,36 @@ pub(super) fn format(db: &Database) -> Result<Found, Error> {
         .list_tables()?
         .map(|table| table.name().to_owned())
         .collect();
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if names.is_empty() && reading.list_multimap_tables()?.next().is_none() {
-        let transaction = db.begin_write()?;
-        transaction.open_table(ABOUT)?.insert(FORMAT_KEY, FORMAT)?;
-        for space in Space::ALL {
-            transaction.open_table(table(space))?;
-        }
-        transaction.commit()?;
+        complete(db)?;
         return Ok(Found::Ours);
     }
-    if !names.iter().any(|name| name == ABOUT.name()) {
+    if !has(ABOUT.name()) {
         return Ok(Found::Nothing);
     }
     Ok(match reading.open_table(ABOUT)?.get(FORMAT_KEY)? {
-        Some(format) if format.value() == FORMAT => Found::Ours,
+        Some(format) if format.value() == FORMAT => {
+            // An earlier build did not know of some space, and has nothing in it.
+            if !Space::ALL.iter().all(|space| has(space.name())) {
+                complete(db)?;
+            }
+            Found::Ours
+        }
         Some(_) => Found::Other,
         None => Found::Nothing,
     })
+}
+
+/// Makes the tables that are not there.
+fn complete(db: &Database) -> Result<(), Error> {
+    let transaction = db.begin_write()?;
+    transaction.open_table(ABOUT)?.insert(FORMAT_KEY, FORMAT)?;
+    for space in Space::ALL {
+        transaction.open_table(table(space))?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn incompatible(path: &Path, why: &str) -> BackendError {
