@@ -1,12 +1,11 @@
 //! The system calls of a commit: what `Synced` promises is a sync after the last write to the log
 //! and before the answer; `Buffered` has none. And what happens when the system refuses them.
 //!
-//! The tests run themselves under strace, and are skipped where there is none.
+//! The tests run themselves under strace.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use std::path::Path;
-use std::process::Command;
+use std::ffi::OsString;
 
 use neo_api::{
     BackendError, BackendResult, DataId, Durability, ObjectData, Oid, Partition, Record,
@@ -14,8 +13,8 @@ use neo_api::{
 };
 use neo_backends::{SqliteBackend, SqliteSettings, Synchronous};
 
-const DATABASE: &str = "NEO_TEST_SYNCS_DATABASE";
-const UNSAFE: &str = "NEO_TEST_SYNCS_OFF";
+#[path = "support/strace.rs"]
+mod strace;
 
 fn store(n: u64) -> WriteBatch {
     let id = RevisionId {
@@ -39,18 +38,24 @@ fn store(n: u64) -> WriteBatch {
     .into()
 }
 
-/// What is traced: each mark is a look at a file that does not exist.
 #[test]
 fn traced() {
-    let Some(path) = std::env::var_os(DATABASE) else {
+    trace_of(Synchronous::Full);
+}
+
+#[test]
+fn traced_without_syncs() {
+    trace_of(Synchronous::Off);
+}
+
+/// What is traced.
+fn trace_of(synchronous: Synchronous) {
+    let Some(path) = strace::traced() else {
         return;
     };
     let mut settings = SqliteSettings::new(path);
-    if std::env::var_os(UNSAFE).is_some() {
-        settings.synchronous = Synchronous::Off;
-    }
-    let mark = |name: &str| assert!(!Path::new("/mark").join(name).exists());
-    mark("create");
+    settings.synchronous = synchronous;
+    strace::mark("create");
     let backend = SqliteBackend::open(&settings).unwrap();
     let apply = |batch, durability| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,67 +63,40 @@ fn traced() {
             .unwrap();
         runtime.block_on(backend.apply(batch, durability)).unwrap();
     };
-    mark("buffered");
+    strace::mark("buffered");
     for n in 1..10 {
         apply(store(n), Durability::Buffered);
     }
-    mark("synced");
+    strace::mark("synced");
     apply(store(10), Durability::Synced);
-    mark("buffered-again");
+    strace::mark("buffered-again");
     apply(store(11), Durability::Buffered);
-    mark("nothing-synced");
+    strace::mark("nothing-synced");
     apply(WriteBatch::new(), Durability::Synced);
-    mark("nothing-at-all");
+    strace::mark("nothing-at-all");
     apply(WriteBatch::new(), Durability::Synced);
-    mark("end");
+    strace::mark("end");
 }
 
 /// The calls between two marks: `w` a write to the log, `s` a sync of it, `d` a sync of the
 /// directory.
 fn calls(trace: &str, from: &str, to: &str) -> String {
-    let from = trace.find(&format!("/mark/{from}\"")).unwrap();
-    let to = trace.find(&format!("/mark/{to}\"")).unwrap();
-    let kind = |line: &str| match () {
+    strace::calls(trace, [from, to], |line| match () {
         () if line.contains("pwrite64(") && line.contains("-wal>") => Some('w'),
         () if line.contains("sync(") && line.contains("-wal>") => Some('s'),
         () if line.contains("sync(") && !line.contains("db") => Some('d'),
         () => None,
-    };
-    trace[from..to].lines().filter_map(kind).collect()
+    })
+}
+
+fn trace(test: &str) -> String {
+    run_traced(test, &strace::with_marks("fsync,fdatasync,pwrite64"))
 }
 
 /// Runs a test of this file, on a database in a new directory, under strace.
-fn strace(test: &str, arguments: &[&str], off: bool) -> String {
+fn run_traced(test: &str, arguments: &[OsString]) -> String {
     let directory = tempfile::tempdir().unwrap();
-    let out = directory.path().join("trace");
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-y"])
-        .args(arguments)
-        .arg("-o")
-        .arg(&out);
-    command
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"]);
-    command.env(DATABASE, directory.path().join("db"));
-    if off {
-        command.env(UNSAFE, "1");
-    }
-    let output = command
-        .output()
-        .expect("strace is installed, as `cargo xtask test` does");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    std::fs::read_to_string(out).unwrap()
-}
-
-fn trace(off: bool) -> String {
-    let calls = ["-e", "trace=fsync,fdatasync,pwrite64,stat,statx,newfstatat"];
-    strace("traced", &calls, off)
+    strace::run(test, &directory.path().join("db"), arguments)
 }
 
 fn apply(backend: &SqliteBackend, n: u64, durability: Durability) -> BackendResult<()> {
@@ -142,7 +120,7 @@ fn revisions(backend: &SqliteBackend) -> BackendResult<usize> {
 
 #[test]
 fn syncs_fail() {
-    let Some(path) = std::env::var_os(DATABASE) else {
+    let Some(path) = strace::traced() else {
         return;
     };
     let backend = SqliteBackend::open(&SqliteSettings::new(&path)).unwrap();
@@ -166,13 +144,13 @@ fn syncs_fail() {
 
 #[test]
 fn a_failed_sync_closes_the_backend() {
-    let inject = ["-e", "inject=fsync,fdatasync:error=EIO:when=15+"];
-    strace("syncs_fail", &inject, false);
+    let refused = strace::refused("fsync,fdatasync", "error=EIO:when=15+");
+    run_traced("syncs_fail", &refused);
 }
 
 #[test]
 fn syncs_fail_beside() {
-    let Some(path) = std::env::var_os(DATABASE) else {
+    let Some(path) = strace::traced() else {
         return;
     };
     let backend = SqliteBackend::open(&SqliteSettings::new(&path)).unwrap();
@@ -193,13 +171,13 @@ fn syncs_fail_beside() {
 /// no later batch may be said to be durable.
 #[test]
 fn a_sync_that_fails_beside_the_writer_closes_the_backend() {
-    let inject = ["-e", "inject=fsync,fdatasync:error=EIO:when=15+"];
-    strace("syncs_fail_beside", &inject, false);
+    let refused = strace::refused("fsync,fdatasync", "error=EIO:when=15+");
+    run_traced("syncs_fail_beside", &refused);
 }
 
 #[test]
 fn writes_find_no_space() {
-    let Some(path) = std::env::var_os(DATABASE) else {
+    let Some(path) = strace::traced() else {
         return;
     };
     let settings = SqliteSettings::new(&path);
@@ -232,13 +210,13 @@ fn writes_find_no_space() {
 
 #[test]
 fn a_full_disk_refuses_batches_and_loses_none() {
-    let inject = ["-e", "inject=pwrite64:error=ENOSPC:when=60+13"];
-    strace("writes_find_no_space", &inject, false);
+    let refused = strace::refused("pwrite64", "error=ENOSPC:when=60+13");
+    run_traced("writes_find_no_space", &refused);
 }
 
 #[test]
 fn a_synced_batch_is_synced_before_it_is_acknowledged() {
-    let trace = trace(false);
+    let trace = trace("traced");
     assert!(calls(&trace, "create", "buffered").contains('d'), "{trace}");
     let buffered = calls(&trace, "buffered", "synced");
     assert!(
@@ -261,7 +239,7 @@ fn a_synced_batch_is_synced_before_it_is_acknowledged() {
 /// The same trace shows when nothing is synced: the check above can fail.
 #[test]
 fn without_syncs_there_are_none() {
-    let trace = trace(true);
+    let trace = trace("traced_without_syncs");
     let all = calls(&trace, "buffered", "end");
     assert!(all.contains('w') && !all.contains('s'), "{all}");
 }

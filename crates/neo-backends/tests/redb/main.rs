@@ -8,7 +8,11 @@ mod golden;
 mod golden_data;
 #[path = "../support/kv_crash.rs"]
 mod kv_crash;
+#[path = "../support/kv_syncs.rs"]
+mod kv_syncs;
 mod open;
+#[path = "../support/strace.rs"]
+mod strace;
 mod syncs;
 #[path = "../support/kv_work.rs"]
 mod work;
