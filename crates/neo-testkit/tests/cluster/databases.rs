@@ -9,7 +9,7 @@ use neo_testkit::{Cluster, ClusterBuilder, MariaDb};
 use tempfile::TempDir;
 
 /// What a storage node may have its database on. The last two are tables of one MariaDB server.
-pub(crate) const ADAPTERS: [&str; 5] = ["memory", "sqlite", "sled", "innodb", "rocksdb"];
+pub(crate) const ADAPTERS: [&str; 6] = ["memory", "sqlite", "redb", "sled", "innodb", "rocksdb"];
 
 /// The databases. They are removed with the last of the cluster.
 #[derive(Clone)]

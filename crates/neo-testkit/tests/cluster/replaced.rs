@@ -1,6 +1,7 @@
 //! A storage node is replaced by one whose database is of another kind, which gets all that there
 //! is from the one that stays.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -16,26 +17,22 @@ use neo_testkit::workload::Bank;
 
 use super::databases::{ADAPTERS, Databases};
 
-/// Each adapter comes before each other one once: numbers of [`ADAPTERS`].
-const EVERY_PAIR: [usize; 21] = [
-    0, 1, 2, 3, 4, 0, 2, 4, 1, 3, 0, 3, 1, 4, 2, 0, 4, 3, 2, 1, 0,
-];
-
 const PARTITIONS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_replaced_by_one_on_another_adapter() {
-    let databases = Databases::on(&[ADAPTERS[EVERY_PAIR[0]]; 2]);
+    let order = every_pair();
+    let databases = Databases::on(&[order[0]; 2]);
     let mut cluster = databases.cluster().tcp().start().await.unwrap();
     let client = cluster.client().await.unwrap();
     let bank = Bank::open(&client, 10, 100).await.unwrap();
     write_of_all_kinds(&client).await;
     let mut transfers = 0;
-    for (step, pair) in EVERY_PAIR.windows(2).enumerate() {
+    for (step, pair) in order.windows(2).enumerate() {
         let work = bank.work(&client, step as u64, 5).await.unwrap();
         transfers += work.transfers;
-        let [from, to] = [pair[0], pair[1]].map(|n| ADAPTERS[n]);
+        let [from, to] = [pair[0], pair[1]];
         // The one that was filled last gives now.
         let replaced = 1 + step % 2;
         cluster.kill_storage(replaced).await;
@@ -56,6 +53,21 @@ async fn a_node_is_replaced_by_one_on_another_adapter() {
     let checked = bank.audit_history(&client).await.unwrap();
     assert_eq!(checked as u64, 1 + transfers);
     cluster.stop().await.unwrap();
+}
+
+/// The adapters in an order in which each comes right before each other one, once.
+fn every_pair() -> Vec<&'static str> {
+    let mut order = Vec::new();
+    for (n, one) in ADAPTERS.iter().enumerate() {
+        for other in &ADAPTERS[n + 1..] {
+            order.extend([*one, *other]);
+        }
+    }
+    order.push(ADAPTERS[0]);
+    let pairs: BTreeSet<_> = order.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    assert_eq!(pairs.len(), order.len() - 1);
+    assert_eq!(pairs.len(), ADAPTERS.len() * (ADAPTERS.len() - 1));
+    order
 }
 
 async fn admin(cluster: &Cluster) -> RunningAdmin {
