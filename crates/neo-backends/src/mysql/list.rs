@@ -13,7 +13,7 @@ use super::link::{Link, Row};
 use super::pieces;
 use super::read::{history_entries, history_text, rows, unchanged};
 use super::row::{Found, VALUE, metadata, txn};
-use super::script::list;
+use super::script::{BY_KEY, list};
 use crate::pack;
 
 /// Values that one text asks for have about so many bytes together, or there is one.
@@ -130,7 +130,8 @@ fn values(link: &mut Link, ids: String) -> BackendResult<BTreeMap<u64, Bytes>> {
         return Ok(BTreeMap::new());
     }
     let text = format!(
-        "SELECT d.id, COALESCE(s.value, d.value) FROM data d LEFT JOIN shared s ON s.id = d.shared
+        "SELECT d.id, COALESCE(s.value, d.value)
+         FROM data d {BY_KEY} LEFT JOIN shared s ON s.id = d.shared
          WHERE d.id IN ({ids})"
     );
     let rows = rows(link, "reading values", &text)?;

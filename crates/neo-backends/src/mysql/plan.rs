@@ -14,7 +14,7 @@ use neo_api::{
 
 use super::error::Failure;
 use super::link::{Link, Row};
-use super::script::{FULL_BYTES, Script, hex, list};
+use super::script::{BY_KEY, FULL_BYTES, Script, hex, list};
 use super::shared::Sharing;
 use super::table;
 use crate::limits;
@@ -322,7 +322,7 @@ impl<'a> Plan<'a> {
                 .map(|(part, oid, tid)| format!("({part},{oid},{tid})"));
             let names = names.collect::<Vec<_>>().join(",");
             self.script.statement(&format!(
-                "SELECT part, oid, tid, data_id, data_tid, shared FROM obj
+                "SELECT part, oid, tid, data_id, data_tid, shared FROM obj {BY_KEY}
                  WHERE (part, oid, tid) IN ({names})"
             ));
             let rows = self.send()?.pop().unwrap_or_default();
@@ -345,7 +345,8 @@ impl<'a> Plan<'a> {
         for ids in ids.chunks(KEYS_MAX) {
             let names = list(ids.iter().copied());
             self.script.statement(&format!(
-                "SELECT d.id, l.reign, l.ttid FROM data d LEFT JOIN loose l ON l.id = d.id
+                "SELECT d.id, l.reign, l.ttid
+                 FROM data d {BY_KEY} LEFT JOIN loose l ON l.id = d.id
                  WHERE d.id IN ({names})"
             ));
             let rows = self.send()?.pop().unwrap_or_default();
