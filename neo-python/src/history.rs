@@ -70,12 +70,10 @@ impl BaseStorage {
     ) -> PyResult<Vec<Revision<'py>>> {
         let revisions = self.wait(py, |client| {
             let entries = client.history(oid, Tid::MAX).take(size);
-            let with = |entry: Result<neo_api::HistoryEntry, _>| {
-                let entry = entry?;
-                let metadata = client.transaction(entry.serial)?;
-                Ok((entry, metadata))
-            };
-            entries.map(with).collect::<Result<Vec<_>, _>>()
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            let serials: Vec<Tid> = entries.iter().map(|entry| entry.serial).collect();
+            let transactions = client.transactions_of(&serials)?;
+            Ok(entries.into_iter().zip(transactions).collect::<Vec<_>>())
         })?;
         if revisions.is_empty() && size > 0 {
             return Err(no_such_object(py, oid));

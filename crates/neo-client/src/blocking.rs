@@ -301,6 +301,14 @@ impl Client {
         self.0.wait(self.0.transaction(tid))
     }
 
+    /// See [`crate::Client::transactions_of`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn transactions_of(&self, tids: &[Tid]) -> Result<Vec<Option<TransactionRecord>>> {
+        self.0.wait(self.0.transactions_of(tids))
+    }
+
     /// See [`crate::Client::import`].
     ///
     /// # Errors

@@ -123,8 +123,8 @@ impl<T, N: Copy> Cursors<T, N> {
     }
 }
 
-/// Asks for pages, all at once.
-async fn ask(client: Client, pages: Vec<(usize, Page)>) -> Result<Replies> {
+/// Asks for pages, all at once; the replies are in their order.
+pub(crate) async fn ask(client: Client, pages: Vec<(usize, Page)>) -> Result<Replies> {
     client.inner.shared.check_open()?;
     let mut asked = Vec::with_capacity(pages.len());
     for (at, page) in pages {

@@ -8,7 +8,7 @@ use neo_api::{HistoryEntry, Oid, Partition, Tid, TransactionRecord};
 
 use crate::client::{Client, unexpected};
 use crate::core::{Command, Page, Reply};
-use crate::cursor::Cursors;
+use crate::cursor::{self, Cursors};
 use crate::error::Result;
 
 /// Entries of the first page: mostly the newest ones are wanted.
@@ -17,6 +17,9 @@ const ENTRIES_MIN: u32 = 16;
 const GROWTH: u32 = 16;
 /// up to so many.
 const ENTRIES_MAX: u32 = 10_000;
+
+/// Transactions that are asked for together.
+const TRANSACTIONS_ASKED: usize = 64;
 
 /// The revisions of an object, newest first, deletions included: a stream. Made by
 /// [`Client::history`].
@@ -79,13 +82,57 @@ impl Client {
     /// Cancel safe.
     pub async fn transaction(&self, tid: Tid) -> Result<Option<TransactionRecord>> {
         let page = Page::TransactionInformation { tid };
-        match self.ask(|reply| Command::Page { reply, page }).await? {
-            Reply::Transaction(found) => {
-                let found = found.map(|transaction| TransactionRecord::from(*transaction));
-                Ok(found.filter(|transaction| !transaction.is_emptied()))
+        told(self.ask(|reply| Command::Page { reply, page }).await?)
+    }
+
+    /// The metadata of many transactions, in the order of their tids here, asked for together; each
+    /// as [`transaction`](Self::transaction) tells it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = neo_testkit::Cluster::builder().start().await?.client().await?;
+    /// # let oid = client.new_oid().await?;
+    /// # client.transact(|txn| async move { txn.store(oid, "x").await }).await?;
+    /// use futures_util::{StreamExt, TryStreamExt};
+    /// use neo_client::Tid;
+    ///
+    /// let serials: Vec<Tid> = client
+    ///     .history(oid, Tid::MAX)
+    ///     .take(20)
+    ///     .map_ok(|entry| entry.serial)
+    ///     .try_collect()
+    ///     .await?;
+    /// let transactions = client.transactions_of(&serials).await?;
+    /// # assert!(transactions[0].is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction), of the first that fails.
+    ///
+    /// Cancel safe.
+    pub async fn transactions_of(&self, tids: &[Tid]) -> Result<Vec<Option<TransactionRecord>>> {
+        let mut found = Vec::with_capacity(tids.len());
+        for some in tids.chunks(TRANSACTIONS_ASKED) {
+            let pages = some
+                .iter()
+                .map(|tid| Page::TransactionInformation { tid: *tid });
+            for (_, reply) in cursor::ask(self.clone(), pages.enumerate().collect()).await? {
+                found.push(told(reply)?);
             }
-            other => Err(unexpected(&other)),
         }
+        Ok(found)
+    }
+}
+
+fn told(reply: Reply) -> Result<Option<TransactionRecord>> {
+    match reply {
+        Reply::Transaction(found) => {
+            let found = found.map(|transaction| TransactionRecord::from(*transaction));
+            Ok(found.filter(|transaction| !transaction.is_emptied()))
+        }
+        other => Err(unexpected(&other)),
     }
 }
 

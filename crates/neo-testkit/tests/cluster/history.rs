@@ -32,6 +32,28 @@ const fn after(tid: Tid) -> Tid {
 }
 
 #[tokio::test]
+async fn many_transactions_come_in_the_order_asked() {
+    let (_cluster, client) = replicated().await;
+    let oid = client.new_oid().await.unwrap();
+    let mut tids = vec![Tid::ZERO];
+    // More than are asked for together.
+    for n in 0..150 {
+        let value = n.to_string();
+        tids.push(commit(&client, &[(oid, tids[n], Some(&value))]).await);
+    }
+    tids.reverse();
+    let found = client.transactions_of(&tids).await.unwrap();
+    let found: Vec<_> = found
+        .into_iter()
+        .map(|t| t.map(|t| (t.tid, t.oids)))
+        .collect();
+    let unknown = [None];
+    let expected = tids[..150].iter().map(|tid| Some((*tid, vec![oid])));
+    assert_eq!(found, expected.chain(unknown).collect::<Vec<_>>());
+    assert!(client.transactions_of(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn many_objects_come_at_once_and_stay_in_the_cache() {
     let (cluster, a) = replicated().await;
     // More than go into one request.
